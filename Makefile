@@ -1,0 +1,62 @@
+# make demo, make test: from a fresh clone, with nothing but Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find emsiam -name '*.py' 2>/dev/null) pyproject.toml
+TESTED := $(SOURCES) $(wildcard tests/*.py) README.md environment.yml Makefile
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+# two processes with a thread each make better use of two cores than one with two
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: demo test retest check slow lab
+.DELETE_ON_ERROR:
+
+demo: runs/demo/summary.json
+	@echo "The picture: $(CURDIR)/runs/demo/trajectory.png"
+
+runs/demo/summary.json: $(VENV)/installed $(SOURCES)
+	@echo "Training SimSiam on scikit-learn's digits ..."
+	@$(BIN)/python -m emsiam.train --mode onestep --out runs/demo --overwrite
+
+test: $(VENV)/tested
+	@echo "Tests passed $$(cat $(VENV)/tested); nothing has changed since (make retest runs them again)."
+
+retest:
+	@rm -f $(VENV)/tested
+	@$(MAKE) --no-print-directory test
+
+$(VENV)/tested: $(VENV)/installed-test $(TESTED)
+	@echo "Running the tests ..."
+	@$(PYTEST) -n 2
+	@date '+on %Y-%m-%d at %H:%M' > $@
+
+check: $(VENV)/installed-test
+	@echo "Lint, format, types, notebooks ..."
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/jupyter nbconvert --to notebook --execute --output-dir $(VENV)/notebooks --log-level WARN $(NOTEBOOKS)
+	@echo "Checks passed."
+
+slow: $(VENV)/installed-test
+	@echo "Running the long tests ..."
+	@$(PYTEST) -m slow -s
+
+lab: $(VENV)/installed-test
+	@$(BIN)/jupyter lab notebooks
+
+$(VENV)/made:
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "emsiam needs Python 3.11 or newer; make PYTHON=... names one")'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/made pyproject.toml
+	@echo "Installing emsiam; PyTorch is large, this takes minutes the first time ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@echo "Installing what tests and notebooks need ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@

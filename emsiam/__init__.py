@@ -1,0 +1,23 @@
+"""SimSiam as expectation-maximisation: the paper's equations, each with the function that computes it.
+
+    eq.        what                                                function
+    (1)        D(p, η) = −⟨p/‖p‖, η/‖η‖⟩                           objective.cosine
+    (2)        L = ½D(p₁, z₂) + ½D(p₂, z₁)                         objective.loss
+    (3) (4)    stop-gradient: η is a constant of the θ-step        alternate.alternate
+    (5)        L(θ, η) = E‖F_θ(T(x)) − η_x‖²                       objective.squared_error, objective.loss
+    (6)        min over θ and η, by alternation                    alternate.alternate
+    (7)        θᵗ ← argmin_θ L(θ, ηᵗ⁻¹): SGD                       optim.SGD
+    (8)        ηᵗ ← argmin_η L(θᵗ, η)                              a solver of emsiam.eta
+    (9)        η_x ← E_T[F_θᵗ(T(x))]                               eta.fresh.expectation
+    (10) (11)  η_x ← F_θᵗ(T′(x)), one draw: SimSiam                eta.fresh.other_view
+    §5.2       η_x ← m·η_x + (1−m)·F_θᵗ(T′(x))                     eta.memory.moving_average
+
+Chen & He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv 2011.10566.
+"""
+
+from .config import Config, ConfigError
+from .run import Run, load_run
+from .training import fit
+
+__version__ = "0.1.0"
+__all__ = ["Config", "ConfigError", "Run", "fit", "load_run"]

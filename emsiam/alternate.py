@@ -1,0 +1,79 @@
+"""How are θ and η found together? min over θ, η of L(θ, η) by alternation: the loop, whole.
+
+k = 1 with the other view as η is SimSiam; any k goes with any solver of `emsiam.eta`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .data import Batch
+from .optim import SGD
+from .ranks import unwrap
+
+
+class Step(NamedTuple):
+    """What is known after a step. With the network and the optimiser, all that is needed to go on from here."""
+
+    step: int  # counted from 0
+    loss: Tensor  # scalar, on the device, this process's share of the batch
+    state: dict[str, Tensor]  # of the solver
+    theta: dict[str, Tensor]  # θᵗ, see `hold`
+
+
+def alternate(
+    net: nn.Module,
+    solve: Callable,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    optimizer: SGD,
+    batches: Iterable[Batch],
+    *,
+    k: int = 1,
+    held: bool = True,
+    stop_grad: bool = True,
+    state: dict[str, Tensor] | None = None,
+    theta: dict[str, Tensor] | None = None,
+) -> Iterator[Step]:
+    """Alternate between (8) and k steps of (7), a `Step` at a time.
+
+    held: η is computed by a frozen copy of θᵗ; False, for k = 1, reuses the representations of the θ-step,
+    which are the same numbers without another forward pass, and is what stop_grad=False (no stop-gradient) needs.
+    state, theta: those of an earlier `Step`, to go on from it.
+    """
+    state = {} if state is None else state
+    F = unwrap(net).F
+    for batch in batches:
+        if theta is None or batch.step % k == 0:
+            theta = hold(F, copy=held)  # θᵗ: a new alternation
+        z, p = net(batch.views, batch.trained)
+        here = None if held else (z.detach() if stop_grad else z)
+        eta, state = solve(state, frozen(F, theta, batch, here), batch)  # (8)
+        loss = objective(p, eta)  # (6)
+        optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
+        yield Step(batch.step, loss.detach(), state, theta)
+
+
+def hold(F: nn.Module, *, copy: bool) -> dict[str, Tensor]:
+    """θᵗ: parameters, and buffers of its own, so that no pass under θᵗ moves the network's BN statistics."""
+    theta = {name: p.detach().clone() if copy else p.detach() for name, p in F.named_parameters()}
+    return theta | {name: b.clone() for name, b in F.named_buffers()}
+
+
+def frozen(
+    F: nn.Module, theta: dict[str, Tensor], batch: Batch, here: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
+    """F_θᵗ: views [N, B, C, H, W] -> z [N, B, d], in train mode, no gradient, one pass a view.
+
+    here: z of batch.views where they are known already, [V, B, d].
+    """
+
+    def F_t(views: Tensor) -> Tensor:
+        if here is not None and views is batch.others:
+            return here[list(batch.partners)]
+        with torch.no_grad():
+            return torch.stack([functional_call(F, theta, (x,)) for x in views])
+
+    return F_t

@@ -1,0 +1,303 @@
+"""What can be chosen? One frozen dataclass holds every option, with its meaning, allowed values and default.
+
+The command line is made from it. A field that is None takes the method's or the network's default in `resolve`,
+and stays None, and out of config.json, where nothing reads it.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+
+from . import networks, optim, ranks
+from .data import DATASETS, SYMMETRY
+from .eta import SOLVERS
+from .methods import METHODS, hyperparameters
+from .objective import SIMILARITIES
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp64")
+DEVICES = ("auto", "cpu", "cuda")
+HYPERPARAMETERS = ("k", "m", "n")  # read by some methods only
+
+
+class ConfigError(ValueError):
+    """A wrong option or input, in one line: which flag or file, what it is, what is allowed."""
+
+
+class Rule(NamedTuple):
+    """Which values an option takes. parse: what was given to the value, or ValueError, TypeError or KeyError."""
+
+    allowed: str
+    parse: Callable[[Any], Any]
+
+
+def whole(low: int, *, word: str | None = None) -> Rule:
+    def parse(value):
+        if word is not None and value == word:
+            return value
+        number = int(value)
+        if isinstance(value, bool) or number < low or (not isinstance(value, str) and number != value):
+            raise ValueError
+        return number
+
+    return Rule(f"a whole number ≥ {low}" + (f", or {word}" if word else ""), parse)
+
+
+def real(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
+    """low ≤ value ≤ high, finite; above: low itself is not allowed."""
+
+    def parse(value):
+        number = float(value)
+        if (
+            isinstance(value, bool)
+            or not (low <= number <= high and math.isfinite(number))
+            or (above and number == low)
+        ):
+            raise ValueError
+        return number
+
+    span = f"{'>' if above else '≥'} {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    return Rule(f"a number {span}", parse)
+
+
+def one_of(names: Iterable[str]) -> Rule:
+    table = {name: name for name in names}
+    listing = list(table) if len(table) <= 12 else [*list(table)[:3], "… (see the README)"]
+    return Rule(", ".join(listing), table.__getitem__)
+
+
+def nearest(value: Any, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(value), names, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _switch(value):
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _path(value):
+    if not str(value):
+        raise ValueError
+    return str(value)
+
+
+SWITCH = Rule("true or false", _switch)
+PATH = Rule("a path", _path)
+SOLVER = Rule(f"{', '.join(SOLVERS)}, or FILE.py:FUNCTION", _path)
+
+
+def option(default: Any, rule: Rule, help: str, names: Iterable[str] = ()) -> Any:
+    """A field: its default, the values it takes, its meaning and unit; names: valid ones, to propose the nearest."""
+    return field(default=default, metadata={"rule": rule, "help": help, "names": tuple(names)})
+
+
+def named(default: Any, names: Iterable[str], help: str) -> Any:
+    names = tuple(names)
+    return option(default, one_of(names), help, names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every option of a run. Raises ConfigError for a value that no run could have."""
+
+    mode: str = named("onestep", METHODS, "how η is solved, and what stands around it")
+    eta: str | None = option(None, SOLVER, "another solver for η than the mode's, by name or your own", SOLVERS)
+    k: int | str | None = option(None, whole(1, word="epoch"), "SGD steps per alternation (multistep 10, else 1)")
+    m: float | None = option(None, real(0, 1), "momentum of the bank of η (0.8)")
+    n: int | None = option(None, whole(1), "views averaged for η (4)")
+
+    dataset: str = named("digits", DATASETS, "images to train on")
+    arch: str = option(
+        "tiny", one_of(networks.archs()), "backbone: tiny, or a torchvision classifier", networks.archs()
+    )
+    stem: str | None = named(None, networks.STEMS, "first layers of a ResNet (cifar up to 64×64, else imagenet)")
+
+    epochs: int = option(120, whole(1), "passes over the training images")
+    batch_size: int = option(128, whole(1), "images a step, over all processes")
+    lr: float = option(0.1, real(0, above=True), "base learning rate; × batch/256")
+    wd: float = option(5e-4, real(0), "weight decay, on every parameter")
+    momentum: float = option(0.9, real(0, 1), "of SGD")
+    warmup_epochs: int = option(0, whole(0), "epochs of linear warm-up")
+    schedule: str = named("cosine", optim.SCHEDULES, "of the learning rate")
+
+    dim: int = option(128, whole(1), "d, the width of z and p")
+    hidden_dim: int = option(128, whole(1), "width of the projector's hidden layers")
+    pred_dim: int | None = option(None, whole(1), "width of the predictor's hidden layer (dim/4)")
+    proj_layers: int = option(3, whole(1), "fc layers of the projector")
+    predictor: str | None = named(None, networks.PREDICTORS, "h (mlp; ema_eta none)")
+    fix_pred_lr: bool | None = option(None, SWITCH, "constant lr for the predictor (on)")
+    stop_grad: bool = option(True, SWITCH, "no gradient through η")
+    symmetry: str = named("sym", SYMMETRY, "which views train θ: both, one, or one of each of two pairs")
+    similarity: str = named("cosine", SIMILARITIES, "D(p, η)")
+    bn: str = named("default", networks.BN, "batch normalisation in the heads (Table 3)")
+    output_affine: bool | None = option(None, SWITCH, "scale and shift in the BN of the projector's output (on)")
+
+    precision: str = named(
+        "auto", PRECISIONS, "auto: bf16 for torchvision backbones where the processor has it, else fp32"
+    )
+    device: str = named("auto", DEVICES, "auto: cuda where present")
+    threads: int | None = option(None, whole(1), "CPU threads (PyTorch's default)")
+    seed: int = option(0, whole(0), "initial weights, order of images, draws of T")
+
+    knn_k: int = option(20, whole(1), "neighbours of the kNN monitor")
+    knn_t: float = option(0.1, real(0, above=True), "temperature of the kNN monitor")
+    out: str | None = option(None, PATH, "run directory (runs/<dataset>-<mode>-<time>)")
+    overwrite: bool = option(False, SWITCH, "replace the run that --out holds")
+    eval_every: int = option(10, whole(1), "epochs between kNN evaluations")
+    log_every: int = option(20, whole(1), "steps between lines of metrics.jsonl")
+    save_every: int = option(10, whole(1), "epochs between checkpoints")
+    quiet: bool = option(False, SWITCH, "no progress bar")
+
+    def __post_init__(self):
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value is None and f.default is None:
+                continue
+            rule = f.metadata["rule"]
+            try:
+                object.__setattr__(self, f.name, rule.parse(value))
+            except (ValueError, TypeError, KeyError, OverflowError):
+                hint = nearest(value, f.metadata["names"])
+                raise ConfigError(f"{flag(f.name)} {value}: allowed is {rule.allowed}{hint}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What config.json holds: every option that something reads."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def refuse(name: str, value: Any, reason: str) -> NoReturn:
+    given = flag(name) if value is True else flag("no_" + name) if value is False else f"{flag(name)} {value}"
+    raise ConfigError(f"{given}: {reason}")
+
+
+def load_solver(eta: str) -> Callable:
+    """A solver by name, or FUNCTION of FILE.py, which is run. Raises ConfigError where there is none."""
+    if eta in SOLVERS:
+        return SOLVERS[eta]
+    file, colon, name = eta.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        refuse("eta", eta, f"allowed is {SOLVER.allowed}{nearest(eta, SOLVERS)}")
+    if not Path(file).is_file():
+        refuse("eta", eta, f"there is no file {file}")
+    scope: dict[str, Any] = {"__name__": Path(file).stem, "__file__": file}
+    try:
+        exec(compile(Path(file).read_text(), file, "exec"), scope)
+    except Exception as error:
+        refuse("eta", eta, f"{file} does not run ({type(error).__name__}: {error})")
+    if not callable(scope.get(name)):
+        functions = [n for n, v in scope.items() if callable(v) and not n.startswith("_")]
+        refuse("eta", eta, f"{file} has no function {name}{nearest(name, functions)}")
+    return scope[name]
+
+
+def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tuple[Config, list[str]]:
+    """The configuration with every open choice made, for a data set of num_images of `shape`; and notes for the user.
+
+    Raises ConfigError for options that do not go together.
+    """
+    o: dict[str, Any] = dict(vars(config))
+    method = METHODS[o["mode"]]
+    solve = load_solver(o["eta"]) if o["eta"] else method.solve
+
+    notes = []
+    read = hyperparameters(solve) | ({"k": method.k} if method.any_k else {})
+    for name in HYPERPARAMETERS:
+        if name in read:
+            o[name] = read[name] if o[name] is None else o[name]
+        elif o[name] is not None:
+            solver = f" --eta {o['eta']}" if o["eta"] else ""
+            notes.append(f"{flag(name)} {o[name]} is not used by --mode {o['mode']}{solver}")
+            o[name] = None
+
+    size = ranks.world_size()
+    if not 2 <= o["batch_size"] <= num_images:
+        refuse("batch_size", o["batch_size"], f"allowed is 2 to {num_images}, the training images of {o['dataset']}")
+    if o["batch_size"] % size:
+        refuse("batch_size", o["batch_size"], f"allowed is a multiple of the {size} processes")
+    if o["k"] == "epoch":
+        o["k"] = num_images // o["batch_size"]
+    if not o["stop_grad"] and (solve is not SOLVERS["other_view"] or method.held or (o["k"] or 1) > 1):
+        reason = "only a target from the same step can pass a gradient; allowed is --mode onestep"
+        raise ConfigError(f"--no-stop-grad with --mode {o['mode']}: {reason}")
+
+    o["predictor"] = predictor = o["predictor"] or method.predictor
+    if predictor not in ("mlp", "fixed") and o["pred_dim"] is not None:
+        notes.append(f"--pred-dim {o['pred_dim']} is not used by --predictor {predictor}")
+        o["pred_dim"] = None
+    if o["bn"] == "all" and predictor not in ("mlp", "fixed"):
+        refuse("bn", "all", f"--predictor {predictor} has no output BN")
+    resnet, large = networks.is_resnet(o["arch"]), max(shape[1:]) > 64
+    for name, default, used, reason in (
+        ("pred_dim", max(1, o["dim"] // 4), predictor in ("mlp", "fixed"), ""),
+        ("fix_pred_lr", True, predictor in ("mlp", "linear"), f"--predictor {predictor} is not trained"),
+        ("output_affine", True, o["bn"] in ("default", "all"), f"--bn {o['bn']} has no BN on the projector's output"),
+        ("stem", "imagenet" if large else "cifar", resnet, f"--arch {o['arch']} has no stem to choose"),
+    ):
+        if used:
+            o[name] = default if o[name] is None else o[name]
+        elif o[name] is not None:
+            refuse(name, o[name], reason)
+
+    if o["warmup_epochs"] > o["epochs"]:
+        refuse("warmup_epochs", o["warmup_epochs"], f"allowed is at most --epochs {o['epochs']}")
+    if o["knn_k"] > num_images:
+        refuse("knn_k", o["knn_k"], f"allowed is at most {num_images}, the training images of {o['dataset']}")
+
+    cuda = torch.cuda.is_available()
+    if o["device"] == "cuda" and not cuda:
+        refuse("device", "cuda", "this machine has no CUDA device that PyTorch can use; allowed is cpu")
+    if o["device"] == "auto":
+        o["device"] = "cuda" if cuda else "cpu"
+    if o["precision"] == "auto":
+        o["precision"] = "bf16" if o["arch"] != "tiny" and _fast_bf16(o["device"]) else "fp32"
+    o["threads"] = o["threads"] or torch.get_num_threads()
+    o["out"] = o["out"] or f"runs/{o['dataset']}-{o['mode']}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Config(**o), notes
+
+
+def _fast_bf16(device: str) -> bool:
+    """Whether the processor multiplies bf16 matrices in hardware: CUDA from Ampere on, AMX or AVX512-BF16."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ConfigError(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: a flag for each field, absent from the result where it is not given."""
+    p = _Parser(prog="python -m emsiam.train", description="Train SimSiam and its EM variants.", allow_abbrev=False)
+    for f in dataclasses.fields(Config):
+        help = f.metadata["help"] + ("" if f.default is None or isinstance(f.default, bool) else f" ({f.default})")
+        if f.metadata["rule"] is SWITCH:
+            action = "store_true" if f.default is False else argparse.BooleanOptionalAction
+            p.add_argument(flag(f.name), action=action, default=argparse.SUPPRESS, help=help)
+        else:
+            p.add_argument(flag(f.name), default=argparse.SUPPRESS, metavar=f.name.upper(), help=help)
+    return p
+
+
+def parse(arguments: list[str]) -> Config:
+    """The configuration of a command line. Raises ConfigError."""
+    p = parser()
+    known, unknown = p.parse_known_args(arguments)
+    if unknown:
+        flags = [s for action in p._actions for s in action.option_strings]
+        raise ConfigError(f"{unknown[0]}: no such option{nearest(unknown[0].split('=')[0], flags)}")
+    return Config(**vars(known))

@@ -1,0 +1,1 @@
+"""Numbers from representations. Everything here takes tensors and knows nothing of training."""

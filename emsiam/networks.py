@@ -1,0 +1,181 @@
+"""What are F_θ and h? F = projector ∘ backbone maps a view to z; the predictor h maps z to p.
+
+Source: Chen & He 2021, §4 "Baseline settings", Table 3 (batch normalisation), Appendix D (CIFAR).
+"""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torchvision
+from torch import Generator, Tensor, nn
+
+STEMS = ("cifar", "imagenet")
+PREDICTORS = ("mlp", "none", "fixed", "linear")
+BN = ("default", "none", "hidden", "all")
+TINY_WIDTHS = (32, 64, 128)
+
+
+def archs() -> list[str]:
+    """`tiny`, and torchvision's classifiers by name."""
+    return ["tiny", *torchvision.models.list_models(module=torchvision.models)]
+
+
+def is_resnet(arch: str) -> bool:
+    """Whether a network has the stem of a ResNet: wide and ResNeXt variants included."""
+    return "resnet" in arch or "resnext" in arch
+
+
+class Backbone(nn.Module):
+    """A classifier without its last layer: views [B, C, H, W] to features [B, f]. Grey is repeated to 3 channels."""
+
+    def __init__(self, trunk: nn.Module, channels: int):
+        super().__init__()
+        self.trunk = trunk
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trunk(x.expand(-1, self.channels, -1, -1))
+
+
+class Siamese(nn.Module):
+    """F and h, the two parts that the paper names. `autocast`: bf16 inside, z and p in fp32 or wider."""
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, autocast: bool = False):
+        super().__init__()
+        self.F = Encoder(backbone, projector, autocast)
+        self.h = predictor
+        self.autocast = autocast
+
+    def forward(self, views: Tensor, trained: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """views [V, B, C, H, W] -> z [V, B, d] of every view and p [S, B, d] of the trained ones.
+
+        Each view has its own forward pass, hence its own batch statistics.
+        """
+        z = torch.stack([self.F(x) for x in views])
+        return z, torch.stack([self.predict(z[v]) for v in trained])
+
+    def predict(self, z: Tensor) -> Tensor:
+        """p = h(z), [B, d] -> [B, d]."""
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.autocast):
+            return wide(self.h(z))
+
+
+class Encoder(nn.Module):
+    """F_θ: views [B, C, H, W] -> z [B, d]."""
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module, autocast: bool):
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+        self.autocast = autocast
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            return wide(self.projector(self.backbone(x)))
+
+
+def wide(x: Tensor) -> Tensor:
+    """fp32 at least: losses, targets and diagnostics are never formed in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def tiny(channels: int) -> nn.Sequential:
+    """Three convolutions for images of 8×8 to 32×32 on a laptop; features of width 128, global average."""
+    layers: list[nn.Module] = []
+    for i, width in enumerate(TINY_WIDTHS):
+        layers += [
+            nn.Conv2d(TINY_WIDTHS[i - 1] if i else channels, width, 3, 2 if i else 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def build_backbone(arch: str, stem: str | None, shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+    """A backbone for images of `shape` [C, H, W], and the width of its features.
+
+    stem: `cifar` (3×3 stride 1, no max-pool) or `imagenet`, for torchvision's ResNets. In residual blocks the
+    last BN scale starts at 0 (§4).
+    Raises ValueError where the network has no such stem or does not take such images.
+    """
+    if arch == "tiny":
+        return Backbone(tiny(shape[0]), shape[0]), TINY_WIDTHS[-1]
+    trunk = torchvision.models.get_model(arch, weights=None)
+    last = [name for name, layer in trunk.named_modules() if isinstance(layer, nn.Linear)][-1:]
+    if not last:
+        raise ValueError("this network does not end in a linear layer")
+    parent, _, leaf = last[0].rpartition(".")
+    setattr(trunk.get_submodule(parent), leaf, nn.Identity())
+    if isinstance(trunk, torchvision.models.ResNet):
+        if stem == "cifar":
+            trunk.conv1 = nn.Conv2d(3, trunk.conv1.out_channels, 3, 1, 1, bias=False)
+            nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
+            trunk.maxpool = nn.Identity()
+        for block in trunk.modules():
+            if isinstance(block, torchvision.models.resnet.BasicBlock):
+                nn.init.zeros_(block.bn2.weight)
+            elif isinstance(block, torchvision.models.resnet.Bottleneck):
+                nn.init.zeros_(block.bn3.weight)
+    elif stem == "cifar":
+        raise ValueError("the cifar stem is defined for ResNets")
+    backbone = Backbone(trunk, 3)
+    try:
+        with torch.no_grad():
+            features = backbone.eval()(torch.zeros(1, *shape))
+        width = features.flatten(1).shape[1] if features.ndim == 2 else 0
+    except (RuntimeError, AssertionError, ValueError, AttributeError) as error:
+        raise ValueError(f"does not take images of {shape[1]}×{shape[2]} ({str(error).splitlines()[0]})") from error
+    if not width:
+        raise ValueError("this network does not return one feature vector an image")
+    return backbone.train(), width
+
+
+def mlp(widths: list[int], *, hidden_bn: bool, output_bn: bool, output_affine: bool = True) -> nn.Sequential:
+    """fc → BN → ReLU for each hidden width, then fc (→ BN), no ReLU at the end; fc has a bias where no BN follows."""
+    layers: list[nn.Module] = []
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+        hidden = i < len(widths) - 2
+        bn = hidden_bn if hidden else output_bn
+        layers.append(nn.Linear(fan_in, fan_out, bias=not bn))
+        if bn:
+            layers.append(nn.BatchNorm1d(fan_out, affine=hidden or output_affine))
+        if hidden:
+            layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def build_projector(
+    features: int, *, hidden_dim: int, dim: int, layers: int, bn: str, output_affine: bool
+) -> nn.Sequential:
+    """features → hidden_dim → … → dim, `layers` fc in all (paper: 3; CIFAR: 2).
+
+    bn, Table 3: `none`; `hidden` layers only; `default`, also on the output; `all`, on h's output too.
+    """
+    return mlp(
+        [features, *[hidden_dim] * (layers - 1), dim],
+        hidden_bn=bn != "none",
+        output_bn=bn in ("default", "all"),
+        output_affine=output_affine,
+    )
+
+
+def build_predictor(kind: str, *, dim: int, pred_dim: int, bn: str) -> nn.Module:
+    """h: `mlp` dim → pred_dim → dim, BN and ReLU after the hidden layer and nothing after the output (Table 3: `all`
+    adds a BN there); `linear` a matrix; `fixed` an mlp that stays as initialised (Table 1); `none` the identity.
+    """
+    if kind == "none":
+        return nn.Identity()
+    if kind == "linear":
+        return nn.Linear(dim, dim, bias=False)
+    h = mlp([dim, pred_dim, dim], hidden_bn=bn != "none", output_bn=bn == "all")
+    return h.requires_grad_(kind != "fixed")
+
+
+@contextmanager
+def initialised(generator: Generator) -> Iterator[None]:
+    """PyTorch's default initialisers draw from a global generator: inside, it starts from this one's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        yield

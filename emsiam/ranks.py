@@ -1,0 +1,150 @@
+"""What is different when several processes train one network? Each has its share of every batch.
+
+Every process samples the draws of the whole batch and keeps its own rows, batch normalisation sees the whole
+batch, gradients are averaged, and the rows of a bank are exchanged: the numbers are those of one process.
+Processes are started by torchrun; without it every function here does nothing.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Processes that train together: as torchrun says before they have met."""
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextmanager
+def together(device: str) -> Iterator[None]:
+    """Join the processes that torchrun started, over nccl on CUDA and gloo elsewhere; leave them at the end."""
+    if world_size() == 1 or dist.is_initialized():
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def shard(x: Tensor, axis: int = 0) -> Tensor:
+    """This process's rows of what holds the whole batch; the batch size is a multiple of the processes."""
+    return x.chunk(world_size(), axis)[rank()] if dist.is_initialized() else x
+
+
+def gather(x: Tensor) -> Tensor:
+    """[B, ...] of each process -> [world_size·B, ...], in the order of the whole batch. No gradient passes."""
+    if not dist.is_initialized():
+        return x
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean over the processes of a tensor that each has. No gradient passes."""
+    if not dist.is_initialized():
+        return x
+    total = x.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def agree(text: str) -> str:
+    """The first process's text, in every process."""
+    if not dist.is_initialized():
+        return text
+    box = [text]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def wrap(net: nn.Module) -> nn.Module:
+    """The network whose backward pass averages gradients over the processes. BN must be converted before."""
+    if not dist.is_initialized():
+        return net
+    with warnings.catch_warnings():  # newer releases rename the argument that older ones need
+        warnings.filterwarnings("ignore", message="`broadcast_buffers`", category=FutureWarning)
+        return nn.parallel.DistributedDataParallel(net, broadcast_buffers=False)
+
+
+def unwrap(net: nn.Module):
+    return net.module if isinstance(net, nn.parallel.DistributedDataParallel) else net
+
+
+class _Sum(torch.autograd.Function):
+    """Σ over the processes; the gradient of a sum of all their losses is again a sum."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalisation over the batches of all processes, of equal size, on any device.
+
+    torch.nn.SyncBatchNorm refuses CPU tensors. Same parameters, buffers and formula as nn.BatchNorm1d/2d.
+    """
+
+    num_batches_tracked: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
+
+    def _check_input_dim(self, input):
+        pass  # [B, C] and [B, C, H, W] alike
+
+    def forward(self, input):
+        if not self.training:
+            return super().forward(input)
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        axes = [0, *range(2, x.ndim)]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        n = x.numel() // x.shape[1] * world_size()
+        mean = (_Sum.apply(x.sum(axes, dtype=torch.float64)) / n).to(x.dtype)  # sums in fp64, as PyTorch's own on CPUs
+        x = x - mean.view(shape)
+        var = (_Sum.apply(x.square().sum(axes, dtype=torch.float64)) / n).to(x.dtype)
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean.detach(), self.momentum)
+        self.running_var.lerp_(var.detach() * (n / (n - 1)), self.momentum)
+        x = x * torch.rsqrt(var + self.eps).view(shape)
+        if self.affine:
+            x = x * self.weight.view(shape) + self.bias.view(shape)
+        return x.to(input.dtype)
+
+
+def convert(net: nn.Module) -> None:
+    """Replace every BN layer inside by its synchronised form, with the same values, where several processes train."""
+    if not dist.is_initialized():
+        return
+    if dist.get_backend() == "nccl":
+        nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        return
+    for name, child in net.named_children():
+        if isinstance(child, _BatchNorm):
+            sync = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
+            sync.load_state_dict(child.state_dict())
+            setattr(net, name, sync.to(next(child.buffers()).dtype))
+        else:
+            convert(child)

@@ -1,0 +1,283 @@
+"""How does a configuration become a run? Parts are built, alternated, watched; `fit` is all of `emsiam.train`."""
+
+import dataclasses
+import math
+import resource
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from tqdm import tqdm
+
+from . import objective, probes, ranks
+from .alternate import alternate, hold
+from .config import Config, load_solver, resolve
+from .data import DATASETS, ImageSet, batches, probe
+from .diagnostics import collapse
+from .diagnostics.em import prediction_quality
+from .diagnostics.verdict import Evidence, verdict
+from .methods import METHODS, hyperparameters
+from .networks import Siamese
+from .optim import SGD
+from .run import Run, Writer, build, dtype
+
+SNAPSHOTS = 64  # at most
+PART = 1024  # images a pass of the kNN monitor
+PROBE_VIEWS = 8  # for the verdict; one view for the curves
+
+
+def fit(config: Config) -> Run:
+    """Train as `config` says; the run's directory is `config.out`. What `python -m emsiam.train` does.
+
+    Raises ConfigError before anything is written where options do not go together.
+    """
+    data = DATASETS[config.dataset]()
+    config, notes = resolve(config, len(data.images), data.shape)
+    torch.set_num_threads(config.threads or 1)
+    with ranks.together(config.device):
+        if ranks.rank() == 0:
+            for note in notes:
+                print(f"note: {note}", file=sys.stderr)
+        return _fit(dataclasses.replace(config, out=ranks.agree(str(config.out))), data)
+
+
+def _fit(c: Config, data: ImageSet) -> Run:
+    data = data.to(torch.device(c.device))
+    per_epoch = len(data.images) // c.batch_size
+    steps = c.epochs * per_epoch
+    net = build(c, data.shape).to(c.device)
+    ranks.convert(net)
+    method, k = METHODS[c.mode], int(c.k or 1)
+    solve = load_solver(c.eta) if c.eta else method.solve
+    chosen = {name: getattr(c, name) for name in hyperparameters(solve) if name in ("m", "n")}
+    optimizer = SGD(
+        net,
+        lr=c.lr * c.batch_size / 256,
+        momentum=c.momentum,
+        wd=c.wd,
+        steps=steps,
+        warmup=c.warmup_epochs * per_epoch,
+        schedule=c.schedule,
+        fix_pred_lr=c.fix_pred_lr is not False,
+    )
+    trained = alternate(
+        ranks.wrap(net),
+        partial(solve, **chosen),
+        partial(objective.loss, similarity=objective.SIMILARITIES[c.similarity]),
+        optimizer,
+        batches(
+            data,
+            seed=c.seed,
+            batch_size=c.batch_size,
+            start=0,
+            stop=steps,
+            symmetry=c.symmetry,
+            dtype=dtype(c),
+        ),
+        k=k,
+        held=method.held or k > 1,
+        stop_grad=c.stop_grad,
+    )
+    watch = Watch(c, data, net, optimizer, Writer(c) if ranks.rank() == 0 else None, steps, per_epoch)
+    bar = tqdm(trained, total=steps, desc=c.mode, unit="step", disable=True if c.quiet or not watch.writer else None)
+    for step in bar:
+        bar.set_postfix(watch.after(step), refresh=False)
+        if not watch.finite:
+            break
+    bar.close()
+    return watch.finish()
+
+
+class Watch:
+    """What is read off a run while it trains: lines, snapshots, checkpoints, the summary.
+
+    Measuring leaves no trace in what is trained: passes run on copies of the buffers and draw no random numbers.
+    Every process measures (batch statistics are shared), the first one writes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: ImageSet,
+        net: Siamese,
+        optimizer: SGD,
+        writer: Writer | None,
+        steps: int,
+        per_epoch: int,
+    ):
+        self.config, self.data, self.net, self.optimizer, self.writer = config, data, net, optimizer, writer
+        self.steps, self.per_epoch = steps, per_epoch
+        self.probe = probe(data, PROBE_VIEWS, dtype(config))
+        self.snapshot_steps = {0, *np.geomspace(1, steps, SNAPSHOTS - 1).round().astype(int).tolist()}
+        self.losses: list[Tensor] = []  # of the last epoch, at least those since the last line
+        self.unlogged = 0
+        self.knn: list[float] = []  # at step 0 and at each evaluation
+        self.finite = True
+        self.shown: dict[str, str] = {}
+        self.step = 0
+        self.last_line: dict[str, float] = {}
+        self.began = time.perf_counter()
+        self.first = self._measure(0, evaluate=True)
+        self._snapshot(0)
+        self.resumed = time.perf_counter()  # training goes on: images/s leaves the measuring out
+
+    def after(self, step) -> dict[str, str]:
+        """Look at a `Step` just taken; what the progress bar should show."""
+        c, self.step = self.config, step.step + 1
+        self.losses.append(step.loss)
+        self.unlogged += 1
+        if self.step == 1:
+            self._line(self.first, self._loss(1), c.batch_size / (time.perf_counter() - self.resumed))
+        ended, last = self.step % self.per_epoch == 0, self.step == self.steps
+        evaluate = last or (ended and self.step // self.per_epoch % c.eval_every == 0)
+        save = last or (ended and self.step // self.per_epoch % c.save_every == 0)
+        line = evaluate or self.step % c.log_every == 0
+        if line or save:
+            loss = self._loss(self.unlogged)
+            self.finite = math.isfinite(loss)
+        if self.finite and line:
+            images = self.unlogged * c.batch_size
+            rate = images / (time.perf_counter() - self.resumed)
+            self._line(self._measure(self.step, evaluate), loss, rate)
+            self.unlogged = 0
+            self.losses = self.losses[-self.per_epoch :]
+            self.resumed = time.perf_counter()
+        if self.finite and self.step in self.snapshot_steps:
+            self._snapshot(self.step)
+        if self.finite and save:
+            self._save(step)
+        return self.shown
+
+    def finish(self) -> Run:
+        """Write the summary and the picture."""
+        from .plots import trajectory
+
+        c, seconds = self.config, time.perf_counter() - self.began
+        evidence = self._evidence()
+        summary = {
+            "mode": c.mode,
+            "dataset": c.dataset,
+            "arch": c.arch,
+            "seed": c.seed,
+            "steps": self.step,
+            "epochs": self.step // self.per_epoch,
+            "loss": self._loss(self.per_epoch),
+            **{
+                name: self.last_line[name] for name in ("z_std", "z_std_ratio", "effective_rank", "participation_ratio")
+            },
+            "between_share": evidence.between_share,
+            "prediction_quality": evidence.prediction_quality,
+            "knn_acc1": self.knn[-1],
+            "knn_acc1_best": max(self.knn[1:], default=self.knn[0]),
+            "knn_acc1_init": self.knn[0],
+            "verdict": verdict(evidence),
+            "seconds": seconds,
+            "images_per_second": self.step * c.batch_size / seconds,
+            "peak_rss_mb": _peak_rss_mb(),
+        }
+        run = Run(Path(str(c.out)))
+        if self.writer:
+            self.writer.close(summary)
+            trajectory(run).savefig(run.path / "trajectory.png", dpi=150)
+        return run
+
+    def _look(self, module: torch.nn.Module, *inputs):
+        """A pass in train mode that leaves no trace."""
+        with torch.no_grad():
+            return functional_call(module, hold(module, copy=False), inputs)
+
+    def _measure(self, step: int, evaluate: bool) -> dict[str, float]:
+        z = self._look(self.net.F, self.probe[0])
+        line = {
+            "step": step,
+            "epoch": step / self.per_epoch,
+            "lr": self.optimizer.lr_at(max(0, step - 1)),
+            "z_std": collapse.z_std(z).item(),
+            "z_std_ratio": collapse.z_std_ratio(z).item(),
+            "effective_rank": collapse.effective_rank(z).item(),
+            "participation_ratio": collapse.participation_ratio(z).item(),
+        }
+        if evaluate:
+            self.knn.append(self._knn())
+            line["knn_acc1"] = self.knn[-1]
+        return line
+
+    def _line(self, line: dict[str, float], loss: float, rate: float) -> None:
+        line = {"step": line["step"], "epoch": line["epoch"], "loss": loss} | line
+        line |= {"seconds": time.perf_counter() - self.began, "images_per_second": rate}
+        self.last_line = line
+        self.shown = {
+            "loss": f"{loss:.3f}",
+            "std": f"{line['z_std_ratio']:.2f}",
+            "PR": f"{line['participation_ratio']:.1f}",
+            "kNN": f"{self.knn[-1]:.3f}",
+            "img/s": f"{rate:,.0f}",
+        }
+        if self.writer:
+            self.writer.line(line)
+
+    def _loss(self, last: int) -> float:
+        """Mean over the last steps and over all processes."""
+        return ranks.mean(torch.stack(self.losses[-last:]).mean()).item()
+
+    def _knn(self) -> float:
+        """Accuracy of the kNN monitor: backbone features in eval mode, images as they are, test against train."""
+        self.net.eval()
+        with torch.no_grad():
+            features, queries = (
+                torch.cat([self.net.F.backbone(self._pixels(part)) for part in images.split(PART)])
+                for images in (self.data.images, self.data.test_images)
+            )
+        self.net.train()
+        predicted = probes.knn_predict(
+            features,
+            self.data.labels,
+            queries,
+            k=self.config.knn_k,
+            t=self.config.knn_t,
+            num_classes=self.data.num_classes,
+        )
+        return (predicted == self.data.test_labels).double().mean().item()
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return self.data.normalise(images).to(dtype(self.config))
+
+    def _snapshot(self, step: int) -> None:
+        z = self._look(self.net.F, self.probe[0])
+        if self.writer:
+            self.writer.snapshot(step, z)
+
+    def _save(self, step) -> None:
+        if self.writer:
+            self.writer.checkpoint(
+                {
+                    "step": self.step,
+                    "net": self.net.state_dict(),
+                    "optimizer": self.optimizer.sgd.state_dict(),
+                    "state": step.state,
+                    "theta": step.theta,
+                    "config": self.config.to_dict(),
+                }
+            )
+
+    def _evidence(self) -> Evidence:
+        z, p = self._look(self.net, self.probe, (0, 1))
+        return Evidence(
+            z_std_ratio=collapse.z_std_ratio(z[0]).item(),
+            participation_ratio=collapse.participation_ratio(z[0]).item(),
+            between_share=collapse.between_share(z).item(),
+            prediction_quality=prediction_quality(p, z[:2]).item(),
+            dim=self.config.dim,
+            finite=self.finite,
+        )
+
+
+def _peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

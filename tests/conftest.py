@@ -1,0 +1,65 @@
+"""What several tests start from: small nets without batch statistics, double precision, a few images."""
+
+import pytest
+import torch
+from torch import nn
+
+from emsiam import data, networks
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return data.digits()
+
+
+class Plain(nn.Module):
+    """F and h without batch normalisation, in double precision: what the theorems are about."""
+
+    def __init__(self, inputs: int, dim: int = 6, predictor: bool = False, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.F = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 16), nn.Tanh(), nn.Linear(16, dim)).double()
+        self.h = (
+            nn.Sequential(nn.Linear(dim, 8), nn.Tanh(), nn.Linear(8, dim)) if predictor else nn.Identity()
+        ).double()
+
+    def forward(self, views, trained):
+        z = torch.stack([self.F(x) for x in views])
+        return z, torch.stack([self.h(z[v]) for v in trained])
+
+
+@pytest.fixture
+def plain():
+    return Plain
+
+
+def siamese(predictor="mlp", seed=0, dim=16, bn="default", dtype=torch.float64, output_affine=True):
+    """The package's own network for 8×8 images, small heads."""
+    torch.manual_seed(seed)
+    backbone, width = networks.build_backbone("tiny", None, (1, 8, 8))
+    projector = networks.build_projector(width, hidden_dim=24, dim=dim, layers=3, bn=bn, output_affine=output_affine)
+    h = networks.build_predictor(predictor, dim=dim, pred_dim=8, bn=bn)
+    return networks.Siamese(backbone, projector, h).to(dtype)
+
+
+@pytest.fixture(name="siamese")
+def siamese_fixture():
+    return siamese
+
+
+@pytest.fixture
+def batches(digits):
+    """batches(stop) -> that many batches of 32 digits, double precision."""
+
+    def make(stop, seed=0, symmetry="sym", start=0, batch_size=32):
+        return data.batches(
+            digits,
+            seed=seed,
+            batch_size=batch_size,
+            start=start,
+            stop=stop,
+            symmetry=symmetry,
+            dtype=torch.float64,
+        )
+
+    return make

@@ -1,0 +1,140 @@
+"""Options: what is wrong is refused in one line, what is open is resolved, what is not read is left out."""
+
+import dataclasses
+
+import pytest
+
+from emsiam.config import Config, ConfigError, parse, resolve
+from emsiam.data import DATASETS
+from emsiam.eta import SOLVERS
+from emsiam.methods import METHODS
+
+
+def resolved(*flags):
+    return resolve(parse([*map(str, flags), "--device", "cpu"]), 1437, (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--k 0", "--k 0: allowed is a whole number ≥ 1, or epoch"),
+        ("--k -3", "--k -3: allowed is a whole number ≥ 1, or epoch"),
+        ("--k 2.5", "--k 2.5: allowed is a whole number ≥ 1, or epoch"),
+        ("--m 1.5", "--m 1.5: allowed is a number from 0 to 1"),
+        ("--m -0.1", "--m -0.1: allowed is a number from 0 to 1"),
+        ("--m nan", "--m nan: allowed is a number from 0 to 1"),
+        ("--n 0", "--n 0: allowed is a whole number ≥ 1"),
+        ("--lr 0", "--lr 0: allowed is a number > 0"),
+        ("--lr inf", "--lr inf: allowed is a number > 0"),
+        ("--epochs 0", "--epochs 0: allowed is a whole number ≥ 1"),
+        ("--pred-dim 0", "--pred-dim 0: allowed is a whole number ≥ 1"),
+        ("--mode onestp", "--mode onestp: allowed is onestep, multistep, ema_eta, expectation (did you mean onestep?)"),
+        ("--dataset digit", "--dataset digit: allowed is digits (did you mean digits?)"),
+        ("--foo 1", "--foo: no such option"),
+        ("--lrr 1", "--lrr: no such option (did you mean --lr?)"),
+        ("--resume", "--resume: no such option"),
+        ("--k", "argument --k: expected one argument"),
+    ],
+)
+def test_wrong_values(flags, message):
+    with pytest.raises(ConfigError) as error:
+        parse(flags.split())
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--batch-size 1438", "--batch-size 1438: allowed is 2 to 1437, the training images of digits"),
+        ("--batch-size 1", "--batch-size 1: allowed is 2 to 1437"),
+        ("--knn-k 1438", "--knn-k 1438: allowed is at most 1437"),
+        ("--epochs 5 --warmup-epochs 6", "--warmup-epochs 6: allowed is at most --epochs 5"),
+        ("--mode ema_eta --no-stop-grad", "--no-stop-grad with --mode ema_eta: only a target from the same step"),
+        ("--mode multistep --no-stop-grad", "--no-stop-grad with --mode multistep"),
+        ("--predictor none --no-fix-pred-lr", "--no-fix-pred-lr: --predictor none is not trained"),
+        ("--bn none --output-affine", "--output-affine: --bn none has no BN on the projector's output"),
+        ("--predictor none --bn all", "--bn all: --predictor none has no output BN"),
+        ("--stem cifar", "--stem cifar: --arch tiny has no stem to choose"),
+        ("--eta movin_average", "--eta movin_average: allowed is"),
+        ("--eta nowhere.py:f", "--eta nowhere.py:f: there is no file nowhere.py"),
+    ],
+)
+def test_options_that_do_not_go_together(flags, message):
+    with pytest.raises(ConfigError) as error:
+        resolved(*flags.split())
+    assert str(error.value).startswith(message)
+
+
+def test_a_device_that_is_not_there():
+    import torch
+
+    if torch.cuda.is_available():
+        assert resolve(Config(device="cuda"), 1437, (1, 8, 8))[0].device == "cuda"
+    else:
+        with pytest.raises(ConfigError, match="--device cuda: this machine has no CUDA"):
+            resolve(Config(device="cuda"), 1437, (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("flags", "left_out"),
+    [("--mode onestep --k 10", "k"), ("--mode multistep --m 0.5", "m"), ("--mode ema_eta --n 3", "n")],
+)
+def test_another_mode_s_hyperparameter_is_named_and_left_out(flags, left_out):
+    config, notes = resolved(*flags.split())
+    assert left_out not in config.to_dict()
+    (note,) = notes
+    assert flags.split()[2] in note
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--mode onestep", {"predictor": "mlp", "fix_pred_lr": True, "pred_dim": 32}),
+        ("--mode multistep", {"k": 10, "predictor": "mlp"}),
+        ("--mode multistep --k epoch", {"k": 11}),
+        ("--mode multistep --k epoch --batch-size 64", {"k": 22}),
+        ("--mode ema_eta", {"k": 1, "m": 0.8, "predictor": "none"}),
+        ("--mode ema_eta --k 10", {"k": 10}),
+        ("--mode expectation", {"k": 1, "n": 4, "predictor": "mlp"}),
+        ("--mode onestep --eta expectation --n 2", {"n": 2, "predictor": "mlp"}),
+        ("--arch resnet18", {"stem": "cifar"}),
+    ],
+)
+def test_open_choices_are_made(flags, expected):
+    config, notes = resolved(*flags.split())
+    assert notes == []
+    assert config.to_dict().items() >= expected.items()
+    assert config.device == "cpu"
+    assert config.precision in ("fp32", "bf16")
+
+
+def test_resolving_again_changes_nothing():
+    for mode in METHODS:
+        config, _ = resolved("--mode", mode)
+        assert resolve(Config(**config.to_dict()), 1437, (1, 8, 8)) == (config, [])
+
+
+def test_the_command_line_has_every_option():
+    for f in dataclasses.fields(Config):
+        flag = "--" + f.name.replace("_", "-")
+        assert f.metadata["help"]
+        if f.metadata["rule"].allowed == "true or false":
+            assert getattr(parse([flag]), f.name) is True
+    assert parse(["--no-stop-grad"]).stop_grad is False
+
+
+def test_python_and_the_command_line_agree():
+    assert parse(["--m", "0.5", "--k", "3", "--mode", "ema_eta"]) == Config(mode="ema_eta", m=0.5, k=3)
+    with pytest.raises(ConfigError, match=r"--k 2\.5"):
+        Config(k=2.5)
+    with pytest.raises(ConfigError, match="--stop-grad no"):
+        Config(stop_grad="no")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().lr = 1
+
+
+def test_names_are_rows_of_plain_tables():
+    assert set(METHODS) == {"onestep", "multistep", "ema_eta", "expectation"}
+    assert all(method.solve in SOLVERS.values() for method in METHODS.values())
+    assert set(DATASETS) == {"digits"}

@@ -1,0 +1,66 @@
+"""What is written in two places says the same."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def requirement(text):
+    return tuple(re.split(r"(?=[<>=])", text, maxsplit=1))
+
+
+def test_conda_and_pip_install_the_same():
+    project = PYPROJECT["project"]
+    pip = dict(map(requirement, [*project["dependencies"], *project["optional-dependencies"]["notebooks"]]))
+    pip = {CONDA_NAMES.get(name, name): version for name, version in pip.items()}
+    conda = dict(map(requirement, yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]))
+    assert conda.pop("python") == project["requires-python"]
+    assert conda == pip
+
+
+def test_the_package_imports_no_command_and_nothing_undeclared():
+    code = "import sys, emsiam; print(*sorted({m.split('.')[0] for m in sys.modules}), sep='\\n')"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in modules
+    assert not {"seaborn", "sklearn", "tensorboard", "pytest"} & set(modules)  # loaded when used
+
+
+def test_the_map_of_equations_is_the_same_in_readme_and_package():
+    import emsiam
+
+    readme = (ROOT / "README.md").read_text()
+    named = re.findall(r"\b(?:objective|alternate|optim|eta\.fresh|eta\.memory)\.\w+", emsiam.__doc__)
+    assert len(named) >= 8
+    for name in named:
+        module, function = name.rsplit(".", 1)
+        __import__(f"emsiam.{module}")
+        assert hasattr(sys.modules[f"emsiam.{module}"], function), name
+        assert f"`{name}`" in readme, name
+
+
+def test_the_readme_names_every_option():
+    import dataclasses
+
+    from emsiam import Config
+
+    readme = (ROOT / "README.md").read_text()
+    for field in dataclasses.fields(Config):
+        assert f"`--{field.name.replace('_', '-')}" in readme, field.name
+
+
+def test_each_equation_is_cited_once():
+    cited = {}
+    for file in (ROOT / "emsiam").rglob("*.py"):
+        for line in file.read_text().splitlines():
+            for number in re.findall(r"#.*\((\d+)\)", line):
+                cited.setdefault(int(number), []).append(f"{file.name}: {line.strip()}")
+    assert {1, 2, 5, 6, 7, 8, 9, 10} <= set(cited), cited
+    assert all(len(lines) == 1 for lines in cited.values()), cited

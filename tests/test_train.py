@@ -1,0 +1,242 @@
+"""The command and what it leaves behind, in real processes."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import emsiam
+from emsiam.diagnostics.verdict import VERDICTS
+
+METRICS = "step epoch loss lr z_std z_std_ratio effective_rank participation_ratio seconds images_per_second".split()
+SUMMARY = """mode dataset arch seed steps epochs loss z_std z_std_ratio effective_rank participation_ratio knn_acc1
+    knn_acc1_best knn_acc1_init verdict seconds images_per_second peak_rss_mb""".split()
+
+
+def command(*flags, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "emsiam.train", *map(str, flags)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Three epochs of SimSiam by the command."""
+    out = tmp_path_factory.mktemp("runs") / "simsiam"
+    done = command("--epochs", 3, "--eval-every", 2, "--save-every", 1, "--log-every", 10, "--out", out)
+    assert done.returncode == 0, done.stderr
+    run = emsiam.load_run(out)
+    return run, done
+
+
+def test_the_terminal_says_what_became_of_it(run):
+    run, done = run
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith(f"onestep on digits: {run.summary['verdict']} after 33 steps")
+    assert str(run.path / "trajectory.png") in rest[-1]
+    assert "onestep: 100%" in done.stderr
+    assert "kNN=" in done.stderr
+
+
+def test_files_of_a_run(run):
+    run, _ = run
+    names = {f.name for f in run.path.iterdir()}
+    assert names >= {"config.json", "env.json", "metrics.jsonl", "summary.json", "trajectory.png"}
+    assert any(name.startswith("events.out.tfevents.") for name in names)
+    assert (run.path / "trajectory.png").read_bytes().startswith(b"\x89PNG")
+    env = json.loads((run.path / "env.json").read_text())
+    assert env["torch"] == torch.__version__
+    assert env["threads"] == run.config.threads
+
+
+def test_metrics(run):
+    run, _ = run
+    table = run.metrics
+    assert set(METRICS) <= set(table.columns)
+    assert table.step.tolist() == [0, 10, 20, 22, 30, 33]
+    assert table.step[table.knn_acc1.notna()].tolist() == [0, 22, 33]
+    assert np.allclose(table.z_std_ratio, table.z_std * math.sqrt(128))
+    assert np.allclose(table.epoch, table.step / 11)
+    assert np.isfinite(table[METRICS]).all(axis=None)
+    assert table.lr.iloc[0] == 0.1 * 128 / 256
+
+
+def test_summary(run):
+    run, _ = run
+    assert set(SUMMARY) <= set(run.summary)
+    assert run.summary["verdict"] in VERDICTS
+    assert run.summary["steps"] == 33
+    assert run.summary["knn_acc1"] == run.metrics.knn_acc1.iloc[-1]
+    assert run.summary["knn_acc1_init"] == run.metrics.knn_acc1.iloc[0]
+
+
+def test_tensorboard_reads_the_curves(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, _ = run
+    events = EventAccumulator(str(run.path)).Reload()
+    assert [e.step for e in events.Scalars("loss")] == run.metrics.step.tolist()
+    assert np.allclose([e.value for e in events.Scalars("loss")], run.metrics.loss, atol=1e-6)
+
+
+def test_snapshots_are_z_of_the_probe_set(run):
+    run, _ = run
+    snapshots = run.snapshots()
+    assert len(snapshots) <= 64
+    assert list(snapshots)[0] == 0
+    assert list(snapshots)[-1] == 33
+    z = torch.from_numpy(snapshots[33])
+    assert z.shape == (512, 128)
+    assert emsiam.diagnostics.collapse.z_std(z).item() == pytest.approx(run.summary["z_std"], rel=1e-6)
+
+
+def test_checkpoints_are_plain(run, digits):
+    run, _ = run
+    for name, step in (("last", 33), ("previous", 22)):
+        saved = torch.load(run.path / "checkpoints" / f"{name}.pt", weights_only=True)
+        assert saved["step"] == step
+        assert saved["config"] == run.config.to_dict()
+    net = run.model()
+    assert not net.training
+    with torch.no_grad():
+        features = net.F.backbone(digits.normalise(digits.images)), net.F.backbone(digits.normalise(digits.test_images))
+    predicted = emsiam.probes.knn_predict(features[0], digits.labels, features[1], k=20, t=0.1, num_classes=10)
+    assert (predicted == digits.test_labels).double().mean().item() == pytest.approx(run.summary["knn_acc1"])
+
+
+def test_python_does_what_the_command_does(run, tmp_path):
+    run, _ = run
+    config = emsiam.Config(epochs=3, eval_every=2, log_every=7, out=str(tmp_path / "run"), quiet=True)
+    again = emsiam.fit(config)
+    timing = {"seconds", "images_per_second", "peak_rss_mb"}
+    assert {k: v for k, v in again.summary.items() if k not in timing} == {
+        k: v for k, v in run.summary.items() if k not in timing
+    }
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.snapshots()[33], torch.tensor(run.snapshots()[33]), strict=False)
+    ) or (np.array_equal(again.snapshots()[33], run.snapshots()[33]))
+
+
+def test_looking_more_often_changes_nothing(tmp_path):
+    """Diagnostics leave no trace: weights are the same to the bit whatever is logged, evaluated and saved."""
+    nets = []
+    for name, every in (("often", 1), ("seldom", 1000)):
+        config = emsiam.Config(
+            mode="expectation",
+            epochs=2,
+            log_every=every,
+            eval_every=every,
+            save_every=every,
+            out=str(tmp_path / name),
+            quiet=True,
+        )
+        nets.append(emsiam.fit(config).model().state_dict())
+    assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_one_step_alternation_is_simsiam(tmp_path, precision):
+    options = {"epochs": 2, "log_every": 1, "precision": precision, "quiet": True}
+    a = emsiam.fit(emsiam.Config(mode="onestep", out=str(tmp_path / "a"), **options))
+    b = emsiam.fit(emsiam.Config(mode="multistep", k=1, out=str(tmp_path / "b"), **options))
+    assert a.metrics.loss.tolist() == b.metrics.loss.tolist()
+    assert all(torch.equal(p, q) for p, q in zip(*(r.model().state_dict().values() for r in (a, b)), strict=True))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--mode multistep --k epoch",
+        "--mode ema_eta --k 3 --symmetry asym",
+        "--mode expectation --n 2 --symmetry asym2x",
+        "--no-stop-grad --predictor none --similarity mse",
+        "--similarity cross_entropy --predictor linear --no-fix-pred-lr",
+        "--bn none --predictor fixed --schedule constant",
+        "--bn all --no-output-affine --warmup-epochs 1",
+        "--bn hidden --proj-layers 1 --dim 8",
+        "--eta moving_average --m 0.3 --predictor mlp",
+        "--arch resnet18 --batch-size 512",
+    ],
+)
+def test_every_ablation_trains(tmp_path, flags):
+    from emsiam.config import parse
+
+    run = emsiam.fit(parse([*flags.split(), "--epochs", "1", "--quiet", "--out", str(tmp_path / "run")]))
+    assert run.summary["steps"] == 1437 // run.config.batch_size
+    assert math.isfinite(run.summary["loss"])
+
+
+def test_a_solver_of_one_s_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def median(state, F_t, batch, *, n=3):\n"
+        "    eta = F_t(batch.draw(n)).median(0).values\n"
+        "    return eta.expand(len(batch.trained), -1, -1), {'seen': state.get('seen', 0) + batch.ids.numel()}\n"
+    )
+    done = command("--eta", f"{tmp_path}/mine.py:median", "--epochs", 1, "--out", tmp_path / "run", "--quiet")
+    assert done.returncode == 0, done.stderr
+    run = emsiam.load_run(tmp_path / "run")
+    assert run.config.n == 3
+    assert torch.load(run.path / "checkpoints/last.pt", weights_only=True)["state"] == {"seen": 11 * 128}
+
+
+@pytest.mark.parametrize(
+    "flags", ["--k 0", "--mode nonsense", "--arch vit_b_16", "--batch-size 5000", "--what", "stray"]
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path, flags):
+    done = command(*flags.split(), "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("emsiam.train: ")
+    assert done.stderr.count("\n") == 1
+    assert flags.split()[0] in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten_by_accident(run, tmp_path):
+    run, _ = run
+    before = (run.path / "metrics.jsonl").read_bytes()
+    done = command("--out", run.path)
+    assert done.returncode == 2
+    assert done.stderr == f"emsiam.train: --out {run.path}: holds a run; choose another directory or add --overwrite\n"
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_overwriting_removes_the_run_and_nothing_else(tmp_path):
+    config = emsiam.Config(epochs=1, out=str(tmp_path), quiet=True, seed=1)
+    emsiam.fit(config)
+    (tmp_path / "notes.txt").write_text("mine")
+    first = emsiam.load_run(tmp_path).summary
+    emsiam.fit(emsiam.Config(epochs=2, out=str(tmp_path), quiet=True, overwrite=True))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert emsiam.load_run(tmp_path).summary["steps"] == 2 * first["steps"]
+    assert len(list(tmp_path.glob("events.*"))) == 1
+
+
+def test_a_note_names_what_is_not_used(tmp_path):
+    done = command("--mode", "onestep", "--k", 10, "--epochs", 1, "--quiet", "--out", tmp_path / "run")
+    assert done.returncode == 0
+    assert done.stderr == "note: --k 10 is not used by --mode onestep\n"
+    assert "k" not in json.loads((tmp_path / "run" / "config.json").read_text())
+
+
+def test_a_loss_that_is_not_finite_ends_with_3(tmp_path):
+    flags = ("--similarity", "mse", "--bn", "none", "--lr", 1e8, "--schedule", "constant")
+    done = command(*flags, "--epochs", 9, "--save-every", 1, "--quiet", "--out", tmp_path / "run")
+    assert done.returncode == 3, done.stderr
+    summary = emsiam.load_run(tmp_path / "run").summary
+    assert summary["verdict"] == "diverged"
+    assert summary["steps"] < 99
+    assert summary["loss"] is None  # JSON has no NaN
+
+
+def test_load_run_refuses_other_directories(tmp_path):
+    with pytest.raises(emsiam.ConfigError, match="holds no run"):
+        emsiam.load_run(tmp_path)

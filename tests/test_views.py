@@ -1,0 +1,141 @@
+"""T against torchvision, on the same parameters; draws as values."""
+
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from emsiam import data, views
+
+
+def still(n, shape, **fields):
+    """A draw that changes nothing, but for the given fields."""
+    nothing = views.sample(views.Recipe(), n, shape, torch.Generator().manual_seed(0))
+    return nothing._replace(**fields)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 20, 28, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_recipe_without_strength_is_the_identity(images):
+    out = views.apply(images, still(4, (3, 20, 28)))
+    torch.testing.assert_close(out, images, rtol=0, atol=1e-6)
+
+
+def test_bytes_are_scaled_to_one():
+    x = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    torch.testing.assert_close(views.apply(x, still(1, (1, 16, 16))), x / 255, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 20, 28), (3, 5, 12, 20), (10, 0, 9, 7), (19, 27, 1, 1)])
+def test_a_crop_equals_torchvision_s(images, box):
+    top, left, height, width = box
+    expected = tv.resized_crop(images, top, left, height, width, [20, 28], antialias=False)
+    fractions = torch.tensor([[top / 20, left / 28, height / 20, width / 28]]).expand(4, 4)
+    out = views.apply(images, still(4, (3, 20, 28), box=fractions))
+    torch.testing.assert_close(out, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("degrees", [-15.0, 7.0, 90.0])
+def test_a_rotation_equals_torchvision_s(degrees):
+    """Inside the disc that no corner enters: outside the image torchvision fills, here the border is repeated."""
+    x = torch.rand(1, 1, 31, 31, generator=torch.Generator().manual_seed(0))
+    expected = tv.rotate(x, degrees, interpolation=tv.InterpolationMode.BILINEAR)
+    out = views.apply(x, still(1, (1, 31, 31), angle=torch.tensor([degrees])))
+    r = torch.arange(31) - 15.0
+    disc = (r[:, None].square() + r.square()).sqrt() < 14
+    torch.testing.assert_close(out[0, 0][disc], expected[0, 0][disc], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.6, 1.4])
+def test_brightness_and_contrast_equal_torchvision_s(images, factor):
+    f = torch.full((4,), factor)
+    bright = views.apply(images, still(4, (3, 20, 28), brightness=f))
+    torch.testing.assert_close(bright, tv.adjust_brightness(images, factor), rtol=0, atol=1e-5)
+    contrast = views.apply(images, still(4, (3, 20, 28), contrast=f))
+    torch.testing.assert_close(contrast, tv.adjust_contrast(images, factor), rtol=0, atol=1e-4)
+
+
+def test_each_image_has_its_own_draw_and_a_draw_is_replayed(digits):
+    draw = views.sample(digits.recipe, 6, digits.shape, torch.Generator().manual_seed(0))
+    x = digits.images[:1].expand(6, -1, -1, -1)
+    out = views.apply(x, draw)
+    assert torch.equal(out, views.apply(x, draw))
+    assert len({tuple(view.flatten().tolist()) for view in out}) == 6
+    for i in range(6):
+        torch.testing.assert_close(out[i], views.apply(x[:1], draw[i : i + 1])[0], rtol=0, atol=1e-6)
+
+
+def test_draws_stay_within_the_recipe():
+    recipe = views.Recipe((0.3, 0.8), (0.75, 4 / 3), 15, 0.4, 0.3, 0.05)
+    draw = views.sample(recipe, 20_000, (1, 8, 8), torch.Generator().manual_seed(0))
+    top, left, height, width = draw.box.T
+    assert ((0 <= top) & (top + height <= 1 + 1e-6) & (0 <= left) & (left + width <= 1 + 1e-6)).all()
+    area, ratio = height * width, width / height
+    assert (0.3 - 1e-6 <= area.min()) & (area.max() <= 0.8 + 1e-6)
+    assert (0.75 - 1e-5 <= ratio.min()) & (ratio.max() <= 4 / 3 + 1e-5)
+    assert ratio.log().mean().abs() < 0.005  # log-uniform
+    for field, low, high in ((draw.angle, -15, 15), (draw.brightness, 0.6, 1.4), (draw.contrast, 0.7, 1.3)):
+        assert low <= field.min() < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < field.max() <= high
+    assert draw.noise.std().item() == pytest.approx(0.05, rel=0.01)
+
+
+def test_where_no_crop_fits_the_largest_centred_one_is_taken():
+    recipe = views.Recipe(scale=(1.0, 1.0), ratio=(2.0, 2.0))
+    draw = views.sample(recipe, 3, (1, 10, 10), torch.Generator().manual_seed(0))
+    height, width = draw.box[:, 2], draw.box[:, 3]
+    torch.testing.assert_close(width, torch.ones(3))
+    torch.testing.assert_close(height, torch.full((3,), 0.5))
+
+
+# batches
+
+
+def test_digits_are_scikit_learn_s():
+    from sklearn.datasets import load_digits
+
+    digits = data.digits()
+    x, y = load_digits(return_X_y=True)
+    assert len(digits.images) == 1437
+    assert len(digits.test_images) == 360
+    everything = torch.cat([digits.images, digits.test_images]).flatten(1).double() * 16 / 255
+    labels = torch.cat([digits.labels, digits.test_labels])
+    ours = sorted((*row, label) for row, label in zip(everything.round().int().tolist(), labels.tolist(), strict=True))
+    assert ours == sorted((*row, label) for row, label in zip(x.astype(int).tolist(), y.tolist(), strict=True))
+    share = labels.bincount() / len(labels)
+    assert (digits.test_labels.bincount() / 360 - share).abs().max() < 0.01  # stratified
+
+
+def test_an_epoch_visits_images_once_in_a_new_order(batches):
+    steps = [batch.ids for batch in batches(88)]  # two epochs of 44
+    first, second = torch.cat(steps[:44]), torch.cat(steps[44:])
+    assert len(first.unique()) == len(second.unique()) == 44 * 32
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("symmetry", ["sym", "asym", "asym2x"])
+def test_a_batch_follows_from_seed_and_step(batches, symmetry):
+    whole = list(batches(6, symmetry=symmetry))
+    late = next(iter(batches(6, start=5, symmetry=symmetry)))
+    assert torch.equal(whole[5].views, late.views)
+    assert torch.equal(whole[5].draw(2), late.draw(2))
+    assert not torch.equal(whole[4].views, late.views)
+    assert torch.equal(late.others, late.views[list(late.partners)])
+    assert not torch.equal(late.draw(1), late.draw(1))  # further views each time
+
+
+def test_symmetry_decides_views_not_images(batches):
+    """Runs that differ in symmetrisation are paired: same images, and the first two views are the same."""
+    sym, asym, asym2x = (next(iter(batches(1, symmetry=s))) for s in ("sym", "asym", "asym2x"))
+    assert torch.equal(sym.ids, asym2x.ids)
+    assert torch.equal(sym.views, asym.views)
+    assert len(asym2x.views) == 4
+    assert set(asym2x.trained).isdisjoint(asym2x.partners)
+
+
+def test_the_probe_is_the_same_for_every_run(digits):
+    a, b = data.probe(digits, 1, torch.float32), data.probe(digits, 8, torch.float32)
+    assert a.shape == (1, 512, 1, 8, 8)
+    assert torch.equal(data.probe(digits, 8, torch.float32), b)
