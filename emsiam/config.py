@@ -296,6 +296,7 @@ def parser() -> argparse.ArgumentParser:
 def parse(arguments: list[str]) -> Config:
     """The configuration of a command line. Raises ConfigError."""
     p = parser()
+    arguments = arguments[arguments[:1] == ["--"] :]  # torchrun needs it before --m, and may hand it on
     known, unknown = p.parse_known_args(arguments)
     if unknown:
         flags = [s for action in p._actions for s in action.option_strings]

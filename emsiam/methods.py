@@ -8,7 +8,7 @@ from .eta import SOLVERS
 
 
 class Method(NamedTuple):
-    solve: Callable  # sub-problem (8)
+    solve: Callable  # how η is solved
     predictor: str = "mlp"  # h, unless `--predictor` says otherwise
     k: int = 1  # steps an alternation, unless `--k` says otherwise
     held: bool = False  # η under a frozen copy of θᵗ also where k = 1 would not need one
@@ -19,7 +19,7 @@ METHODS = {
     "onestep": Method(SOLVERS["other_view"], any_k=False),  # Algorithm 1
     "multistep": Method(SOLVERS["other_view"], k=10, held=True),  # §5.2
     "ema_eta": Method(SOLVERS["moving_average"], predictor="none"),  # §5.2
-    "expectation": Method(SOLVERS["expectation"]),  # (9)
+    "expectation": Method(SOLVERS["expectation"]),  # §5.1, Monte Carlo
 }
 
 

@@ -40,4 +40,4 @@ def loss(p: Tensor, eta: Tensor, similarity=cosine) -> Tensor:
     """
     if p.shape != eta.shape:
         raise ValueError(f"predictions {tuple(p.shape)} and targets {tuple(eta.shape)} differ in shape")
-    return similarity(p, eta).mean()  # (2), (5)
+    return similarity(p, eta).mean()  # (2): S = 2; (5)

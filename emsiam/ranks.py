@@ -17,11 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    """This process's number; before they meet and after they part, as torchrun says."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
 def world_size() -> int:
-    """Processes that train together: as torchrun says before they have met."""
+    """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
 
 
@@ -143,8 +144,9 @@ def convert(net: nn.Module) -> None:
         return
     for name, child in net.named_children():
         if isinstance(child, _BatchNorm):
-            sync = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
+            dtype = next(child.buffers()).dtype
+            sync = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine, dtype=dtype)
             sync.load_state_dict(child.state_dict())
-            setattr(net, name, sync.to(next(child.buffers()).dtype))
+            setattr(net, name, sync)
         else:
             convert(child)

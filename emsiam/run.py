@@ -23,7 +23,8 @@ from .data import BACKBONE, DATASETS, PREDICTOR, PROJECTOR, generator
 if TYPE_CHECKING:
     import pandas
 
-FILES = ("config.json", "env.json", "metrics.jsonl", "summary.json", "trajectory.png")
+PICTURE = "trajectory.png"
+FILES = ("config.json", "env.json", "metrics.jsonl", "summary.json", PICTURE)
 FOLDERS = ("checkpoints", "snapshots")
 
 
@@ -72,7 +73,8 @@ class Run:
         """One row a log line, see the README for the columns."""
         import pandas
 
-        return pandas.read_json(self.path / "metrics.jsonl", lines=True)
+        lines = (self.path / "metrics.jsonl").read_text().splitlines()
+        return pandas.DataFrame([json.loads(line) for line in lines])
 
     @cached_property
     def summary(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import sys
 
 from . import ranks
 from .config import ConfigError, parse
+from .run import PICTURE, Run
 from .training import fit
 
 
@@ -14,16 +15,24 @@ def main(arguments: list[str]) -> int:
     except ConfigError as error:
         print(f"emsiam.train: {error}", file=sys.stderr)
         return 2
-    s = run.summary
     if ranks.rank() == 0:
-        print(
-            f"{s['mode']} on {s['dataset']}: {s['verdict']} after {s['steps']:,} steps, {s['seconds']:.0f} s\n"
-            f"  loss {s['loss']:.3f}   std·√d {s['z_std_ratio']:.2f} (1 healthy, 0 collapsed)   "
-            f"participation ratio {s['participation_ratio']:.1f} of {run.config.dim}\n"
-            f"  kNN {s['knn_acc1']:.3f} (untrained {s['knn_acc1_init']:.3f}, best {s['knn_acc1_best']:.3f})\n"
-            f"  picture {run.path / 'trajectory.png'}"
-        )
-    return 3 if s["verdict"] == "diverged" else 0
+        print(report(run))
+    return 3 if run.summary["verdict"] == "diverged" else 0
+
+
+def report(run: Run) -> str:
+    """What became of a run, in a few lines."""
+    s = run.summary
+    head = f"{s['mode']} on {s['dataset']}: {s['verdict']} after {s['steps']:,} steps, {s['seconds']:.0f} s"
+    if s["verdict"] == "diverged":
+        return f"{head}\n  the loss is not finite; the last good checkpoint is kept\n  picture {run.path / PICTURE}"
+    return (
+        f"{head}\n"
+        f"  loss {s['loss']:.3f}   std·√d {s['z_std_ratio']:.2f} (1 healthy, 0 collapsed)   "
+        f"participation ratio {s['participation_ratio']:.1f} of {run.config.dim}\n"
+        f"  kNN {s['knn_acc1']:.3f} (untrained {s['knn_acc1_init']:.3f}, best {s['knn_acc1_best']:.3f})\n"
+        f"  picture {run.path / PICTURE}"
+    )
 
 
 if __name__ == "__main__":

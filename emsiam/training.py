@@ -24,7 +24,7 @@ from .diagnostics.verdict import Evidence, verdict
 from .methods import METHODS, hyperparameters
 from .networks import Siamese
 from .optim import SGD
-from .run import Run, Writer, build, dtype
+from .run import PICTURE, Run, Writer, build, dtype
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
@@ -84,7 +84,8 @@ def _fit(c: Config, data: ImageSet) -> Run:
         stop_grad=c.stop_grad,
     )
     watch = Watch(c, data, net, optimizer, Writer(c) if ranks.rank() == 0 else None, steps, per_epoch)
-    bar = tqdm(trained, total=steps, desc=c.mode, unit="step", disable=True if c.quiet or not watch.writer else None)
+    quiet = c.quiet or watch.writer is None
+    bar = tqdm(trained, total=steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet)
     for step in bar:
         bar.set_postfix(watch.after(step), refresh=False)
         if not watch.finite:
@@ -183,7 +184,7 @@ class Watch:
         run = Run(Path(str(c.out)))
         if self.writer:
             self.writer.close(summary)
-            trajectory(run).savefig(run.path / "trajectory.png", dpi=150)
+            trajectory(run).savefig(run.path / PICTURE, dpi=150)
         return run
 
     def _look(self, module: torch.nn.Module, *inputs):

@@ -16,7 +16,7 @@ TRIES = 10  # crops proposed before the centre crop is taken, as torchvision's R
 
 
 class Recipe(NamedTuple):
-    """Strengths of T. An operation of strength 0 (scale and ratio (1, 1)) changes nothing."""
+    """Strengths of T. An operation of strength 0 changes nothing; so does a crop of scale and ratio 1 of a square."""
 
     scale: tuple[float, float] = (1.0, 1.0)  # area of the crop / area of the image
     ratio: tuple[float, float] = (1.0, 1.0)  # width / height of the crop, log-uniform

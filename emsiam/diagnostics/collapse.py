@@ -11,6 +11,11 @@ from torch import Tensor
 from ..objective import unit
 
 
+def _noise(z: Tensor) -> float:
+    """Variance that rounding alone gives ẑ: below it there is nothing to share out."""
+    return (16 * torch.finfo(z.dtype).eps) ** 2
+
+
 def z_std(z: Tensor) -> Tensor:
     """Standard deviation of each channel of ẑ over the images, averaged over channels (Fig. 2 of the paper).
 
@@ -44,8 +49,7 @@ def participation_ratio(z: Tensor) -> Tensor:
     x = x - x.mean(0)
     gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
     trace = gram.trace()
-    noise = torch.finfo(z.dtype).eps ** 2 * len(z)  # rounding of ẑ: below it there is no variance to share out
-    return torch.where(trace > noise, trace.square() / gram.square().sum().clamp_min(1e-300), 0.0)
+    return torch.where(trace > len(z) * _noise(z), trace.square() / gram.square().sum().clamp_min(1e-300), 0.0)
 
 
 def between_share(z: Tensor) -> Tensor:
@@ -59,4 +63,4 @@ def between_share(z: Tensor) -> Tensor:
     within = x.var(0).sum(-1).mean()
     between = (x.mean(0).var(0).sum() - within / n).clamp_min(0)
     total = between + within
-    return torch.where(total > torch.finfo(z.dtype).eps ** 2, between / total.clamp_min(1e-300), 0.0)
+    return torch.where(total > _noise(z), between / total.clamp_min(1e-300), 0.0)
