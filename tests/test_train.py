@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,17 +170,25 @@ def test_every_ablation_trains(tmp_path, flags):
     assert math.isfinite(run.summary["loss"])
 
 
-def test_a_solver_of_one_s_own(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "def median(state, F_t, batch, *, n=3):\n"
-        "    eta = F_t(batch.draw(n)).median(0).values\n"
-        "    return eta.expand(len(batch.trained), -1, -1), {'seen': state.get('seen', 0) + batch.ids.numel()}\n"
-    )
-    done = command("--eta", f"{tmp_path}/mine.py:median", "--epochs", 1, "--out", tmp_path / "run", "--quiet")
+def test_the_readme_s_solver_trains(tmp_path):
+    """The ten lines that a reader is shown, as they stand there."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (tmp_path / "mine.py").write_text(readme.split("```python\n# mine.py\n")[1].split("```")[0])
+    done = command("--eta", f"{tmp_path}/mine.py:solve", "--n", 3, "--epochs", 1, "--out", tmp_path / "run", "--quiet")
     assert done.returncode == 0, done.stderr
     run = emsiam.load_run(tmp_path / "run")
     assert run.config.n == 3
-    assert torch.load(run.path / "checkpoints/last.pt", weights_only=True)["state"] == {"seen": 11 * 128}
+    assert math.isfinite(run.summary["loss"])
+
+
+def test_a_solver_s_state_is_saved(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def count(state, F_t, batch):\n"
+        "    return F_t(batch.others), {'seen': state.get('seen', 0) + batch.ids.numel()}\n"
+    )
+    config = emsiam.Config(eta=f"{tmp_path}/mine.py:count", epochs=1, out=str(tmp_path / "run"), quiet=True)
+    saved = torch.load(emsiam.fit(config).path / "checkpoints/last.pt", weights_only=True)
+    assert saved["state"] == {"seen": 11 * 128}
 
 
 @pytest.mark.parametrize(
