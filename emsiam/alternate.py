@@ -21,7 +21,7 @@ class Step(NamedTuple):
     step: int  # counted from 0
     loss: Tensor  # scalar, on the device, this process's share of the batch
     state: dict[str, Tensor]  # of the solver
-    theta: dict[str, Tensor]  # θᵗ, see `hold`
+    theta: dict[str, Tensor]  # the copy of θᵗ where it is held, see `hold`
 
 
 def alternate(
@@ -46,14 +46,14 @@ def alternate(
     state = {} if state is None else state
     F = unwrap(net).F
     for batch in batches:
-        if theta is None or batch.step % k == 0:
+        if not theta or batch.step % k == 0:
             theta = hold(F, copy=held)  # θᵗ: a new alternation
         z, p = net(batch.views, batch.trained)
         here = None if held else (z.detach() if stop_grad else z)
         eta, state = solve(state, frozen(F, theta, batch, here), batch)  # (8)
         loss = objective(p, eta)  # (6)
         optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
-        yield Step(batch.step, loss.detach(), state, theta)
+        yield Step(batch.step, loss.detach(), state, theta if held else {})
 
 
 def hold(F: nn.Module, *, copy: bool) -> dict[str, Tensor]:

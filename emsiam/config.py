@@ -151,6 +151,7 @@ class Config:
     knn_k: int = option(20, whole(1), "neighbours of the kNN monitor")
     knn_t: float = option(0.1, real(0, above=True), "temperature of the kNN monitor")
     out: str | None = option(None, PATH, "run directory (runs/<dataset>-<mode>-<time>)")
+    resume: bool = option(False, SWITCH, "go on with the run that --out holds, or start it")
     overwrite: bool = option(False, SWITCH, "replace the run that --out holds")
     eval_every: int = option(10, whole(1), "epochs between kNN evaluations")
     log_every: int = option(20, whole(1), "steps between lines of metrics.jsonl")
@@ -251,6 +252,8 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
         elif o[name] is not None:
             refuse(name, o[name], reason)
 
+    if o["resume"] and o["out"] is None:
+        raise ConfigError("--resume: which run? add --out DIR")
     if o["warmup_epochs"] > o["epochs"]:
         refuse("warmup_epochs", o["warmup_epochs"], f"allowed is at most --epochs {o['epochs']}")
     if o["knn_k"] > num_images:
@@ -293,12 +296,12 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def parse(arguments: list[str]) -> Config:
-    """The configuration of a command line. Raises ConfigError."""
+def parse(arguments: list[str]) -> tuple[Config, set[str]]:
+    """The configuration of a command line, and the names of the options that it gives. Raises ConfigError."""
     p = parser()
     arguments = arguments[arguments[:1] == ["--"] :]  # torchrun needs it before --m, and may hand it on
     known, unknown = p.parse_known_args(arguments)
     if unknown:
         flags = [s for action in p._actions for s in action.option_strings]
         raise ConfigError(f"{unknown[0]}: no such option{nearest(unknown[0].split('=')[0], flags)}")
-    return Config(**vars(known))
+    return Config(**vars(known)), set(vars(known))

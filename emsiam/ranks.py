@@ -64,6 +64,18 @@ def mean(x: Tensor) -> Tensor:
     return total / world_size()
 
 
+def any_of(flag: bool, step: int) -> bool:
+    """Whether any process says so; with several, asked every tenth step, all at once."""
+    if not dist.is_initialized():
+        return flag
+    if step % 10:
+        return False
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    votes = torch.tensor(float(flag), device=device)
+    dist.all_reduce(votes)
+    return votes.item() > 0
+
+
 def agree(text: str) -> str:
     """The first process's text, in every process."""
     if not dist.is_initialized():

@@ -1,11 +1,16 @@
 """Where is what a run left behind? One directory: options, environment, curves, snapshots, checkpoints, summary."""
 
+import errno
+import fcntl
 import json
 import os
+import pickle
 import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 
 PICTURE = "trajectory.png"
 FILES = ("config.json", "env.json", "metrics.jsonl", "summary.json", PICTURE)
+LOCK = ".lock"
 FOLDERS = ("checkpoints", "snapshots")
 
 
@@ -76,15 +82,25 @@ class Run:
         lines = (self.path / "metrics.jsonl").read_text().splitlines()
         return pandas.DataFrame([json.loads(line) for line in lines])
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end, be it that it diverged."""
+        return (self.path / "summary.json").exists()
+
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Raises FileNotFoundError while the run is not finished."""
         return json.loads((self.path / "summary.json").read_text())
 
     def model(self) -> networks.Siamese:
-        """The network of the last checkpoint, in eval mode: F maps views to z, F.backbone to features, h z to p."""
+        """The network of the last checkpoint, in eval mode: F maps views to z, F.backbone to features, h z to p.
+
+        Raises ConfigError where none is saved.
+        """
         net = build(self.config, DATASETS[self.config.dataset]().shape)
-        saved = torch.load(self.path / "checkpoints" / "last.pt", map_location="cpu", weights_only=True)
+        saved = load_checkpoint(self.path)
+        if saved is None:
+            raise ConfigError(f"{self.path}: has no checkpoint yet")
         net.load_state_dict(saved["net"])
         return net.eval()
 
@@ -108,52 +124,108 @@ def load_run(path: str | os.PathLike) -> Run:
 
 
 class Writer:
-    """Fills a run's directory as training goes on. Only the first process writes."""
+    """Fills a run's directory as training goes on, alone. Only the first process writes.
 
-    def __init__(self, config: Config):
-        """Raises ConfigError where --out holds a run and --overwrite is not given, or cannot be written."""
+    start: the checkpoint to go on from, see `load_checkpoint`; without it the directory is filled anew.
+    """
+
+    def __init__(self, config: Config, start: dict[str, Any] | None = None):
+        """Raises ConfigError where another process writes there, or nothing can be written."""
         from torch.utils.tensorboard import SummaryWriter
 
-        assert config.out is not None
-        self.path = Path(config.out)
-        if (self.path / "config.json").exists() and not config.overwrite:
-            refuse("out", config.out, "holds a run; choose another directory or add --overwrite")
-        try:
-            clear(self.path)
+        self.path = Path(str(config.out))
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = (self.path / LOCK).open("w")
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                refuse("out", config.out, "another process is writing there")
+            if start is None:
+                clear(self.path)
+                self._json("config.json", config.to_dict())
+                self._json("env.json", environment(config))
             for folder in FOLDERS:
-                (self.path / folder).mkdir(parents=True, exist_ok=True)
-            self._json("config.json", config.to_dict())
-            self._json("env.json", environment(config))
-            self.lines = (self.path / "metrics.jsonl").open("w")
-            self.events = SummaryWriter(str(self.path))
+                (self.path / folder).mkdir(exist_ok=True)
+            for snapshot in (self.path / "snapshots").glob("*.npy"):
+                if start is None or int(snapshot.stem) > start["step"]:
+                    snapshot.unlink()
+            self.lines = (self.path / "metrics.jsonl").open("ab")
+            self.lines.truncate(start["metrics_bytes"] if start else 0)
+            self.lines.seek(0, os.SEEK_END)
+            self.events = SummaryWriter(str(self.path), purge_step=start["step"] + 1 if start else None)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk or a directory that cannot be written is the user's to mend: one line."""
+        try:
+            yield
         except OSError as error:
-            refuse("out", config.out, f"cannot be written ({error.strerror})")
+            refuse("out", self.path, f"cannot be written ({error.strerror or f'{error}: is the disk full?'})")
 
     def line(self, metrics: dict[str, float]) -> None:
         """Append to metrics.jsonl and to TensorBoard's events."""
-        self.lines.write(json.dumps({name: _plain(value) for name, value in metrics.items()}) + "\n")
-        self.lines.flush()
+        with self._writing():
+            self.lines.write(json.dumps({name: _plain(value) for name, value in metrics.items()}).encode() + b"\n")
+            self.lines.flush()
         for name, value in metrics.items():
             self.events.add_scalar(name, value, int(metrics["step"]))
 
     def snapshot(self, step: int, z: Tensor) -> None:
-        np.save(self.path / "snapshots" / f"{step}.npy", z.cpu().numpy())
+        with self._writing():
+            np.save(self.path / "snapshots" / f"{step}.npy", z.cpu().numpy())
 
     def checkpoint(self, saved: dict[str, Any]) -> None:
         """Write last.pt whole or not at all; the one before becomes previous.pt."""
         folder = self.path / "checkpoints"
-        torch.save(saved, folder / "new.pt")
-        if (folder / "last.pt").exists():
-            os.replace(folder / "last.pt", folder / "previous.pt")
-        os.replace(folder / "new.pt", folder / "last.pt")
+        new = folder / "new.pt"
+        with self._writing():
+            try:
+                with new.open("wb") as file:
+                    torch.save(saved | {"metrics_bytes": self.lines.tell()}, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except (OSError, RuntimeError) as error:  # PyTorch's own writer turns a full disk into a RuntimeError
+                new.unlink(missing_ok=True)
+                raise (
+                    error if isinstance(error, OSError) else OSError(errno.ENOSPC, "no space for a checkpoint")
+                ) from error
+            if (folder / "last.pt").exists():
+                os.replace(folder / "last.pt", folder / "previous.pt")
+            os.replace(new, folder / "last.pt")
 
-    def close(self, summary: dict[str, Any]) -> None:
-        self._json("summary.json", {name: _plain(value) for name, value in summary.items()})
-        self.lines.close()
+    def close(self, summary: dict[str, Any] | None = None) -> None:
+        """Release the directory; summary: of a run that has ended."""
+        with self._writing():
+            if summary is not None:
+                self._json("summary.json", {name: _plain(value) for name, value in summary.items()})
+            self.lines.close()
         self.events.close()
+        self.lock.close()
 
     def _json(self, name: str, content: dict[str, Any]) -> None:
-        (self.path / name).write_text(json.dumps(content, indent=2) + "\n")
+        """Whole or not at all."""
+        new = self.path / f"{name}.new"
+        new.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(new, self.path / name)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The last checkpoint of a run that can be read, with a warning where it is not the very last; None without any.
+
+    Raises ConfigError where a file would run code when loaded.
+    """
+    for name in ("last.pt", "previous.pt"):
+        file = path / "checkpoints" / name
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            continue
+        except pickle.UnpicklingError:
+            refuse("out", path, f"{file} holds more than tensors and plain values and is not loaded")
+        except (RuntimeError, EOFError, OSError) as error:
+            print(f"warning: {file} is damaged ({type(error).__name__}), trying the one before", file=sys.stderr)
+    return None
 
 
 def _plain(value: Any) -> Any:

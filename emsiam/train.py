@@ -1,5 +1,6 @@
 """python -m emsiam.train: train SimSiam or one of its EM variants, and say what became of it."""
 
+import signal
 import sys
 
 from . import ranks
@@ -9,12 +10,20 @@ from .training import fit
 
 
 def main(arguments: list[str]) -> int:
-    """The command. Status 0 done, 2 wrong input, 3 the loss is not finite."""
+    """The command. Status 0 done, 2 wrong input, 3 the loss is not finite, 130 and 143 stopped by a signal, saved."""
+    caught: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda caught_number, _: caught.append(caught_number))
     try:
-        run = fit(parse(arguments))
+        config, given = parse(arguments)
+        run = fit(config, given, stop=caught)
     except ConfigError as error:
         print(f"emsiam.train: {error}", file=sys.stderr)
         return 2
+    if not run.finished:
+        if ranks.rank() == 0:
+            print(f"stopped and saved; --resume --out {run.path} goes on", file=sys.stderr)
+        return 128 + (caught[0] if caught else signal.SIGTERM)
     if ranks.rank() == 0:
         print(report(run))
     return 3 if run.summary["verdict"] == "diverged" else 0

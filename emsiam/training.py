@@ -5,8 +5,10 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Iterable, Sized
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from tqdm import tqdm
 
 from . import objective, probes, ranks
 from .alternate import alternate, hold
-from .config import Config, load_solver, resolve
+from .config import Config, ConfigError, flag, load_solver, refuse, resolve
 from .data import DATASETS, ImageSet, batches, probe
 from .diagnostics import collapse
 from .diagnostics.em import prediction_quality
@@ -24,18 +26,23 @@ from .diagnostics.verdict import Evidence, verdict
 from .methods import METHODS, hyperparameters
 from .networks import Siamese
 from .optim import SGD
-from .run import PICTURE, Run, Writer, build, dtype
+from .run import PICTURE, Run, Writer, build, dtype, load_checkpoint, load_run
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
 PROBE_VIEWS = 8  # for the verdict; one view for the curves
 
 
-def fit(config: Config) -> Run:
+def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) -> Run:
     """Train as `config` says; the run's directory is `config.out`. What `python -m emsiam.train` does.
 
+    given: the options that were asked for, which a resumed run must have (by default those that differ from the
+    defaults). stop: training is saved and ends, unfinished, once this is not empty.
     Raises ConfigError before anything is written where options do not go together.
     """
+    config, start = _resumed(config, given)
+    if config.resume and Run(Path(str(config.out))).finished:
+        return Run(Path(str(config.out)))
     data = DATASETS[config.dataset]()
     config, notes = resolve(config, len(data.images), data.shape)
     torch.set_num_threads(config.threads or 1)
@@ -43,10 +50,37 @@ def fit(config: Config) -> Run:
         if ranks.rank() == 0:
             for note in notes:
                 print(f"note: {note}", file=sys.stderr)
-        return _fit(dataclasses.replace(config, out=ranks.agree(str(config.out))), data)
+        return _fit(dataclasses.replace(config, out=ranks.agree(str(config.out))), data, start, stop)
 
 
-def _fit(c: Config, data: ImageSet) -> Run:
+def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[str, Any] | None]:
+    """The configuration of the run in --out where it is to go on, and the checkpoint to go on from.
+
+    Raises ConfigError where --out holds a run and neither --resume nor --overwrite is given, or where options that
+    were given would change the result.
+    """
+    path = Path(str(config.out))
+    if config.out is None or not (path / "config.json").exists():
+        return config, None
+    if not config.resume:
+        if not config.overwrite:
+            refuse("out", config.out, "holds a run; choose another directory, or add --resume or --overwrite")
+        return config, None
+    saved = load_run(path).config
+    changed = [
+        f"{flag(f.name)} {getattr(config, f.name)} (was {getattr(saved, f.name)})"
+        for f in dataclasses.fields(Config)
+        if f.name not in ("out", "resume", "overwrite", "quiet")
+        and (f.name in given if given is not None else getattr(config, f.name) != f.default)
+        and getattr(config, f.name) != getattr(saved, f.name)
+        and not (f.name == "k" and config.k == "epoch")
+    ]
+    if changed:
+        raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")
+    return dataclasses.replace(saved, out=config.out, resume=True, quiet=config.quiet), load_checkpoint(path)
+
+
+def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -> Run:
     data = data.to(torch.device(c.device))
     per_epoch = len(data.images) // c.batch_size
     steps = c.epochs * per_epoch
@@ -65,6 +99,9 @@ def _fit(c: Config, data: ImageSet) -> Run:
         schedule=c.schedule,
         fix_pred_lr=c.fix_pred_lr is not False,
     )
+    if start:
+        net.load_state_dict(start["net"])
+        optimizer.sgd.load_state_dict(start["optimizer"])
     trained = alternate(
         ranks.wrap(net),
         partial(solve, **chosen),
@@ -74,7 +111,7 @@ def _fit(c: Config, data: ImageSet) -> Run:
             data,
             seed=c.seed,
             batch_size=c.batch_size,
-            start=0,
+            start=start["step"] if start else 0,
             stop=steps,
             symmetry=c.symmetry,
             dtype=dtype(c),
@@ -82,16 +119,24 @@ def _fit(c: Config, data: ImageSet) -> Run:
         k=k,
         held=method.held or k > 1,
         stop_grad=c.stop_grad,
+        state=_on(c.device, start["state"]) if start else None,
+        theta=_on(c.device, start["theta"]) if start else None,
     )
-    watch = Watch(c, data, net, optimizer, Writer(c) if ranks.rank() == 0 else None, steps, per_epoch)
+    watch = Watch(c, data, net, optimizer, Writer(c, start) if ranks.rank() == 0 else None, steps, per_epoch, start)
     quiet = c.quiet or watch.writer is None
-    bar = tqdm(trained, total=steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet)
+    bar = tqdm(trained, initial=watch.step, total=steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet)
     for step in bar:
         bar.set_postfix(watch.after(step), refresh=False)
         if not watch.finite:
             break
+        if ranks.any_of(bool(stop), watch.step):
+            return watch.leave(step)
     bar.close()
     return watch.finish()
+
+
+def _on(device: str | None, state: dict[str, Any]) -> dict[str, Any]:
+    return {name: x.to(device) if isinstance(x, Tensor) else x for name, x in state.items()}
 
 
 class Watch:
@@ -110,27 +155,35 @@ class Watch:
         writer: Writer | None,
         steps: int,
         per_epoch: int,
+        start: dict[str, Any] | None = None,
     ):
         self.config, self.data, self.net, self.optimizer, self.writer = config, data, net, optimizer, writer
         self.steps, self.per_epoch = steps, per_epoch
         self.probe = probe(data, PROBE_VIEWS, dtype(config))
         self.snapshot_steps = {0, *np.geomspace(1, steps, SNAPSHOTS - 1).round().astype(int).tolist()}
         self.losses: list[Tensor] = []  # of the last epoch, at least those since the last line
+        self.local = 0  # how many of them, the latest, are this process's own yet
         self.unlogged = 0
         self.knn: list[float] = []  # at step 0 and at each evaluation
+        self.last_line: dict[str, float] = {}
         self.finite = True
         self.shown: dict[str, str] = {}
         self.step = 0
-        self.last_line: dict[str, float] = {}
         self.began = time.perf_counter()
-        self.first = self._measure(0, evaluate=True)
-        self._snapshot(0)
+        if start:
+            self.step, self.unlogged, self.knn = start["step"], start["unlogged"], list(start["knn"])
+            self.losses = list(start["losses"].to(config.device))
+            self.last_line, self.began = start["last_line"], self.began - start["seconds"]
+        else:
+            self.first = self._measure(0, evaluate=True)
+            self._snapshot(0)
         self.resumed = time.perf_counter()  # training goes on: images/s leaves the measuring out
 
     def after(self, step) -> dict[str, str]:
         """Look at a `Step` just taken; what the progress bar should show."""
         c, self.step = self.config, step.step + 1
         self.losses.append(step.loss)
+        self.local += 1
         self.unlogged += 1
         if self.step == 1:
             self._line(self.first, self._loss(1), c.batch_size / (time.perf_counter() - self.resumed))
@@ -224,7 +277,11 @@ class Watch:
 
     def _loss(self, last: int) -> float:
         """Mean over the last steps and over all processes."""
-        return ranks.mean(torch.stack(self.losses[-last:]).mean()).item()
+        if self.local:
+            own = torch.stack(self.losses[-self.local :])
+            self.losses[-self.local :] = list(ranks.mean(own))
+            self.local = 0
+        return torch.stack(self.losses[-last:]).mean().item()
 
     def _knn(self) -> float:
         """Accuracy of the kNN monitor: backbone features in eval mode, images as they are, test against train."""
@@ -253,11 +310,25 @@ class Watch:
         if self.writer:
             self.writer.snapshot(step, z)
 
+    def leave(self, step) -> Run:
+        """Save and stop before the end."""
+        self._loss(1)
+        self._save(step)
+        if self.writer:
+            self.writer.close()
+        return Run(Path(str(self.config.out)))
+
     def _save(self, step) -> None:
+        """All that is needed to go on with the same bits."""
         if self.writer:
             self.writer.checkpoint(
                 {
                     "step": self.step,
+                    "losses": torch.stack(self.losses),
+                    "unlogged": self.unlogged,
+                    "knn": self.knn,
+                    "last_line": self.last_line,
+                    "seconds": time.perf_counter() - self.began,
                     "net": self.net.state_dict(),
                     "optimizer": self.optimizer.sgd.state_dict(),
                     "state": step.state,

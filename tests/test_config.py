@@ -11,7 +11,7 @@ from emsiam.methods import METHODS
 
 
 def resolved(*flags):
-    return resolve(parse([*map(str, flags), "--device", "cpu"]), 1437, (1, 8, 8))
+    return resolve(parse([*map(str, flags), "--device", "cpu"])[0], 1437, (1, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,6 @@ def resolved(*flags):
         ("--dataset digit", "--dataset digit: allowed is digits (did you mean digits?)"),
         ("--foo 1", "--foo: no such option"),
         ("--lrr 1", "--lrr: no such option (did you mean --lr?)"),
-        ("--resume", "--resume: no such option"),
         ("--k", "argument --k: expected one argument"),
     ],
 )
@@ -120,12 +119,12 @@ def test_the_command_line_has_every_option():
         flag = "--" + f.name.replace("_", "-")
         assert f.metadata["help"]
         if f.metadata["rule"].allowed == "true or false":
-            assert getattr(parse([flag]), f.name) is True
-    assert parse(["--no-stop-grad"]).stop_grad is False
+            assert getattr(parse([flag])[0], f.name) is True
+    assert parse(["--no-stop-grad"])[0].stop_grad is False
 
 
 def test_python_and_the_command_line_agree():
-    assert parse(["--m", "0.5", "--k", "3", "--mode", "ema_eta"]) == Config(mode="ema_eta", m=0.5, k=3)
+    assert parse(["--m", "0.5", "--k", "3", "--mode", "ema_eta"])[0] == Config(mode="ema_eta", m=0.5, k=3)
     with pytest.raises(ConfigError, match=r"--k 2\.5"):
         Config(k=2.5)
     with pytest.raises(ConfigError, match="--stop-grad no"):

@@ -37,7 +37,7 @@ def losses(folder):
 def trace(folder, *flags):
     """The losses of one process and of two, and the two summaries."""
     common = [*flags, "--log-every", "1", "--eval-every", "1000", "--quiet"]
-    fit(parse([*common, "--out", str(folder / "one"), "--threads", "1"]))
+    fit(parse([*common, "--out", str(folder / "one"), "--threads", "1"])[0])
     torchrun("-m", "emsiam.train", "--", *common, "--out", folder / "two")
     summaries = [json.loads((folder / name / "summary.json").read_text()) for name in ("one", "two")]
     return losses(folder / "one"), losses(folder / "two"), *summaries

@@ -165,7 +165,7 @@ def test_one_step_alternation_is_simsiam(tmp_path):
 def test_every_ablation_trains(tmp_path, flags):
     from emsiam.config import parse
 
-    run = emsiam.fit(parse([*flags.split(), "--epochs", "1", "--quiet", "--out", str(tmp_path / "run")]))
+    run = emsiam.fit(parse([*flags.split(), "--epochs", "1", "--quiet", "--out", str(tmp_path / "run")])[0])
     assert run.summary["steps"] == 1437 // run.config.batch_size
     assert math.isfinite(run.summary["loss"])
 

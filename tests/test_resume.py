@@ -1,0 +1,270 @@
+"""A run stopped at any moment and resumed is the run that was never stopped. Real processes, real signals."""
+
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import emsiam
+
+MODES = {"onestep": "--mode onestep", "multistep": "--mode multistep --k 7", "ema_eta": "--mode ema_eta --m 0.8"}
+COMMON = ["--epochs", "12", "--batch-size", "256", "--eval-every", "5", "--save-every", "1", "--log-every", "3"]
+COMMON += ["--quiet", "--threads", "1"]
+ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def launcher(ranks):
+    if ranks == 1:
+        return [sys.executable, "-m", "emsiam.train"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    return [*torchrun, "-m", "emsiam.train", "--"]
+
+
+def start(out, mode, ranks=1, *flags):
+    command = [*launcher(ranks), *MODES[mode].split(), *COMMON, "--out", str(out), *flags]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV, start_new_session=True
+    )
+
+
+def finish(out, mode, ranks=1, *flags):
+    process = start(out, mode, ranks, *flags)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-2000:]
+    return errors
+
+
+def wait_for(path, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)
+
+
+def left_behind(out):
+    """Everything of a run but its timings."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((out / "summary.json").read_text())
+    timings = ("seconds", "images_per_second", "peak_rss_mb")
+    for one in (*lines, summary):
+        for name in timings:
+            one.pop(name, None)
+    saved = torch.load(out / "checkpoints" / "last.pt", weights_only=True)
+    tensors = {f"{part} {name}": t for part in ("net", "state", "theta") for name, t in saved[part].items()}
+    for i, buffers in saved["optimizer"]["state"].items():
+        tensors |= {f"optimizer {i} {name}": t for name, t in buffers.items()}
+    return lines, summary, tensors, emsiam.load_run(out).snapshots()
+
+
+def assert_same(a, b):
+    (lines_a, summary_a, tensors_a, snapshots_a), (lines_b, summary_b, tensors_b, snapshots_b) = map(
+        left_behind, (a, b)
+    )
+    assert lines_a == lines_b
+    assert summary_a == summary_b
+    assert tensors_a.keys() == tensors_b.keys()
+    assert all(torch.equal(tensors_a[name], tensors_b[name]) for name in tensors_a)
+    assert snapshots_a.keys() == snapshots_b.keys()
+    assert all(np.array_equal(snapshots_a[step], snapshots_b[step]) for step in snapshots_a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """whole(mode, ranks): a run never stopped."""
+    folder, done = tmp_path_factory.mktemp("whole"), {}
+
+    def make(mode, ranks):
+        if (mode, ranks) not in done:
+            done[mode, ranks] = folder / f"{mode}-{ranks}"
+            finish(done[mode, ranks], mode, ranks)
+        return done[mode, ranks]
+
+    return make
+
+
+def kill_and_resume(out, whole, mode, ranks, kills, rng):
+    """Kill at random moments after the first checkpoint, then let it end."""
+    for _ in range(kills):
+        process = start(out, mode, ranks, "--resume")
+        wait_for(out / "checkpoints" / "last.pt", process)
+        before = (out / "checkpoints" / "last.pt").stat().st_mtime_ns
+        # the process has just begun or gone on: let it come to somewhere
+        deadline = time.monotonic() + rng.uniform(0.0, 6.0)
+        while time.monotonic() < deadline and process.poll() is None:
+            if (out / "checkpoints" / "last.pt").exists() and (
+                (out / "checkpoints" / "last.pt").stat().st_mtime_ns != before
+            ):
+                time.sleep(rng.uniform(0, 0.3))
+                break
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    finish(out, mode, ranks, "--resume")
+    assert_same(out, whole(mode, ranks))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_runs_end_with_the_same_bits(tmp_path, whole, mode):
+    kill_and_resume(tmp_path / "run", whole, mode, 1, 2, random.Random(mode))
+
+
+def test_killed_on_two_ranks(tmp_path, whole):
+    kill_and_resume(tmp_path / "run", whole, "ema_eta", 2, 1, random.Random(0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_twenty_times(tmp_path, whole, mode, ranks):
+    kill_and_resume(tmp_path / "run", whole, mode, ranks, 20, random.Random(f"{mode} {ranks}"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_save_and_stop(tmp_path, whole, number, status):
+    out = tmp_path / "run"
+    process = start(out, "multistep", 1, "--save-every", "1000")  # nothing is saved but by the signal
+    wait_for(out / "snapshots" / "13.npy", process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert errors == f"stopped and saved; --resume --out {out} goes on\n"
+    step = torch.load(out / "checkpoints" / "last.pt", weights_only=True)["step"]
+    assert 13 <= step < 60
+    finish(out, "multistep", 1, "--resume", "--save-every", "1000")
+    assert_same(out, whole("multistep", 1))
+
+
+@pytest.fixture
+def stopped(tmp_path, whole):
+    """A copy of a run as if it had been killed after its last checkpoint but one, with a torn line."""
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(whole("ema_eta", 1), out)
+    (out / "summary.json").unlink()
+    os.replace(out / "checkpoints" / "previous.pt", out / "checkpoints" / "last.pt")
+    with (out / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 61, "epo')
+    np.save(out / "snapshots" / "999.npy", np.zeros(1))
+    return out
+
+
+def test_what_lies_beyond_the_checkpoint_is_dropped(stopped, whole):
+    assert finish(stopped, "ema_eta", 1, "--resume") == ""
+    assert_same(stopped, whole("ema_eta", 1))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(stopped, whole, damage):
+    last, previous = (stopped / "checkpoints" / f"{name}.pt" for name in ("last", "previous"))
+    content = last.read_bytes()
+    previous.write_bytes(content)
+    last.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "garbage": bytes(1000)}[damage])
+    errors = finish(stopped, "ema_eta", 1, "--resume")
+    assert "last.pt is damaged" in errors
+    assert errors.count("\n") == 1
+    assert_same(stopped, whole("ema_eta", 1))
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/emsiam-was-here",)
+
+
+def test_a_malicious_checkpoint_is_refused(stopped):
+    torch.save({"step": Malicious()}, stopped / "checkpoints" / "last.pt")
+    process = start(stopped, "ema_eta", 1, "--resume")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.endswith("holds more than tensors and plain values and is not loaded\n")
+    assert errors.count("\n") == 1
+    assert not Path("/tmp/emsiam-was-here").exists()
+    with pytest.raises(emsiam.ConfigError, match="not loaded"):
+        emsiam.load_run(stopped).model()
+    assert pickle.dumps(Malicious())  # it would have been one
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--lr 0.2", "--lr 0.2 (was 0.1)"),
+        ("--m 0.5 --seed 3", "--m 0.5 (was 0.8), --seed 3 (was 0)"),
+        ("--epochs 24", "--epochs 24 (was 12)"),
+    ],
+)
+def test_resuming_under_changed_options_is_refused(stopped, flags, message):
+    process = start(stopped, "ema_eta", 1, "--resume", *flags.split())
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors == f"emsiam.train: --resume goes on with the options of {stopped}: {message}\n"
+
+
+def test_resuming_a_finished_run_prints_its_summary(whole):
+    out = whole("ema_eta", 1)
+    before = (out / "checkpoints" / "last.pt").stat().st_mtime_ns
+    process = start(out, "ema_eta", 1, "--resume")
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert printed.startswith("ema_eta on digits: ")
+    assert (out / "checkpoints" / "last.pt").stat().st_mtime_ns == before
+
+
+def test_resuming_what_is_not_there_starts_it(tmp_path, whole):
+    finish(tmp_path / "run", "onestep", 1, "--resume")
+    assert_same(tmp_path / "run", whole("onestep", 1))
+
+
+def test_a_second_process_on_the_same_run_is_refused(tmp_path):
+    out = tmp_path / "run"
+    first = start(out, "onestep", 1, "--epochs", "500")
+    wait_for(out / "snapshots" / "0.npy", first)
+    second = start(out, "onestep", 1, "--resume", "--epochs", "500")
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert errors == f"emsiam.train: --out {out}: another process is writing there\n"
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert first.returncode == 143
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 5 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays_whole(small_disk):
+    out = small_disk / "run"
+    process = start(out, "onestep")
+    wait_for(out / "checkpoints" / "last.pt", process)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert errors.startswith(f"emsiam.train: --out {out}: cannot be written (")
+    assert errors.count("\n") == 1
+    step = torch.load(out / "checkpoints" / "last.pt", weights_only=True)["step"]
+    assert step >= 5
+    assert not list((out / "checkpoints").glob("new*"))
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    process = start(tmp_path / "file" / "run", "onestep")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors == f"emsiam.train: --out {tmp_path}/file/run: cannot be written (Not a directory)\n"
