@@ -140,7 +140,7 @@ def _drawer(data: ImageSet, ids: Tensor, dtype, rng: Generator) -> Callable[[int
 
     def draw(n: int) -> Tensor:
         everyone = views.sample(data.recipe, n * len(ids), data.shape, rng)
-        mine = views.Draw(*(shard(f.unflatten(0, (n, len(ids))), axis=1).flatten(0, 1) for f in everyone))
+        mine = everyone.map(lambda field: shard(field.unflatten(0, (n, len(ids))), axis=1).flatten(0, 1))
         x = data.normalise(views.apply(images.repeat(n, 1, 1, 1), mine))
         return x.unflatten(0, (n, len(images))).to(dtype)
 

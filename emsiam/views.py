@@ -6,51 +6,93 @@ where the images are. The paper writes T for the distribution and x₁ = T(x) fo
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+NEUTRAL = tuple(map(torch.tensor, (1.0, 1.0, 1.0, 0.0)))  # brightness, contrast, saturation, hue: no change
 TRIES = 10  # crops proposed before the centre crop is taken, as torchvision's RandomResizedCrop
 
 
 class Recipe(NamedTuple):
-    """Strengths of T. An operation of strength 0 changes nothing; so does a crop of scale and ratio 1 of a square."""
+    """Strengths of T, applied in this order; a strength or probability of 0 leaves an operation out."""
 
     scale: tuple[float, float] = (1.0, 1.0)  # area of the crop / area of the image
     ratio: tuple[float, float] = (1.0, 1.0)  # width / height of the crop, log-uniform
     degrees: float = 0.0  # rotation, uniform in ±degrees
+    flip: float = 0.0  # probability of a horizontal flip
+    jitter: float = 1.0  # probability of the four that follow
+    shuffle: bool = False  # whether each image has them in an order of its own
     brightness: float = 0.0  # factor, uniform in 1 ± brightness
     contrast: float = 0.0  # factor, uniform in 1 ± contrast
+    saturation: float = 0.0  # factor, uniform in 1 ± saturation; colour images
+    hue: float = 0.0  # shift, uniform in ±hue, in turns of the colour circle; colour images
+    grayscale: float = 0.0  # probability; colour images
+    blur: float = 0.0  # probability of a Gaussian blur
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels, uniform
     noise: float = 0.0  # standard deviation of Gaussian noise; pixel values are in [0, 1]
 
 
+# The paper's T (§4): MoCo v2's. CIFAR leaves the blur out (Appendix D).
+PAPER = Recipe(
+    scale=(0.2, 1.0),
+    ratio=(3 / 4, 4 / 3),
+    flip=0.5,
+    jitter=0.8,
+    shuffle=True,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.1,
+    grayscale=0.2,
+    blur=0.5,
+)
+
+
 class Draw(NamedTuple):
-    """One draw of T for each of N images."""
+    """One draw of T for each of N images. None: the recipe leaves the operation out for all of them."""
 
     box: Tensor  # [N, 4] top, left, height, width as fractions of the image
     angle: Tensor  # [N] degrees, counter-clockwise
-    brightness: Tensor  # [N] factor
-    contrast: Tensor  # [N] factor
-    noise: Tensor  # [N, C, H, W] added last
+    jitter: Tensor  # [N, J] factors of brightness and contrast; for colour images, of saturation, and the shift of hue
+    flip: Tensor | None = None  # [N] bool
+    order: Tensor | None = None  # [N, J] which of the jitter's operations comes first, second, …; None: as listed
+    grayscale: Tensor | None = None  # [N] bool
+    sigma: Tensor | None = None  # [N] pixels, 0 for no blur
+    noise: Tensor | None = None  # [N, C, H, W] added last
 
-    def __getitem__(self, index) -> "Draw":  # type: ignore[override]  # images, not fields, are indexed
-        return Draw(*(field[index] for field in self))
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Draw":
+        """f of every field that is there: pick images, replay."""
+        return Draw(*(None if field is None else f(field) for field in self))  # type: ignore[arg-type]
 
 
 def sample(recipe: Recipe, n: int, shape: tuple[int, int, int], generator: Generator) -> Draw:
-    """Draw T for n images of `shape` [C, H, W]."""
+    """Draw T for n images of `shape` [C, H, W], on the CPU."""
 
     def uniform(low: float, high: float, *size: int) -> Tensor:
         return torch.empty(n, *size).uniform_(low, high, generator=generator)
 
+    colour = shape[0] == 3
+    box = _boxes(recipe, n, shape[1] / shape[2], uniform)
+    angle = uniform(-recipe.degrees, recipe.degrees)
+    jitter = [uniform(max(0.0, 1 - s), 1 + s) for s in (recipe.brightness, recipe.contrast)]
+    if colour:
+        jitter += [uniform(max(0.0, 1 - recipe.saturation), 1 + recipe.saturation), uniform(-recipe.hue, recipe.hue)]
+    if recipe.jitter < 1:
+        kept = uniform(0, 1) < recipe.jitter
+        jitter = [torch.where(kept, f, neutral) for f, neutral in zip(jitter, NEUTRAL, strict=False)]
     return Draw(
-        box=_boxes(recipe, n, shape[1] / shape[2], uniform),
-        angle=uniform(-recipe.degrees, recipe.degrees),
-        brightness=uniform(max(0.0, 1 - recipe.brightness), 1 + recipe.brightness),
-        contrast=uniform(max(0.0, 1 - recipe.contrast), 1 + recipe.contrast),
-        noise=recipe.noise * torch.randn(n, *shape, generator=generator),
+        box,
+        angle,
+        torch.stack(jitter, 1),
+        flip=uniform(0, 1) < recipe.flip if recipe.flip else None,
+        order=uniform(0, 1, len(jitter)).argsort(1) if recipe.shuffle else None,
+        grayscale=uniform(0, 1) < recipe.grayscale if recipe.grayscale and colour else None,
+        sigma=uniform(*recipe.sigma) * (uniform(0, 1) < recipe.blur) if recipe.blur else None,
+        noise=recipe.noise * torch.randn(n, *shape, generator=generator) if recipe.noise else None,
     )
 
 
@@ -74,17 +116,75 @@ def _boxes(recipe: Recipe, n: int, tall: float, uniform) -> Tensor:
 def apply(images: Tensor, draw: Draw) -> Tensor:
     """T(x): images [N, C, H, W], uint8 or float in [0, 1], to float views of the same shape.
 
-    Crop, resize and rotation are one bilinear resampling; brightness and contrast act as torchvision's.
+    Crop, resize, rotation and flip are one bilinear resampling; colours change as by torchvision's functions.
     """
     x = images / 255 if images.dtype == torch.uint8 else images
-    if images.device.type != "cpu":
-        draw = Draw(*(field.to(images.device, non_blocking=True) for field in draw))
     x = functional.grid_sample(x, _grid(draw, x), padding_mode="border", align_corners=False)
-    factor = draw.brightness.to(x)[:, None, None, None]
-    x = (x * factor).clamp_(0, 1)
-    factor = draw.contrast.to(x)[:, None, None, None]
-    x = (factor * x + (1 - factor) * _grey(x).mean((1, 2, 3), keepdim=True)).clamp_(0, 1)
-    return x.add_(draw.noise)
+    x = _jitter(x, draw)
+    if draw.grayscale is not None:
+        x = torch.where(draw.grayscale.to(x.device)[:, None, None, None], _grey(x), x)
+    if draw.sigma is not None:
+        x = _blur(x, draw.sigma)
+    return x if draw.noise is None else x + draw.noise.to(x)
+
+
+def _jitter(x: Tensor, draw: Draw) -> Tensor:
+    """Brightness, contrast, saturation and hue, in each image's own order where there is one."""
+    for place in range(draw.jitter.shape[1]):
+        for i, operation in enumerate((brighten, contrast, saturate, shift_hue)[: draw.jitter.shape[1]]):
+            if draw.order is None:
+                if i == place and (draw.jitter[:, i] != NEUTRAL[i]).any():
+                    x = operation(x, draw.jitter[:, i, None, None, None].to(x))
+                continue
+            mine = ((draw.order[:, place] == i) & (draw.jitter[:, i] != NEUTRAL[i])).nonzero()[:, 0]
+            some = mine.to(x.device)
+            if len(mine):
+                x = x.index_copy(0, some, operation(x[some], draw.jitter[mine, i, None, None, None].to(x)))
+    return x
+
+
+def brighten(x: Tensor, factor: Tensor) -> Tensor:
+    """x [N, C, H, W] in [0, 1]; factor broadcasts to it, here and below."""
+    return (factor * x).clamp(0, 1)
+
+
+def contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Away from (or to) the mean grey of the image."""
+    return (factor * x + (1 - factor) * _grey(x).mean((1, 2, 3), keepdim=True)).clamp(0, 1)
+
+
+def saturate(x: Tensor, factor: Tensor) -> Tensor:
+    """Away from (or to) the grey of each pixel."""
+    return (factor * x + (1 - factor) * _grey(x)).clamp(0, 1)
+
+
+def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
+    """Turn the colour circle, value and chroma kept. With hue h in sixths of a turn, channel n (5, 3, 1 for r, g, b)
+    is v − c·max(0, min(k, 4 − k, 1)), k = (n + h) mod 6.
+    """
+    value, first = x.max(1, keepdim=True)
+    chroma = value - x.amin(1, keepdim=True)
+    r, g, b = x.split(1, 1)
+    sector = torch.where(first == 0, g - b, torch.where(first == 1, b - r, r - g))
+    hue = sector / chroma.clamp_min(1e-12) + 2 * first + 6 * shift
+    k = (x.new_tensor([5.0, 3.0, 1.0])[:, None, None] + hue) % 6
+    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def _blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur of standard deviation sigma [N] pixels, 0: none; the kernel is a tenth of the image, odd, ≥ 3."""
+    radius = max(1, round(0.05 * min(x.shape[-2:])))
+    mine = (sigma > 0).nonzero()[:, 0]
+    if not len(mine):
+        return x
+    sigma, mine = sigma[mine].to(x), mine.to(x.device)
+    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(x.shape[1], 0)[:, None]
+    some = functional.pad(x[mine], [radius] * 4, mode="reflect").flatten(0, 1)[None]  # one group a channel
+    some = functional.conv2d(some, kernel[:, :, :, None], groups=len(kernel))
+    some = functional.conv2d(some, kernel[:, :, None, :], groups=len(kernel))
+    return x.index_copy(0, mine, some[0].unflatten(0, (len(mine), x.shape[1])))
 
 
 def _grid(draw: Draw, x: Tensor) -> Tensor:
@@ -93,11 +193,14 @@ def _grid(draw: Draw, x: Tensor) -> Tensor:
     Positions are clamped to the centres of the box's outer pixels: a crop does not see beyond its border.
     """
     height, width = x.shape[-2:]
+    box, angle = draw.box.to(x.device), torch.deg2rad(draw.angle).to(x.device)
     rows = (torch.arange(height, device=x.device) + 0.5) / height - 0.5
     columns = (torch.arange(width, device=x.device) + 0.5) / width - 0.5
-    cos, sin = torch.deg2rad(draw.angle).cos()[:, None, None], torch.deg2rad(draw.angle).sin()[:, None, None]
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     v, u = rows[None, :, None] * height, columns[None, None, :] * width  # in pixels, so that angles are kept
-    top, left, tall, wide = draw.box[:, :, None, None].unbind(1)
+    if draw.flip is not None:
+        u = torch.where(draw.flip.to(x.device)[:, None, None], -u, u)
+    top, left, tall, wide = box[:, :, None, None].unbind(1)
     y = (top + ((cos * v + sin * u) / height + 0.5) * tall) * height
     x_ = (left + ((cos * u - sin * v) / width + 0.5) * wide) * width
     y = torch.minimum(torch.maximum(y, top * height + 0.5), (top + tall) * height - 0.5)

@@ -239,7 +239,7 @@ def finite_T(digits, size=5, images=6):
     rng = torch.Generator().manual_seed(1)
     draws = [views.sample(digits.recipe, 1, digits.shape, rng) for _ in range(size)]
     x = digits.images[:images]
-    every = [views.apply(x, views.Draw(*(f.expand(images, *f.shape[1:]) for f in draw))) for draw in draws]
+    every = [views.apply(x, draw.map(lambda field: field.expand(images, *field.shape[1:]))) for draw in draws]
     return torch.stack(every).double()
 
 

@@ -1,7 +1,11 @@
 """T against torchvision, on the same parameters; draws as values."""
 
+import itertools
+
 import pytest
+import scipy.stats
 import torch
+from torchvision import transforms
 from torchvision.transforms.v2 import functional as tv
 
 from emsiam import data, views
@@ -49,13 +53,92 @@ def test_a_rotation_equals_torchvision_s(degrees):
     torch.testing.assert_close(out[0, 0][disc], expected[0, 0][disc], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("factor", [0.0, 0.6, 1.4])
-def test_brightness_and_contrast_equal_torchvision_s(images, factor):
-    f = torch.full((4,), factor)
-    bright = views.apply(images, still(4, (3, 20, 28), brightness=f))
-    torch.testing.assert_close(bright, tv.adjust_brightness(images, factor), rtol=0, atol=1e-5)
-    contrast = views.apply(images, still(4, (3, 20, 28), contrast=f))
-    torch.testing.assert_close(contrast, tv.adjust_contrast(images, factor), rtol=0, atol=1e-4)
+COLOUR = [
+    (views.brighten, tv.adjust_brightness, [0.0, 0.6, 1.4]),
+    (views.contrast, tv.adjust_contrast, [0.0, 0.6, 1.4]),
+    (views.saturate, tv.adjust_saturation, [0.0, 0.6, 1.4]),
+    (views.shift_hue, tv.adjust_hue, [-0.5, -0.1, 0.0, 0.1, 0.3]),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "values"), COLOUR, ids=lambda f: getattr(f, "__name__", ""))
+def test_colours_equal_torchvision_s(images, ours, theirs, values):
+    grey, primary = torch.full((1, 3, 20, 28), 0.4), torch.eye(3).view(3, 3, 1, 1).expand(3, 3, 20, 28)
+    for x in (images, grey, primary, torch.zeros(1, 3, 20, 28)):
+        for value in values:
+            out = ours(x, torch.full((len(x), 1, 1, 1), value))
+            torch.testing.assert_close(out, theirs(x, value), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_jitter_s_order_is_each_image_s_own(channels):
+    x = torch.rand(8, channels, 12, 12, generator=torch.Generator().manual_seed(0))
+    recipe = views.PAPER._replace(scale=(1, 1), ratio=(1, 1), flip=0, grayscale=0, blur=0, jitter=0.7)
+    draw = views.sample(recipe, 8, (channels, 12, 12), torch.Generator().manual_seed(1))
+    assert len({tuple(order) for order in draw.order.tolist()}) > 1
+    out = views.apply(x, draw)
+    functions = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
+    for i in range(8):
+        expected = x[i : i + 1]
+        for which in draw.order[i].tolist():
+            expected = functions[which](expected, draw.jitter[i, which].item())
+        torch.testing.assert_close(out[i : i + 1], expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [32, 96, 224])
+def test_blur_equals_torchvision_s(size):
+    x = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.1, 0.0, 1.7])
+    out = views.apply(x, still(3, (3, size, size), sigma=sigma))
+    kernel = 2 * max(1, round(0.05 * size)) + 1
+    for i, s in enumerate(sigma.tolist()):
+        expected = tv.gaussian_blur(x[i], [kernel, kernel], [s, s]) if s else x[i]
+        torch.testing.assert_close(out[i], expected, rtol=0, atol=3e-5)
+
+
+def test_flip_and_grayscale_equal_torchvision_s(images):
+    yes = torch.tensor([True, False, True, False])
+    torch.testing.assert_close(
+        views.apply(images, still(4, (3, 20, 28), flip=yes)),
+        torch.where(yes[:, None, None, None], tv.horizontal_flip(images), images),
+        rtol=0,
+        atol=2e-5,
+    )
+    torch.testing.assert_close(
+        views.apply(images, still(4, (3, 20, 28), grayscale=yes)),
+        torch.where(yes[:, None, None, None], tv.rgb_to_grayscale(images, 3), images),
+        rtol=0,
+        atol=3e-4,  # the weights of luma sum to 0.9999 there
+    )
+
+
+def test_draws_are_distributed_as_torchvision_s():
+    """Two-sample Kolmogorov-Smirnov tests against torchvision's own samplers, on an image so large that its rounding
+    of boxes to pixels does not show.
+    """
+    n = 4000
+    torch.manual_seed(0)
+    image = torch.empty(1).expand(3, 5000, 5000)
+    boxes = torch.tensor([transforms.RandomResizedCrop.get_params(image, [0.2, 1], [3 / 4, 4 / 3]) for _ in range(n)])
+    jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
+    ranges = jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue
+    theirs = [transforms.ColorJitter.get_params(*ranges) for _ in range(n)]
+    draw = views.sample(views.PAPER._replace(jitter=1), n, (3, 2, 2), torch.Generator().manual_seed(0))
+    for ours, reference in [
+        *zip(draw.box.T * 5000, boxes.double().T, strict=True),
+        *((draw.jitter[:, i], torch.tensor([t[i + 1] for t in theirs])) for i in range(4)),
+    ]:
+        assert scipy.stats.ks_2samp(ours.numpy(), reference.numpy()).pvalue > 1e-3
+    orders = [tuple(order) for order in draw.order.tolist()]
+    assert scipy.stats.chisquare([orders.count(o) for o in itertools.permutations(range(4))]).pvalue > 1e-3
+    paper = views.sample(views.PAPER, n, (3, 2, 2), torch.Generator().manual_seed(0))
+    for share, p in (
+        ((paper.jitter != torch.tensor([1.0, 1, 1, 0])).any(1), 0.8),
+        (paper.flip, 0.5),
+        (paper.grayscale, 0.2),
+        (paper.sigma > 0, 0.5),
+    ):
+        assert scipy.stats.binomtest(int(share.sum()), n, p).pvalue > 1e-3
 
 
 def test_each_image_has_its_own_draw_and_a_draw_is_replayed(digits):
@@ -65,11 +148,13 @@ def test_each_image_has_its_own_draw_and_a_draw_is_replayed(digits):
     assert torch.equal(out, views.apply(x, draw))
     assert len({tuple(view.flatten().tolist()) for view in out}) == 6
     for i in range(6):
-        torch.testing.assert_close(out[i], views.apply(x[:1], draw[i : i + 1])[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            out[i], views.apply(x[:1], draw.map(lambda f, i=i: f[i : i + 1]))[0], rtol=0, atol=1e-6
+        )
 
 
 def test_draws_stay_within_the_recipe():
-    recipe = views.Recipe((0.3, 0.8), (0.75, 4 / 3), 15, 0.4, 0.3, 0.05)
+    recipe = views.Recipe((0.3, 0.8), (0.75, 4 / 3), degrees=15, brightness=0.4, contrast=0.3, noise=0.05)
     draw = views.sample(recipe, 20_000, (1, 8, 8), torch.Generator().manual_seed(0))
     top, left, height, width = draw.box.T
     assert ((top >= 0) & (top + height <= 1 + 1e-6) & (left >= 0) & (left + width <= 1 + 1e-6)).all()
@@ -77,7 +162,8 @@ def test_draws_stay_within_the_recipe():
     assert (area.min() >= 0.3 - 1e-6) & (area.max() <= 0.8 + 1e-6)
     assert (ratio.min() >= 0.75 - 1e-5) & (ratio.max() <= 4 / 3 + 1e-5)
     assert ratio.log().mean().abs() < 0.005  # log-uniform
-    for field, low, high in ((draw.angle, -15, 15), (draw.brightness, 0.6, 1.4), (draw.contrast, 0.7, 1.3)):
+    brightness, contrast = draw.jitter.T
+    for field, low, high in ((draw.angle, -15, 15), (brightness, 0.6, 1.4), (contrast, 0.7, 1.3)):
         assert low <= field.min() < low + 0.01 * (high - low)
         assert high - 0.01 * (high - low) < field.max() <= high
     assert draw.noise.std().item() == pytest.approx(0.05, rel=0.01)
