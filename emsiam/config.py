@@ -24,6 +24,44 @@ from .objective import SIMILARITIES
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 DEVICES = ("auto", "cpu", "cuda")
+# Defaults < the data set's < the preset's < what is given.
+DEFAULTS: dict[str, Any] = {
+    "arch": "tiny",
+    "epochs": 120,
+    "batch_size": 128,
+    "lr": 0.1,
+    "wd": 5e-4,
+    "momentum": 0.9,
+    "warmup_epochs": 0,
+    "schedule": "cosine",
+    "dim": 128,
+    "hidden_dim": 128,
+    "proj_layers": 3,
+}
+DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mnist5k": {"epochs": 40},
+    "mnist": {"epochs": 10},
+    "fashion_mnist": {"epochs": 10},
+    "cifar10": {"epochs": 30},
+    "cifar100": {"epochs": 30},
+    "stl10": {"arch": "resnet18", "epochs": 20},
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "simsiam-cifar10": {  # Appendix D
+        "dataset": "cifar10",
+        "arch": "resnet18",
+        "epochs": 800,
+        "batch_size": 512,
+        "lr": 0.03,
+        "wd": 5e-4,
+        "momentum": 0.9,
+        "warmup_epochs": 0,
+        "schedule": "cosine",
+        "dim": 2048,
+        "hidden_dim": 2048,
+        "proj_layers": 2,
+    },
+}
 HYPERPARAMETERS = ("k", "m", "n")  # read by some methods only
 
 
@@ -115,24 +153,25 @@ class Config:
     m: float | None = option(None, real(0, 1), "momentum of the bank of η (0.8)")
     n: int | None = option(None, whole(1), "views averaged for η (4)")
 
-    dataset: str = named("digits", DATASETS, "images to train on")
-    arch: str = option(
-        "tiny", one_of(networks.archs()), "backbone: tiny, or a torchvision classifier", networks.archs()
-    )
+    preset: str | None = named(None, PRESETS, "the paper's settings; other flags override it")
+    dataset: str = named(None, DATASETS, "images to train on")
+    data_dir: str | None = option(None, PATH, "where a torchvision data set is")
+    download: bool = option(False, SWITCH, "fetch it there")
+    arch: str = option(None, one_of(networks.archs()), "backbone: tiny, or a torchvision classifier", networks.archs())
     stem: str | None = named(None, networks.STEMS, "first layers of a ResNet (cifar up to 64×64, else imagenet)")
 
-    epochs: int = option(120, whole(1), "passes over the training images")
-    batch_size: int = option(128, whole(1), "images a step, over all processes")
-    lr: float = option(0.1, real(0, above=True), "base learning rate; × batch/256")
-    wd: float = option(5e-4, real(0), "weight decay, on every parameter")
-    momentum: float = option(0.9, real(0, 1), "of SGD")
-    warmup_epochs: int = option(0, whole(0), "epochs of linear warm-up")
-    schedule: str = named("cosine", optim.SCHEDULES, "of the learning rate")
+    epochs: int = option(None, whole(1), "passes over the training images")
+    batch_size: int = option(None, whole(1), "images a step, over all processes")
+    lr: float = option(None, real(0, above=True), "base learning rate; × batch/256")
+    wd: float = option(None, real(0), "weight decay, on every parameter")
+    momentum: float = option(None, real(0, 1), "of SGD")
+    warmup_epochs: int = option(None, whole(0), "epochs of linear warm-up")
+    schedule: str = named(None, optim.SCHEDULES, "of the learning rate")
 
-    dim: int = option(128, whole(1), "d, the width of z and p")
-    hidden_dim: int = option(128, whole(1), "width of the projector's hidden layers")
+    dim: int = option(None, whole(1), "d, the width of z and p")
+    hidden_dim: int = option(None, whole(1), "width of the projector's hidden layers")
     pred_dim: int | None = option(None, whole(1), "width of the predictor's hidden layer (dim/4)")
-    proj_layers: int = option(3, whole(1), "fc layers of the projector")
+    proj_layers: int = option(None, whole(1), "fc layers of the projector")
     predictor: str | None = named(None, networks.PREDICTORS, "h (mlp; ema_eta none)")
     fix_pred_lr: bool | None = option(None, SWITCH, "constant lr for the predictor (on)")
     stop_grad: bool = option(True, SWITCH, "no gradient through η")
@@ -184,6 +223,14 @@ def refuse(name: str, value: Any, reason: str) -> NoReturn:
     raise ConfigError(f"{given}: {reason}")
 
 
+def preset(config: Config) -> Config:
+    """The configuration with the data set's and the preset's values where nothing else is given."""
+    chosen = PRESETS.get(config.preset or "", {})
+    dataset = config.dataset or chosen.get("dataset", "digits")
+    values: dict[str, Any] = DEFAULTS | DATASET_DEFAULTS.get(dataset, {}) | chosen | {"dataset": dataset}
+    return dataclasses.replace(config, **{n: v for n, v in values.items() if getattr(config, n) is None})
+
+
 def load_solver(eta: str) -> Callable:
     """A solver by name, or FUNCTION of FILE.py, which is run. Raises ConfigError where there is none."""
     if eta in SOLVERS:
@@ -209,7 +256,7 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
 
     Raises ConfigError for options that do not go together.
     """
-    o: dict[str, Any] = dict(vars(config))
+    o: dict[str, Any] = dict(vars(preset(config)))
     method = METHODS[o["mode"]]
     solve = load_solver(o["eta"]) if o["eta"] else method.solve
 

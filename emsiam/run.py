@@ -23,7 +23,7 @@ from torch import Tensor
 
 from . import networks
 from .config import Config, ConfigError, refuse
-from .data import BACKBONE, DATASETS, PREDICTOR, PROJECTOR, generator
+from .data import BACKBONE, PREDICTOR, PROJECTOR, generator
 
 if TYPE_CHECKING:
     import pandas
@@ -97,10 +97,10 @@ class Run:
 
         Raises ConfigError where none is saved.
         """
-        net = build(self.config, DATASETS[self.config.dataset]().shape)
         saved = load_checkpoint(self.path)
         if saved is None:
             raise ConfigError(f"{self.path}: has no checkpoint yet")
+        net = build(self.config, saved["shape"])
         net.load_state_dict(saved["net"])
         return net.eval()
 

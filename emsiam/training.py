@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from . import objective, probes, ranks
 from .alternate import alternate, hold
-from .config import Config, ConfigError, flag, load_solver, refuse, resolve
+from .config import Config, ConfigError, flag, load_solver, preset, refuse, resolve
 from .data import DATASETS, ImageSet, batches, probe
 from .diagnostics import collapse
 from .diagnostics.em import prediction_quality
@@ -43,7 +43,11 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
     config, start = _resumed(config, given)
     if config.resume and Run(Path(str(config.out))).finished:
         return Run(Path(str(config.out)))
-    data = DATASETS[config.dataset]()
+    config = preset(config)
+    try:
+        data = DATASETS[config.dataset](config.data_dir, config.download)
+    except ValueError as error:
+        refuse("dataset", config.dataset, str(error))
     config, notes = resolve(config, len(data.images), data.shape)
     torch.set_num_threads(config.threads or 1)
     with ranks.together(config.device):
@@ -70,14 +74,16 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
     changed = [
         f"{flag(f.name)} {getattr(config, f.name)} (was {getattr(saved, f.name)})"
         for f in dataclasses.fields(Config)
-        if f.name not in ("out", "resume", "overwrite", "quiet")
+        if f.name not in ("out", "resume", "overwrite", "quiet", "data_dir", "download")
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) != getattr(saved, f.name)
         and not (f.name == "k" and config.k == "epoch")
     ]
     if changed:
         raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")
-    return dataclasses.replace(saved, out=config.out, resume=True, quiet=config.quiet), load_checkpoint(path)
+    here: dict[str, Any] = {"out": config.out, "resume": True, "quiet": config.quiet, "download": config.download}
+    here["data_dir"] = config.data_dir or saved.data_dir
+    return dataclasses.replace(saved, **here), load_checkpoint(path)
 
 
 def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -> Run:
@@ -289,7 +295,7 @@ class Watch:
         with torch.no_grad():
             features, queries = (
                 torch.cat([self.net.F.backbone(self._pixels(part)) for part in images.split(PART)])
-                for images in (self.data.images, self.data.test_images)
+                for images in (self.data.labelled, self.data.test_images)
             )
         self.net.train()
         predicted = probes.knn_predict(
@@ -334,6 +340,7 @@ class Watch:
                     "state": step.state,
                     "theta": step.theta,
                     "config": self.config.to_dict(),
+                    "shape": self.data.shape,
                 }
             )
 

