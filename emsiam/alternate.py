@@ -16,7 +16,7 @@ from .ranks import unwrap
 
 
 class Step(NamedTuple):
-    """What is known after a step. With the network and the optimiser, all that is needed to go on from here."""
+    """What is known after a step, until the next. With the network and the optimiser, all that is needed to go on."""
 
     step: int  # counted from 0
     loss: Tensor  # scalar, on the device, this process's share of the batch

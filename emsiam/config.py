@@ -7,11 +7,16 @@ and stays None, and out of config.json, where nothing reads it.
 import argparse
 import dataclasses
 import difflib
+import functools
+import importlib.util
+import inspect
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -76,16 +81,16 @@ class Rule(NamedTuple):
     parse: Callable[[Any], Any]
 
 
-def whole(low: int, *, word: str | None = None) -> Rule:
+def whole(low: int, high: int = 10**6, *, word: str | None = None) -> Rule:
     def parse(value):
         if word is not None and value == word:
             return value
         number = int(value)
-        if isinstance(value, bool) or number < low or (not isinstance(value, str) and number != value):
+        if isinstance(value, bool) or not low <= number <= high or (not isinstance(value, str) and number != value):
             raise ValueError
         return number
 
-    return Rule(f"a whole number ≥ {low}" + (f", or {word}" if word else ""), parse)
+    return Rule(f"a whole number from {low} to {high}" + (f", or {word}" if word else ""), parse)
 
 
 def real(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
@@ -101,7 +106,7 @@ def real(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
             raise ValueError
         return number
 
-    span = f"{'>' if above else '≥'} {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    span = f"{'>' if above else '≥'} {low:g}" + ("" if math.isinf(high) else f" and ≤ {high:g}")
     return Rule(f"a number {span}", parse)
 
 
@@ -162,16 +167,16 @@ class Config:
 
     epochs: int = option(None, whole(1), "passes over the training images")
     batch_size: int = option(None, whole(1), "images a step, over all processes")
-    lr: float = option(None, real(0, above=True), "base learning rate; × batch/256")
-    wd: float = option(None, real(0), "weight decay, on every parameter")
+    lr: float = option(None, real(0, 1e6, above=True), "base learning rate; × batch/256")
+    wd: float = option(None, real(0, 1e6), "weight decay, on every parameter")
     momentum: float = option(None, real(0, 1), "of SGD")
     warmup_epochs: int = option(None, whole(0), "epochs of linear warm-up")
     schedule: str = named(None, optim.SCHEDULES, "of the learning rate")
 
-    dim: int = option(None, whole(1), "d, the width of z and p")
-    hidden_dim: int = option(None, whole(1), "width of the projector's hidden layers")
-    pred_dim: int | None = option(None, whole(1), "width of the predictor's hidden layer (dim/4)")
-    proj_layers: int = option(None, whole(1), "fc layers of the projector")
+    dim: int = option(None, whole(1, 65536), "d, the width of z and p")
+    hidden_dim: int = option(None, whole(1, 65536), "width of the projector's hidden layers")
+    pred_dim: int | None = option(None, whole(1, 65536), "width of the predictor's hidden layer (dim/4)")
+    proj_layers: int = option(None, whole(1, 100), "fc layers of the projector")
     predictor: str | None = named(None, networks.PREDICTORS, "h (mlp; ema_eta none)")
     fix_pred_lr: bool | None = option(None, SWITCH, "constant lr for the predictor (on)")
     stop_grad: bool = option(True, SWITCH, "no gradient through η")
@@ -184,8 +189,8 @@ class Config:
         "auto", PRECISIONS, "auto: bf16 for torchvision backbones where the processor has it, else fp32"
     )
     device: str = named("auto", DEVICES, "auto: cuda where present")
-    threads: int | None = option(None, whole(1), "CPU threads (PyTorch's default)")
-    seed: int = option(0, whole(0), "initial weights, order of images, draws of T")
+    threads: int | None = option(None, whole(1, 1024), "CPU threads (PyTorch's default)")
+    seed: int = option(0, whole(0, 2**63 - 1), "initial weights, order of images, draws of T")
 
     knn_k: int = option(20, whole(1), "neighbours of the kNN monitor")
     knn_t: float = option(0.1, real(0, above=True), "temperature of the kNN monitor")
@@ -240,15 +245,28 @@ def load_solver(eta: str) -> Callable:
         refuse("eta", eta, f"allowed is {SOLVER.allowed}{nearest(eta, SOLVERS)}")
     if not Path(file).is_file():
         refuse("eta", eta, f"there is no file {file}")
-    scope: dict[str, Any] = {"__name__": Path(file).stem, "__file__": file}
-    try:
-        exec(compile(Path(file).read_text(), file, "exec"), scope)
-    except Exception as error:
-        refuse("eta", eta, f"{file} does not run ({type(error).__name__}: {error})")
+    scope = vars(_module(Path(file).resolve(), Path(file).stat().st_mtime_ns, eta))
     if not callable(scope.get(name)):
         functions = [n for n, v in scope.items() if callable(v) and not n.startswith("_")]
         refuse("eta", eta, f"{file} has no function {name}{nearest(name, functions)}")
     return scope[name]
+
+
+@functools.lru_cache
+def _module(file: Path, changed: int, eta: str) -> ModuleType:
+    """A user's file, run once as a module; its neighbours can be imported."""
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except (Exception, SystemExit) as error:
+        refuse("eta", eta, f"{file} does not run ({type(error).__name__}: {error})")
+    finally:
+        sys.path.remove(str(file.parent))
 
 
 def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tuple[Config, list[str]]:
@@ -261,7 +279,14 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
     solve = load_solver(o["eta"]) if o["eta"] else method.solve
 
     notes = []
-    read = hyperparameters(solve) | ({"k": method.k} if method.any_k else {})
+    own = hyperparameters(solve)
+    missing = [n for n, default in own.items() if default is inspect.Parameter.empty]
+    if missing or "k" in own:
+        reason = (
+            f"its parameter {missing[0]} needs a default" if missing else "k belongs to the loop, call it otherwise"
+        )
+        refuse("eta", o["eta"], reason)
+    read = own | ({"k": method.k} if method.any_k else {})
     for name in HYPERPARAMETERS:
         if name in read:
             o[name] = read[name] if o[name] is None else o[name]
@@ -278,8 +303,9 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
     if o["k"] == "epoch":
         o["k"] = num_images // o["batch_size"]
     if not o["stop_grad"] and (solve is not SOLVERS["other_view"] or method.held or (o["k"] or 1) > 1):
-        reason = "only a target from the same step can pass a gradient; allowed is --mode onestep"
-        raise ConfigError(f"--no-stop-grad with --mode {o['mode']}: {reason}")
+        given = f"--mode {o['mode']}" + (f" --eta {o['eta']}" if o["eta"] else "")
+        reason = "a gradient passes only through the other view under the same θ; allowed is --mode onestep as it is"
+        raise ConfigError(f"--no-stop-grad with {given}: {reason}")
 
     o["predictor"] = predictor = o["predictor"] or method.predictor
     if predictor not in ("mlp", "fixed") and o["pred_dim"] is not None:
@@ -287,6 +313,8 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
         o["pred_dim"] = None
     if o["bn"] == "all" and predictor not in ("mlp", "fixed"):
         refuse("bn", "all", f"--predictor {predictor} has no output BN")
+    if o["proj_layers"] == 1:
+        o["hidden_dim"] = None
     resnet, large = networks.is_resnet(o["arch"]), max(shape[1:]) > 64
     for name, default, used, reason in (
         ("pred_dim", max(1, o["dim"] // 4), predictor in ("mlp", "fixed"), ""),

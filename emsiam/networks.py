@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 import torchvision
 from torch import Generator, Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 STEMS = ("cifar", "imagenet")
 PREDICTORS = ("mlp", "none", "fixed", "linear")
@@ -97,12 +98,16 @@ def build_backbone(arch: str, stem: str | None, shape: tuple[int, int, int]) -> 
     """A backbone for images of `shape` [C, H, W], and the width of its features.
 
     stem: `cifar` (3×3 stride 1, no max-pool) or `imagenet`, for torchvision's ResNets. In residual blocks the
-    last BN scale starts at 0 (§4).
+    last BN scale starts at 0 (§4). Dropout and stochastic depth are switched off: the only randomness of a view is T.
     Raises ValueError where the network has no such stem or does not take such images.
     """
     if arch == "tiny":
         return Backbone(tiny(shape[0]), shape[0]), TINY_WIDTHS[-1]
-    trunk = torchvision.models.get_model(arch, weights=None)
+    plain = {"aux_logits": False, "init_weights": True} if arch in ("googlenet", "inception_v3") else {}
+    trunk = torchvision.models.get_model(arch, weights=None, **plain)
+    for layer in trunk.modules():
+        if isinstance(layer, _DropoutNd | torchvision.ops.StochasticDepth):
+            layer.p = 0.0
     last = [name for name, layer in trunk.named_modules() if isinstance(layer, nn.Linear)][-1:]
     if not last:
         raise ValueError("this network does not end in a linear layer")

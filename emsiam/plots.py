@@ -31,6 +31,8 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.95):
         figure = Figure(figsize=(15, 3.6), layout="constrained")
         for axes, (column, title) in zip(figure.subplots(1, 4), PANELS.items(), strict=True):
+            if table[column].isna().all():  # nothing finite was ever measured
+                continue
             sns.lineplot(
                 table.dropna(subset=[column]),
                 x="step",

@@ -17,5 +17,5 @@ def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t:
         raise ValueError(f"k = {k} neighbours of {len(features)} vectors")
     similarity, neighbour = (unit(queries) @ unit(features).T).topk(k)
     votes = similarity.new_zeros(len(queries), num_classes)
-    votes.scatter_add_(1, labels[neighbour], ((similarity - 1) / t).exp())
+    votes.scatter_add_(1, labels[neighbour], ((similarity - similarity[:, :1]) / t).exp())
     return votes.argmax(1)

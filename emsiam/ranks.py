@@ -16,14 +16,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def _launched() -> bool:
+    return {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
 def rank() -> int:
     """This process's number; before they meet and after they part, as torchrun says."""
-    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
+    return dist.get_rank() if dist.is_initialized() else int(os.environ["RANK"]) if _launched() else 0
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", 1))
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ["WORLD_SIZE"]) if _launched() else 1
 
 
 @contextmanager

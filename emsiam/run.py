@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,10 +43,17 @@ def build(c: Config, shape: tuple[int, int, int]) -> networks.Siamese:
             backbone, features = networks.build_backbone(c.arch, c.stem, shape)
     except ValueError as error:
         refuse("arch", c.arch, str(error))
+    try:
+        return _with_heads(c, backbone, features)
+    except (RuntimeError, MemoryError) as error:  # PyTorch's allocator raises the former
+        refuse("dim", c.dim, f"the heads do not fit into memory ({str(error).splitlines()[0][:80]})")
+
+
+def _with_heads(c: Config, backbone: torch.nn.Module, features: int) -> networks.Siamese:
     with networks.initialised(generator(c.seed, PROJECTOR)):
         projector = networks.build_projector(
             features,
-            hidden_dim=c.hidden_dim,
+            hidden_dim=c.hidden_dim or 1,
             dim=c.dim,
             layers=c.proj_layers,
             bn=c.bn,
@@ -72,7 +78,10 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        return Config(**json.loads((self.path / "config.json").read_text()))
+        try:
+            return Config(**json.loads((self.path / "config.json").read_text()))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self.path / 'config.json'}: is not a run's ({error})") from error
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":
@@ -120,7 +129,9 @@ def load_run(path: str | os.PathLike) -> Run:
     """The run in a directory. Raises ConfigError where there is none."""
     if not (Path(path) / "config.json").is_file():
         raise ConfigError(f"{path}: holds no run (there is no config.json)")
-    return Run(Path(path))
+    run = Run(Path(path))
+    _ = run.config  # is it one of ours?
+    return run
 
 
 class Writer:
@@ -233,14 +244,19 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+def leftovers(path: Path) -> list[Path]:
+    """What a run would replace in a directory: files and folders that are named as a run's."""
+    found = [path / name for name in (*FILES, *FOLDERS) if (path / name).exists()]
+    return found + list(path.glob("events.out.tfevents.*"))
+
+
 def clear(path: Path) -> None:
-    """Remove a run's files from its directory, and nothing else."""
-    for name in FILES:
-        (path / name).unlink(missing_ok=True)
-    for name in FOLDERS:
-        shutil.rmtree(path / name, ignore_errors=True)
-    for events in path.glob("events.out.tfevents.*"):
-        events.unlink()
+    """Remove a run's own files from its directory, and nothing else."""
+    own = [path / name for name in FILES]
+    own += [path / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "new")]
+    own += [file for file in (path / "snapshots").glob("*.npy") if file.stem.isdigit()]
+    for file in (*own, *path.glob("events.out.tfevents.*")):
+        file.unlink(missing_ok=True)
 
 
 def environment(config: Config) -> dict[str, Any]:
@@ -258,6 +274,7 @@ def environment(config: Config) -> dict[str, Any]:
         "processes": world_size(),
         "commit": _commit(),
         "command": sys.argv,
+        "eta": Path(config.eta.rpartition(":")[0]).read_text() if config.eta and ":" in config.eta else None,
     }
 
 

@@ -5,7 +5,7 @@ import sys
 
 from . import ranks
 from .config import ConfigError, parse
-from .run import PICTURE, Run
+from .run import PICTURE, Run, load_checkpoint
 from .training import fit
 
 
@@ -18,7 +18,8 @@ def main(arguments: list[str]) -> int:
         config, given = parse(arguments)
         run = fit(config, given, stop=caught)
     except ConfigError as error:
-        print(f"emsiam.train: {error}", file=sys.stderr)
+        if ranks.rank() == 0:
+            print(f"emsiam.train: {error}", file=sys.stderr)
         return 2
     if not run.finished:
         if ranks.rank() == 0:
@@ -34,7 +35,9 @@ def report(run: Run) -> str:
     s = run.summary
     head = f"{s['mode']} on {s['dataset']}: {s['verdict']} after {s['steps']:,} steps, {s['seconds']:.0f} s"
     if s["verdict"] == "diverged":
-        return f"{head}\n  the loss is not finite; the last good checkpoint is kept\n  picture {run.path / PICTURE}"
+        saved = load_checkpoint(run.path)
+        kept = f"checkpoint of step {saved['step']} is kept" if saved else "no checkpoint had been saved"
+        return f"{head}\n  loss or weights are not finite; {kept}\n  picture {run.path / PICTURE}"
     return (
         f"{head}\n"
         f"  loss {s['loss']:.3f}   std·√d {s['z_std_ratio']:.2f} (1 healthy, 0 collapsed)   "

@@ -5,7 +5,8 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterable, Sized
+import traceback
+from collections.abc import Callable, Iterable, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,16 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from . import objective, probes, ranks
-from .alternate import alternate, hold
+from .alternate import alternate, frozen, hold
 from .config import Config, ConfigError, flag, load_solver, preset, refuse, resolve
-from .data import DATASETS, ImageSet, batches, probe
+from .data import DATASETS, Batch, ImageSet, batches, probe
 from .diagnostics import collapse
 from .diagnostics.em import prediction_quality
 from .diagnostics.verdict import Evidence, verdict
 from .methods import METHODS, hyperparameters
 from .networks import Siamese
 from .optim import SGD
-from .run import PICTURE, Run, Writer, build, dtype, load_checkpoint, load_run
+from .run import PICTURE, Run, Writer, build, dtype, leftovers, load_checkpoint, load_run
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
@@ -64,13 +65,18 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
     were given would change the result.
     """
     path = Path(str(config.out))
-    if config.out is None or not (path / "config.json").exists():
+    if config.out is None or not path.is_dir():
         return config, None
+    if not (path / "config.json").exists():
+        if leftovers(path) and not config.overwrite:
+            names = ", ".join(file.name for file in leftovers(path)[:3])
+            refuse("out", config.out, f"holds files that a run would replace ({names}); choose another directory")
+        return config, None
+    saved = load_run(path).config
     if not config.resume:
         if not config.overwrite:
             refuse("out", config.out, "holds a run; choose another directory, or add --resume or --overwrite")
         return config, None
-    saved = load_run(path).config
     changed = [
         f"{flag(f.name)} {getattr(config, f.name)} (was {getattr(saved, f.name)})"
         for f in dataclasses.fields(Config)
@@ -108,27 +114,35 @@ def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -
     if start:
         net.load_state_dict(start["net"])
         optimizer.sgd.load_state_dict(start["optimizer"])
+    order: dict[str, Any] = {
+        "seed": c.seed,
+        "batch_size": c.batch_size,
+        "symmetry": c.symmetry,
+        "dtype": dtype(c),
+    }
     trained = alternate(
         ranks.wrap(net),
         partial(solve, **chosen),
         partial(objective.loss, similarity=objective.SIMILARITIES[c.similarity]),
         optimizer,
-        batches(
-            data,
-            seed=c.seed,
-            batch_size=c.batch_size,
-            start=start["step"] if start else 0,
-            stop=steps,
-            symmetry=c.symmetry,
-            dtype=dtype(c),
-        ),
+        batches(data, start=start["step"] if start else 0, stop=steps, **order),
         k=k,
         held=method.held or k > 1,
         stop_grad=c.stop_grad,
         state=_on(c.device, start["state"]) if start else None,
         theta=_on(c.device, start["theta"]) if start else None,
     )
-    watch = Watch(c, data, net, optimizer, Writer(c, start) if ranks.rank() == 0 else None, steps, per_epoch, start)
+    if ":" in (c.eta or ""):
+        _try(solve, chosen, net, next(batches(data, start=0, stop=1, **order)), c)
+    writer, refused = None, ""
+    if ranks.rank() == 0:
+        try:
+            writer = Writer(c, start)
+        except ConfigError as error:
+            refused = str(error)
+    if refused := ranks.agree(refused):  # all processes leave together
+        raise ConfigError(refused)
+    watch = Watch(c, data, net, optimizer, writer, steps, per_epoch, start)
     quiet = c.quiet or watch.writer is None
     bar = tqdm(trained, initial=watch.step, total=steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet)
     for step in bar:
@@ -139,6 +153,28 @@ def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -
             return watch.leave(step)
     bar.close()
     return watch.finish()
+
+
+def _try(solve: Callable, chosen: dict[str, Any], net: Siamese, batch: Batch, c: Config) -> None:
+    """Ask a user's solver for one batch before anything is written. Raises ConfigError with what is wrong."""
+    shape = (len(batch.trained), len(batch.ids), c.dim)
+    try:
+        answer = solve({}, frozen(net.F, hold(net.F, copy=True), batch), batch, **chosen)
+        eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        refuse("eta", c.eta, f"{type(error).__name__} in {Path(line.filename).name}:{line.lineno}: {error}")
+    if not isinstance(eta, Tensor) or not isinstance(state, dict):
+        refuse(
+            "eta", c.eta, f"must return a pair (eta, state), a tensor and a dict, but returned {type(answer).__name__}"
+        )
+    if tuple(eta.shape) != shape:
+        refuse("eta", c.eta, f"eta must have the shape [S, B, d] = {list(shape)}, but has {list(eta.shape)}")
+    odd = [name for name, x in state.items() if not isinstance(x, Tensor | int | float | str | bool | None)]
+    if odd:
+        refuse(
+            "eta", c.eta, f"state must hold tensors and plain values, but {odd[0]} is a {type(state[odd[0]]).__name__}"
+        )
 
 
 def _on(device: str | None, state: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +235,7 @@ class Watch:
         line = evaluate or self.step % c.log_every == 0
         if line or save:
             loss = self._loss(self.unlogged)
-            self.finite = math.isfinite(loss)
+            self.finite = math.isfinite(loss) and self._weights_finite()
         if self.finite and line:
             images = self.unlogged * c.batch_size
             rate = images / (time.perf_counter() - self.resumed)
@@ -288,6 +324,10 @@ class Watch:
             self.losses[-self.local :] = list(ranks.mean(own))
             self.local = 0
         return torch.stack(self.losses[-last:]).mean().item()
+
+    def _weights_finite(self) -> bool:
+        """The loss is of the weights before the step: the step itself may have ruined them."""
+        return bool(torch.stack([x.isfinite().all() for x in self.net.state_dict().values()]).all())
 
     def _knn(self) -> float:
         """Accuracy of the kNN monitor: backbone features in eval mode, images as they are, test against train."""

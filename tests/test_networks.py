@@ -131,3 +131,11 @@ def test_autocast_gives_single_precision():
     net.autocast = net.F.autocast = False
     exact, _ = net(x, (0, 1))
     assert 0 < (z - exact).abs().max() < 0.2  # bf16 was used
+
+
+def test_nothing_but_T_is_random_in_a_view():
+    """Dropout and stochastic depth are off: two passes in train mode agree, and k = 1 stays SimSiam to the bit."""
+    for arch in ("mobilenet_v3_small", "efficientnet_b0"):
+        backbone, _ = networks.build_backbone(arch, None, (3, 32, 32))
+        x = torch.randn(4, 3, 32, 32)
+        assert torch.equal(backbone.train()(x), backbone(x))

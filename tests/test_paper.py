@@ -54,15 +54,23 @@ def algorithm_1(net, x1, x2):
 def test_onestep_is_algorithm_1(siamese, batches):
     ours, theirs = siamese(), siamese()
     (batch,) = batches(1)
-    z, p = ours(batch.views, batch.trained)
-    eta, _ = other_view({}, frozen(ours.F, hold(ours.F, copy=False), batch, z.detach()), batch)
-    loss = objective.loss(p, eta)
-    loss.backward()
+    (loss,) = train(ours, other_view, [batch], held=False)  # leaves its gradients behind
     reference = algorithm_1(theirs, *batch.views)
     reference.backward()
-    assert loss.item() == pytest.approx(reference.item(), abs=1e-14)
+    assert loss == pytest.approx(reference.item(), abs=1e-14)
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-14, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("solve", "held", "passes"), [(other_view, False, 2), (other_view, True, 4), (expectation, False, 2 + 4)]
+)
+def test_forward_passes_of_a_step(siamese, batches, solve, held, passes):
+    """SimSiam's step has the two of Algorithm 1 and no other."""
+    net, counted = siamese(), []
+    net.F.register_forward_hook(lambda *_: counted.append(1))
+    train(net, solve, batches(3), held=held)
+    assert len(counted) == 3 * passes
 
 
 @pytest.mark.parametrize("predictor", ["mlp", "none", "linear", "fixed"])

@@ -1,7 +1,9 @@
 """The command and what it leaves behind, in real processes."""
 
+import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,10 @@ import pytest
 import torch
 
 import emsiam
+from emsiam.config import parse
+from emsiam.data import batches
 from emsiam.diagnostics.verdict import VERDICTS
+from emsiam.run import build
 
 METRICS = ["step", "epoch", "loss", "lr", "z_std", "z_std_ratio", "effective_rank", "participation_ratio"]
 TIMES = ["seconds", "images_per_second"]
@@ -147,27 +152,93 @@ def test_one_step_alternation_is_simsiam(tmp_path):
     assert all(torch.equal(p, q) for p, q in zip(*(r.model().state_dict().values() for r in (a, b)), strict=True))
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        "--mode multistep --k epoch",
-        "--mode ema_eta --k 3 --symmetry asym",
-        "--mode expectation --n 2 --symmetry asym2x",
-        "--no-stop-grad --predictor none --similarity mse",
-        "--similarity cross_entropy --predictor linear --no-fix-pred-lr",
-        "--bn none --predictor fixed --schedule constant",
-        "--bn all --no-output-affine --warmup-epochs 1",
-        "--bn hidden --proj-layers 1 --dim 8",
-        "--eta moving_average --m 0.3 --predictor mlp",
-        "--arch resnet18 --batch-size 512",
-    ],
-)
-def test_every_ablation_trains(tmp_path, flags):
-    from emsiam.config import parse
+ONE_CHANGE = [
+    "",
+    "--mode multistep --k 3",
+    "--mode multistep --k epoch",
+    "--mode ema_eta",
+    "--mode ema_eta --m 0.3",
+    "--mode ema_eta --k 3",
+    "--mode ema_eta --predictor mlp",
+    "--mode expectation",
+    "--mode expectation --n 2",
+    "--no-stop-grad",
+    "--predictor none",
+    "--predictor linear",
+    "--predictor fixed",
+    "--no-fix-pred-lr",
+    "--bn none",
+    "--bn hidden",
+    "--bn all",
+    "--no-output-affine",
+    "--symmetry asym",
+    "--symmetry asym2x",
+    "--similarity cross_entropy",
+    "--similarity mse",
+    "--schedule constant",
+    "--warmup-epochs 1",
+    "--lr 0.2",
+    "--wd 0",
+    "--momentum 0.5",
+    "--batch-size 300",
+    "--dim 64",
+    "--hidden-dim 64",
+    "--pred-dim 8",
+    "--proj-layers 2",
+    "--seed 1",
+    "--arch resnet18",
+    "--precision bf16",
+    "--precision fp64",
+]
 
-    run = emsiam.fit(parse([*flags.split(), "--epochs", "1", "--quiet", "--out", str(tmp_path / "run")])[0])
-    assert run.summary["steps"] == 1437 // run.config.batch_size
-    assert math.isfinite(run.summary["loss"])
+
+def test_every_option_changes_the_trace(tmp_path):
+    """What is asked for reaches the training: no two of these runs have the same losses."""
+    traces = {}
+    for i, flags in enumerate(ONE_CHANGE):
+        common = f"--batch-size 256 --epochs 2 --log-every 1 --eval-every 9 --threads 1 --quiet --out {tmp_path}/{i}"
+        run = emsiam.fit(parse([*common.split(), *flags.split()])[0])
+        traces[flags] = tuple(run.metrics.loss)
+        assert all(map(math.isfinite, traces[flags])), flags
+    for a, b in itertools.combinations(traces, 2):
+        assert traces[a] != traces[b], (a, b)
+
+
+def test_fit_is_a_plain_loop(tmp_path, digits):
+    """Learning rate × batch/256, warm-up, cosine, momentum, weight decay: `fit` against PyTorch's own parts."""
+    config = emsiam.Config(
+        precision="fp64",
+        epochs=3,
+        batch_size=192,
+        lr=0.3,
+        wd=2e-3,
+        momentum=0.7,
+        warmup_epochs=1,
+        fix_pred_lr=False,
+        log_every=1,
+        eval_every=9,
+        out=str(tmp_path / "run"),
+        quiet=True,
+    )
+    run = emsiam.fit(config)
+    net, steps, warm = build(run.config, digits.shape), 3 * 7, 7
+    sgd = torch.optim.SGD(net.parameters(), lr=0.3 * 192 / 256, momentum=0.7, weight_decay=2e-3)
+    up = torch.optim.lr_scheduler.LinearLR(sgd, 1 / warm, 1.0, warm - 1)
+    down = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, steps - warm)
+    schedule = torch.optim.lr_scheduler.SequentialLR(sgd, [up, down], [warm])
+    losses = []
+    for batch in batches(digits, seed=0, batch_size=192, start=0, stop=steps, symmetry="sym", dtype=torch.float64):
+        z1, z2 = (net.F(x) for x in batch.views)
+        p1, p2 = net.h(z1), net.h(z2)
+        similarity = torch.nn.functional.cosine_similarity
+        loss = -(similarity(p1, z2.detach()).mean() + similarity(p2, z1.detach()).mean()) / 2
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        schedule.step()
+        losses.append(loss.item())
+    assert np.allclose(run.metrics.loss[1:], losses, rtol=0, atol=1e-9)
+    assert run.metrics.loss[0] == pytest.approx(losses[0])
 
 
 def test_the_readme_s_solver_trains(tmp_path):
@@ -192,6 +263,60 @@ def test_a_solver_s_state_is_saved(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return F_t(batch.others)", "must return a pair (eta, state), a tensor and a dict, but returned Tensor"),
+        ("return F_t(batch.others), None", "must return a pair (eta, state)"),
+        ("return F_t(batch.others)[0], state", "eta must have the shape [S, B, d] = [2, 128, 128], but has [128, 128]"),
+        ("return F_t(batch.others), {'f': print}", "state must hold tensors and plain values, but f is a builtin"),
+        ("raise KeyError('oops')", "KeyError in mine.py:2: 'oops'"),
+    ],
+)
+def test_a_wrong_solver_is_refused_before_anything_is_written(tmp_path, body, said):
+    (tmp_path / "mine.py").write_text(f"def solve(state, F_t, batch):\n    {body}\n")
+    config = emsiam.Config(eta=f"{tmp_path}/mine.py:solve", out=str(tmp_path / "run"), quiet=True)
+    with pytest.raises(emsiam.ConfigError, match=re.escape(said)):
+        emsiam.fit(config)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def solve(state, F_t, batch, *, alpha): pass", "its parameter alpha needs a default"),
+        ("def solve(state, F_t, batch, *, k=3): pass", "k belongs to the loop"),
+        ("def slove(state, F_t, batch): pass", "has no function solve (did you mean slove?)"),
+        ("import sys; sys.exit(4)", "does not run (SystemExit: 4)"),
+        ("def solve(:", "does not run (SyntaxError"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, text, said):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(emsiam.ConfigError, match=re.escape(said)) as error:
+        emsiam.fit(emsiam.Config(eta=f"{tmp_path}/mine.py:solve", out=str(tmp_path / "run")))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_solver_s_file_is_a_module_that_runs_once(tmp_path, capsys):
+    (tmp_path / "helper_of_mine.py").write_text("SCALE = 2.0\n")
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from helper_of_mine import SCALE\n"
+        "print('read')\n"
+        "@dataclass\n"
+        "class Scale:\n"
+        "    by: float = SCALE\n"
+        "def solve(state, F_t, batch):\n"
+        "    return Scale().by * F_t(batch.others), state\n"
+    )
+    run = emsiam.fit(emsiam.Config(eta=f"{tmp_path}/mine.py:solve", epochs=1, out=str(tmp_path / "run"), quiet=True))
+    assert capsys.readouterr().out == "read\n"
+    assert "Scale().by" in json.loads((run.path / "env.json").read_text())["eta"]
+
+
+@pytest.mark.parametrize(
     "flags", ["--k 0", "--mode nonsense", "--arch vit_b_16", "--batch-size 5000", "--what", "stray"]
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path, flags):
@@ -209,19 +334,39 @@ def test_a_run_is_not_overwritten_by_accident(run, tmp_path):
     before = (run.path / "metrics.jsonl").read_bytes()
     done = command("--out", run.path)
     assert done.returncode == 2
-    assert done.stderr == f"emsiam.train: --out {run.path}: holds a run; choose another directory or add --overwrite\n"
+    assert (
+        done.stderr
+        == f"emsiam.train: --out {run.path}: holds a run; choose another directory, or add --resume or --overwrite\n"
+    )
     assert (run.path / "metrics.jsonl").read_bytes() == before
 
 
 def test_overwriting_removes_the_run_and_nothing_else(tmp_path):
-    config = emsiam.Config(epochs=1, out=str(tmp_path), quiet=True, seed=1)
-    emsiam.fit(config)
+    emsiam.fit(emsiam.Config(epochs=1, out=str(tmp_path), quiet=True, seed=1))
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "checkpoints" / "thesis.pt").write_text("mine")
     first = emsiam.load_run(tmp_path).summary
     emsiam.fit(emsiam.Config(epochs=2, out=str(tmp_path), quiet=True, overwrite=True))
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "checkpoints" / "thesis.pt").read_text() == "mine"
     assert emsiam.load_run(tmp_path).summary["steps"] == 2 * first["steps"]
     assert len(list(tmp_path.glob("events.*"))) == 1
+
+
+@pytest.mark.parametrize("name", ["checkpoints/thesis.pt", "metrics.jsonl", "events.out.tfevents.1"])
+def test_files_that_are_not_a_run_s_are_never_replaced(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(emsiam.ConfigError, match="holds files that a run would replace"):
+        emsiam.fit(emsiam.Config(epochs=1, out=str(tmp_path)))
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_another_program_s_config_is_not_overwritten(tmp_path):
+    (tmp_path / "config.json").write_text('{"learning_rate": 1}')
+    with pytest.raises(emsiam.ConfigError, match="is not a run's"):
+        emsiam.fit(emsiam.Config(epochs=1, out=str(tmp_path), overwrite=True))
+    assert (tmp_path / "config.json").read_text() == '{"learning_rate": 1}'
 
 
 def test_a_note_names_what_is_not_used(tmp_path):
@@ -232,13 +377,40 @@ def test_a_note_names_what_is_not_used(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_with_3(tmp_path):
-    flags = ("--similarity", "mse", "--bn", "none", "--lr", 1e8, "--schedule", "constant")
+    flags = ("--similarity", "mse", "--bn", "none", "--lr", 1e6, "--schedule", "constant")
     done = command(*flags, "--epochs", 9, "--save-every", 1, "--quiet", "--out", tmp_path / "run")
     assert done.returncode == 3, done.stderr
+    assert "no checkpoint had been saved" in done.stdout
+    assert done.stderr == ""
     summary = emsiam.load_run(tmp_path / "run").summary
     assert summary["verdict"] == "diverged"
     assert summary["steps"] < 99
     assert summary["loss"] is None  # JSON has no NaN
+
+
+@pytest.mark.parametrize("every", [1, 1000])
+def test_the_last_checkpoint_is_a_good_one(tmp_path, every):
+    """A solver that goes wrong after 15 steps: weights are ruined by a step whose loss may be finite still."""
+    (tmp_path / "mine.py").write_text(
+        "def solve(state, F_t, batch):\n"
+        "    wrong = 1e18 if batch.step >= 15 else 1.0\n"
+        "    return wrong * F_t(batch.others), state\n"
+    )
+    run = emsiam.fit(
+        emsiam.Config(
+            eta=f"{tmp_path}/mine.py:solve",
+            similarity="mse",
+            epochs=9,
+            save_every=1,
+            log_every=every,
+            out=str(tmp_path / "run"),
+            quiet=True,
+        )
+    )
+    assert run.summary["verdict"] == "diverged"
+    saved = torch.load(run.path / "checkpoints/last.pt", weights_only=True)
+    assert saved["step"] == 11
+    assert all(x.isfinite().all() for x in run.model().state_dict().values())
 
 
 def test_load_run_refuses_other_directories(tmp_path):

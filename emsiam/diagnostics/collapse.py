@@ -1,6 +1,6 @@
 """Has the representation collapsed? z in, numbers out. z: [N, d], any real dtype, computed in float64.
 
-All but `between_share` look at ẑ = z/‖z‖. A healthy network trained on `digits` with d = 128 is given as an example.
+All look at ẑ = z/‖z‖. A healthy network trained on `digits` with d = 128 is given as an example.
 """
 
 import math
