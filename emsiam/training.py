@@ -280,6 +280,7 @@ class Watch:
         if self.writer:
             self.writer.close(summary)
             trajectory(run).savefig(run.path / PICTURE, dpi=150)
+        ranks.agree("")  # no process leaves before all is written
         return run
 
     def _look(self, module: torch.nn.Module, *inputs):
@@ -362,6 +363,7 @@ class Watch:
         self._save(step)
         if self.writer:
             self.writer.close()
+        ranks.agree("")
         return Run(Path(str(self.config.out)))
 
     def _save(self, step) -> None:

@@ -186,7 +186,7 @@ ONE_CHANGE = [
     "--pred-dim 8",
     "--proj-layers 2",
     "--seed 1",
-    "--arch resnet18",
+    "--arch resnet18 --stem imagenet",
     "--precision bf16",
     "--precision fp64",
 ]
