@@ -82,8 +82,8 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
         for f in dataclasses.fields(Config)
         if f.name not in ("out", "resume", "overwrite", "quiet", "data_dir", "download")
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
-        and getattr(config, f.name) != getattr(saved, f.name)
-        and not (f.name == "k" and config.k == "epoch")
+        and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
+        and getattr(saved, f.name) is not None  # else it was not read
     ]
     if changed:
         raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")

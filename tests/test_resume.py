@@ -219,6 +219,11 @@ def test_resuming_a_finished_run_prints_its_summary(whole):
     assert (out / "checkpoints" / "last.pt").stat().st_mtime_ns == before
 
 
+def test_the_same_command_resumes(stopped):
+    """What was resolved, or not read, when the run began is not taken for a change."""
+    finish(stopped, "ema_eta", 1, "--resume", "--device", "auto", "--precision", "auto", "--n", "3", "--k", "1")
+
+
 def test_a_second_process_on_the_same_run_is_refused(tmp_path):
     out = tmp_path / "run"
     first = start(out, "onestep", 1, "--epochs", "500")
