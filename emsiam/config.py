@@ -26,6 +26,7 @@ from .data import DATASETS, SYMMETRY
 from .eta import SOLVERS
 from .methods import METHODS, hyperparameters
 from .objective import SIMILARITIES
+from .views import LIMITS, strength
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 DEVICES = ("auto", "cpu", "cuda")
@@ -133,6 +134,13 @@ def _path(value):
     return str(value)
 
 
+def _augment(value):
+    """NAME=STRENGTH,… or a dict, to {name: strength}."""
+    items = dict(item.split("=") for item in value.split(",")) if isinstance(value, str) else dict(value)
+    return {name: strength(name, v) for name, v in items.items()}
+
+
+AUGMENT = Rule(f"NAME=STRENGTH or NAME=LOW:HIGH, with commas between, of {', '.join(LIMITS)}", _augment)
 SWITCH = Rule("true or false", _switch)
 PATH = Rule("a path", _path)
 SOLVER = Rule(f"{', '.join(SOLVERS)}, or FILE.py:FUNCTION", _path)
@@ -162,6 +170,7 @@ class Config:
     dataset: str = named(None, DATASETS, "images to train on")
     data_dir: str | None = option(None, PATH, "where a torchvision data set is")
     download: bool = option(False, SWITCH, "fetch it there")
+    augment: Any = option(None, AUGMENT, "strengths of T other than the data set's, as blur=0,scale=0.2:1")
     arch: str = option(None, one_of(networks.archs()), "backbone: tiny, or a torchvision classifier", networks.archs())
     stem: str | None = named(None, networks.STEMS, "first layers of a ResNet (cifar up to 64×64, else imagenet)")
 

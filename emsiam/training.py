@@ -28,6 +28,7 @@ from .methods import METHODS, hyperparameters
 from .networks import Siamese
 from .optim import SGD
 from .run import PICTURE, Run, Writer, build, dtype, leftovers, load_checkpoint, load_run
+from .views import Recipe
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
@@ -50,6 +51,8 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
     except ValueError as error:
         refuse("dataset", config.dataset, str(error))
     config, notes = resolve(config, len(data.images), data.shape)
+    recipe = data.recipe._asdict() | (config.augment or {})
+    data, config = data._replace(recipe=Recipe(**recipe)), dataclasses.replace(config, augment=recipe)
     torch.set_num_threads(config.threads or 1)
     with ranks.together(config.device):
         if ranks.rank() == 0:
@@ -83,6 +86,7 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
         if f.name not in ("out", "resume", "overwrite", "quiet", "data_dir", "download")
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
+        and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
         and getattr(saved, f.name) is not None  # else it was not read
     ]
     if changed:

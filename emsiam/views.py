@@ -7,7 +7,7 @@ where the images are. The paper writes T for the distribution and x₁ = T(x) fo
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -34,6 +34,36 @@ class Recipe(NamedTuple):
     blur: float = 0.0  # probability of a Gaussian blur
     sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels, uniform
     noise: float = 0.0  # standard deviation of Gaussian noise; pixel values are in [0, 1]
+
+
+# Smallest and largest value of each; two of them where a range is meant.
+LIMITS: dict[str, tuple[float, float]] = {
+    "scale": (0.001, 1),
+    "ratio": (0.01, 100),
+    "degrees": (0, 180),
+    "flip": (0, 1),
+    "jitter": (0, 1),
+    "shuffle": (False, True),
+    "brightness": (0, 10),
+    "contrast": (0, 10),
+    "saturation": (0, 10),
+    "hue": (0, 0.5),
+    "grayscale": (0, 1),
+    "blur": (0, 1),
+    "sigma": (0.01, 100),
+    "noise": (0, 10),
+}
+
+
+def strength(name: str, value) -> Any:
+    """A field of Recipe from what a user writes: 0.5, or 0.2:1 for a range. Raises ValueError, KeyError."""
+    low, high = LIMITS[name]
+    ranged = isinstance(Recipe._field_defaults[name], tuple)
+    parts = value.split(":") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    numbers = [float(part) for part in parts]
+    if len(numbers) != 1 + ranged or not all(low <= x <= high for x in numbers) or sorted(numbers) != numbers:
+        raise ValueError
+    return numbers if ranged else bool(numbers[0]) if name == "shuffle" else numbers[0]
 
 
 # The paper's T (§4): MoCo v2's. CIFAR leaves the blur out (Appendix D).

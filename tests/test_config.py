@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from emsiam.config import Config, ConfigError, parse, preset, resolve
-from emsiam.data import DATASETS
+from emsiam.data import DATASETS, HANDWRITTEN
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
+from emsiam.views import LIMITS, PAPER, Recipe
 
 
 def resolved(*flags):
@@ -34,6 +35,15 @@ def resolved(*flags):
             "--preset simsiam-cifar",
             "--preset simsiam-cifar: allowed is simsiam-cifar10 (did you mean simsiam-cifar10?)",
         ),
+        (
+            "--augment blurr=1",
+            "--augment blurr=1: allowed is NAME=STRENGTH or NAME=LOW:HIGH, with",
+        ),
+        ("--augment blur=2", "--augment blur=2: allowed is"),
+        ("--augment scale=0.5", "--augment scale=0.5: allowed is"),
+        ("--augment scale=0.9:0.5", "--augment scale=0.9:0.5: allowed is"),
+        ("--augment noise=nan", "--augment noise=nan: allowed is"),
+        ("--augment blur", "--augment blur: allowed is"),
         ("--foo 1", "--foo: no such option"),
         ("--lrr 1", "--lrr: no such option (did you mean --lr?)"),
         ("--k", "argument --k: expected one argument"),
@@ -172,6 +182,15 @@ def test_defaults_give_way_in_order():
     assert preset(Config(preset="simsiam-cifar10")).epochs == 800
     assert preset(Config(preset="simsiam-cifar10", epochs=3, dataset="cifar100")).epochs == 3
     assert preset(Config(preset="simsiam-cifar10", epochs=3, dataset="cifar100")).dataset == "cifar100"
+
+
+def test_strengths_of_T_are_written_one_by_one():
+    written = parse(["--augment", "blur=0,scale=0.3:1,shuffle=1"])[0]
+    assert written.augment == {"blur": 0.0, "scale": [0.3, 1.0], "shuffle": True}
+    assert written == Config(augment=written.augment) == Config(augment={"blur": 0, "scale": (0.3, 1), "shuffle": True})
+    assert set(LIMITS) == set(Recipe._fields)
+    for recipe in (PAPER, HANDWRITTEN):
+        assert Config(augment=recipe._asdict()).augment.keys() == recipe._asdict().keys()
 
 
 def test_names_are_rows_of_plain_tables():

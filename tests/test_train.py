@@ -186,6 +186,8 @@ ONE_CHANGE = [
     "--pred-dim 8",
     "--proj-layers 2",
     "--seed 1",
+    "--augment noise=0.2",
+    "--augment scale=0.5:0.9,blur=0.5",
     "--arch resnet18 --stem imagenet",
     "--precision bf16",
     "--precision fp64",
