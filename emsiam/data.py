@@ -33,7 +33,8 @@ class ImageSet(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     @property
     def num_classes(self) -> int:

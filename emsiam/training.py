@@ -282,8 +282,8 @@ class Watch:
         }
         run = Run(Path(str(c.out)))
         if self.writer:
-            self.writer.close(summary)
             trajectory(run).savefig(run.path / PICTURE, dpi=150)
+            self.writer.close(summary)  # last: a run with a summary has ended
         ranks.agree("")  # no process leaves before all is written
         return run
 
@@ -362,9 +362,9 @@ class Watch:
             self.writer.snapshot(step, z)
 
     def leave(self, step) -> Run:
-        """Save and stop before the end."""
-        self._loss(1)
-        self._save(step)
+        """Save, unless there is nothing good to save, and stop before the end."""
+        if math.isfinite(self._loss(1)) and self._weights_finite():
+            self._save(step)
         if self.writer:
             self.writer.close()
         ranks.agree("")

@@ -96,7 +96,8 @@ class Draw(NamedTuple):
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "Draw":
         """f of every field that is there: pick images, replay."""
-        return Draw(*(None if field is None else f(field) for field in self))  # type: ignore[arg-type]
+        fields = self._asdict().items()
+        return self._replace(**{name: f(field) for name, field in fields if field is not None})
 
 
 def sample(recipe: Recipe, n: int, shape: tuple[int, int, int], generator: Generator) -> Draw:
