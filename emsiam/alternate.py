@@ -45,13 +45,13 @@ def alternate(
     """
     state = {} if state is None else state
     F = unwrap(net).F
-    for batch in batches:
+    for batch in batches:  # (6): one sub-problem, then the other
         if not theta or batch.step % k == 0:
             theta = hold(F, copy=held)  # θᵗ: a new alternation
         z, p = net(batch.views, batch.trained)
         here = None if held else (z.detach() if stop_grad else z)
         eta, state = solve(state, frozen(F, theta, batch, here), batch)  # (8)
-        loss = objective(p, eta)  # (6)
+        loss = objective(p, eta)
         optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
         yield Step(batch.step, loss.detach(), state, theta if held else {})
 
