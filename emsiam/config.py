@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import inspect
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -22,8 +23,9 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 
 from . import networks, optim, ranks
-from .data import DATASETS, SYMMETRY
+from .data import DATASETS, SYMMETRY, ImageSet
 from .eta import SOLVERS
+from .eta.bank import DTYPES, needed
 from .methods import METHODS, hyperparameters
 from .objective import SIMILARITIES
 from .views import LIMITS, strength
@@ -32,7 +34,6 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 DEVICES = ("auto", "cpu", "cuda")
 # Defaults < the data set's < the preset's < what is given.
 DEFAULTS: dict[str, Any] = {
-    "arch": "tiny",
     "epochs": 120,
     "batch_size": 128,
     "lr": 0.1,
@@ -45,12 +46,14 @@ DEFAULTS: dict[str, Any] = {
     "proj_layers": 3,
 }
 DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
+    "shapes": {"epochs": 20},
     "mnist5k": {"epochs": 40},
     "mnist": {"epochs": 10},
     "fashion_mnist": {"epochs": 10},
     "cifar10": {"epochs": 30},
     "cifar100": {"epochs": 30},
-    "stl10": {"arch": "resnet18", "epochs": 20},
+    "stl10": {"epochs": 20},
+    "folder": {"epochs": 30},
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "simsiam-cifar10": {  # Appendix D
@@ -67,8 +70,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden_dim": 2048,
         "proj_layers": 2,
     },
+    "simsiam-imagenet": {  # §4 "Baseline settings"
+        "dataset": "folder",
+        "image_size": 224,
+        "arch": "resnet50",
+        "stem": "imagenet",
+        "epochs": 100,
+        "batch_size": 512,
+        "lr": 0.05,
+        "wd": 1e-4,
+        "momentum": 0.9,
+        "warmup_epochs": 0,
+        "schedule": "cosine",
+        "dim": 2048,
+        "hidden_dim": 2048,
+        "proj_layers": 3,
+    },
 }
-HYPERPARAMETERS = ("k", "m", "n")  # read by some methods only
+HYPERPARAMETERS = ("k", "m", "n", "bank", "bank_dtype")  # read by some solvers only; k by the loop
+DATA_OPTIONS = ("data_dir", "download", "num_images", "image_size", "workers")  # read by some data sets only
 
 
 class ConfigError(ValueError):
@@ -143,6 +163,7 @@ def _augment(value):
 AUGMENT = Rule(f"NAME=STRENGTH or NAME=LOW:HIGH, with commas between, of {', '.join(LIMITS)}", _augment)
 SWITCH = Rule("true or false", _switch)
 PATH = Rule("a path", _path)
+BANK = Rule("device, host, or a directory for a memory-mapped file", _path)
 SOLVER = Rule(f"{', '.join(SOLVERS)}, or FILE.py:FUNCTION", _path)
 
 
@@ -165,13 +186,18 @@ class Config:
     k: int | str | None = option(None, whole(1, word="epoch"), "SGD steps per alternation (multistep 10, else 1)")
     m: float | None = option(None, real(0, 1), "momentum of the bank of η (0.8)")
     n: int | None = option(None, whole(1), "views averaged for η (4)")
+    bank: str | None = option(None, BANK, "where the bank of η is: device, host, or DIR, a file mapped there (device)")
+    bank_dtype: str | None = named(None, DTYPES, "of the bank's rows; averages are formed in fp32 (fp32)")
 
     preset: str | None = named(None, PRESETS, "the paper's settings; other flags override it")
     dataset: str = named(None, DATASETS, "images to train on")
-    data_dir: str | None = option(None, PATH, "where a torchvision data set is")
-    download: bool = option(False, SWITCH, "fetch it there")
+    data_dir: str | None = option(None, PATH, "where a torchvision data set or a folder of images is")
+    download: bool = option(False, SWITCH, "fetch a torchvision data set there")
+    num_images: int | None = option(None, whole(2000, 10**8), "shapes: how many are generated to train on (10,000)")
+    image_size: int | None = option(None, whole(8, 4096), "folder: side in pixels (of its images, at most 224)")
+    workers: int | None = option(None, whole(0, 1024), "folder: threads that read files; 0: all are kept in memory")
     augment: Any = option(None, AUGMENT, "strengths of T other than the data set's, as blur=0,scale=0.2:1")
-    arch: str = option(None, one_of(networks.archs()), "backbone: tiny, or a torchvision classifier", networks.archs())
+    arch: str = option(None, one_of(networks.archs()), "backbone: tiny or a torchvision classifier", networks.archs())
     stem: str | None = named(None, networks.STEMS, "first layers of a ResNet (cifar up to 64×64, else imagenet)")
 
     epochs: int = option(None, whole(1), "passes over the training images")
@@ -232,9 +258,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def given_flag(name: str, value: Any) -> str:
+    """An option as it is written on the command line."""
+    return flag(name) if value is True else flag("no_" + name) if value is False else f"{flag(name)} {value}"
+
+
 def refuse(name: str, value: Any, reason: str) -> NoReturn:
-    given = flag(name) if value is True else flag("no_" + name) if value is False else f"{flag(name)} {value}"
-    raise ConfigError(f"{given}: {reason}")
+    raise ConfigError(f"{given_flag(name, value)}: {reason}")
 
 
 def preset(config: Config) -> Config:
@@ -243,6 +273,27 @@ def preset(config: Config) -> Config:
     dataset = config.dataset or chosen.get("dataset", "digits")
     values: dict[str, Any] = DEFAULTS | DATASET_DEFAULTS.get(dataset, {}) | chosen | {"dataset": dataset}
     return dataclasses.replace(config, **{n: v for n, v in values.items() if getattr(config, n) is None})
+
+
+def load_images(config: Config) -> tuple[Config, ImageSet, list[str]]:
+    """The data set of a configuration, that configuration with what the data set chose, and notes for the user.
+
+    Raises ConfigError where there is no such data.
+    """
+    config = preset(config)
+    loader = DATASETS[config.dataset]
+    read = hyperparameters(loader)
+    notes = []
+    unread: dict[str, Any] = {}
+    for name in DATA_OPTIONS:
+        if name not in read and getattr(config, name) not in (None, False):
+            notes.append(f"{given_flag(name, getattr(config, name))} is not used by --dataset {config.dataset}")
+            unread[name] = False if name == "download" else None
+    try:
+        data = loader(**{name: getattr(config, name) for name in read})
+    except ValueError as error:
+        refuse("dataset", config.dataset, str(error))
+    return dataclasses.replace(config, **unread, **data.options), data, notes
 
 
 def load_solver(eta: str) -> Callable:
@@ -304,6 +355,9 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
             notes.append(f"{flag(name)} {o[name]} is not used by --mode {o['mode']}{solver}")
             o[name] = None
 
+    if o["bank"] not in (None, "device", "host"):
+        of_z = torch.float64 if o["precision"] == "fp64" else torch.float32
+        _check_disk(o["bank"], needed(num_images, o["dim"], o["bank_dtype"], of_z))
     size = ranks.world_size()
     if not 2 <= o["batch_size"] <= num_images:
         refuse("batch_size", o["batch_size"], f"allowed is 2 to {num_images}, the training images of {o['dataset']}")
@@ -324,12 +378,14 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
         refuse("bn", "all", f"--predictor {predictor} has no output BN")
     if o["proj_layers"] == 1:
         o["hidden_dim"] = None
-    resnet, large = networks.is_resnet(o["arch"]), max(shape[1:]) > 64
+    side = max(shape[1:])
+    o["arch"] = o["arch"] or ("tiny" if side <= 32 else "resnet18")
+    resnet = networks.is_resnet(o["arch"])
     for name, default, used, reason in (
         ("pred_dim", max(1, o["dim"] // 4), predictor in ("mlp", "fixed"), ""),
         ("fix_pred_lr", True, predictor in ("mlp", "linear"), f"--predictor {predictor} is not trained"),
         ("output_affine", True, o["bn"] in ("default", "all"), f"--bn {o['bn']} has no BN on the projector's output"),
-        ("stem", "imagenet" if large else "cifar", resnet, f"--arch {o['arch']} has no stem to choose"),
+        ("stem", "imagenet" if side > 64 else "cifar", resnet, f"--arch {o['arch']} has no stem to choose"),
     ):
         if used:
             o[name] = default if o[name] is None else o[name]
@@ -353,6 +409,15 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
     o["threads"] = o["threads"] or torch.get_num_threads()
     o["out"] = o["out"] or f"runs/{o['dataset']}-{o['mode']}-{time.strftime('%Y%m%d-%H%M%S')}"
     return Config(**o), notes
+
+
+def _check_disk(place: str, size: int) -> None:
+    if not Path(place).is_dir():
+        hint = nearest(place, ("device", "host"))
+        refuse("bank", place, f"allowed is device, host, or a directory that is there{hint}")
+    free = shutil.disk_usage(place).free
+    if free < size:
+        refuse("bank", place, f"needs {size / 2**30:.1f} GiB there, and {free / 2**30:.1f} are free")
 
 
 def _fast_bf16(device: str) -> bool:

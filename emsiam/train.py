@@ -5,6 +5,7 @@ import sys
 
 from . import ranks
 from .config import ConfigError, parse
+from .folders import BadImage
 from .run import PICTURE, Run, load_checkpoint
 from .training import fit
 
@@ -17,8 +18,8 @@ def main(arguments: list[str]) -> int:
     try:
         config, given = parse(arguments)
         run = fit(config, given, stop=caught)
-    except ConfigError as error:
-        if ranks.rank() == 0:
+    except (ConfigError, BadImage) as error:
+        if ranks.rank() == 0 or isinstance(error, BadImage):  # which one process alone may have met
             print(f"emsiam.train: {error}", file=sys.stderr)
         return 2
     if not run.finished:

@@ -18,12 +18,13 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from . import objective, probes, ranks
-from .alternate import alternate, frozen, hold
-from .config import Config, ConfigError, flag, load_solver, preset, refuse, resolve
-from .data import DATASETS, Batch, ImageSet, batches, probe
+from .alternate import Step, alternate, frozen, hold
+from .config import HYPERPARAMETERS, Config, ConfigError, flag, load_images, load_solver, refuse, resolve
+from .data import Batch, ImageSet, batches, probe
 from .diagnostics import collapse
 from .diagnostics.em import prediction_quality
 from .diagnostics.verdict import Evidence, verdict
+from .eta import bank as banks
 from .methods import METHODS, hyperparameters
 from .networks import Siamese
 from .optim import SGD
@@ -40,23 +41,22 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
 
     given: the options that were asked for, which a resumed run must have (by default those that differ from the
     defaults). stop: training is saved and ends, unfinished, once this is not empty.
-    Raises ConfigError before anything is written where options do not go together.
+    Raises ConfigError before anything is written where options do not go together; BadImage where a file of a large
+    folder cannot be decoded when its turn comes.
     """
     config, start = _resumed(config, given)
     if config.resume and Run(Path(str(config.out))).finished:
         return Run(Path(str(config.out)))
-    config = preset(config)
-    try:
-        data = DATASETS[config.dataset](config.data_dir, config.download)
-    except ValueError as error:
-        refuse("dataset", config.dataset, str(error))
-    config, notes = resolve(config, len(data.images), data.shape)
+    config, data, notes = load_images(config)
+    config, more = resolve(config, len(data.images), data.shape)
+    if start and start["files"] != data.digest:
+        refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
     recipe = data.recipe._asdict() | (config.augment or {})
     data, config = data._replace(recipe=Recipe(**recipe)), dataclasses.replace(config, augment=recipe)
     torch.set_num_threads(config.threads or 1)
     with ranks.together(config.device):
         if ranks.rank() == 0:
-            for note in notes:
+            for note in notes + more:
                 print(f"note: {note}", file=sys.stderr)
         return _fit(dataclasses.replace(config, out=ranks.agree(str(config.out))), data, start, stop)
 
@@ -83,7 +83,7 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
     changed = [
         f"{flag(f.name)} {getattr(config, f.name)} (was {getattr(saved, f.name)})"
         for f in dataclasses.fields(Config)
-        if f.name not in ("out", "resume", "overwrite", "quiet", "data_dir", "download")
+        if f.name not in ("out", "resume", "overwrite", "quiet", "data_dir", "download", "workers")
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
         and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
@@ -104,7 +104,7 @@ def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -
     ranks.convert(net)
     method, k = METHODS[c.mode], int(c.k or 1)
     solve = load_solver(c.eta) if c.eta else method.solve
-    chosen = {name: getattr(c, name) for name in hyperparameters(solve) if name in ("m", "n")}
+    chosen = {name: getattr(c, name) for name in hyperparameters(solve) if name in HYPERPARAMETERS}
     optimizer = SGD(
         net,
         lr=c.lr * c.batch_size / 256,
@@ -133,8 +133,8 @@ def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -
         k=k,
         held=method.held or k > 1,
         stop_grad=c.stop_grad,
-        state=_on(c.device, start["state"]) if start else None,
-        theta=_on(c.device, start["theta"]) if start else None,
+        state=_restored(c, start["state"]) if start else None,
+        theta={name: x.to(c.device) for name, x in start["theta"].items()} if start else None,
     )
     if ":" in (c.eta or ""):
         _try(solve, chosen, net, next(batches(data, start=0, stop=1, **order)), c)
@@ -146,9 +146,19 @@ def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -
             refused = str(error)
     if refused := ranks.agree(refused):  # all processes leave together
         raise ConfigError(refused)
-    watch = Watch(c, data, net, optimizer, writer, steps, per_epoch, start)
+    try:
+        return _follow(trained, Watch(c, data, net, optimizer, writer, steps, per_epoch, start), stop)
+    except BaseException:
+        if writer:
+            writer.close()
+        raise
+
+
+def _follow(trained: Iterable[Step], watch: "Watch", stop: Sized) -> Run:
+    """Train to the end, or until `stop`, with a progress bar."""
+    c = watch.config
     quiet = c.quiet or watch.writer is None
-    bar = tqdm(trained, initial=watch.step, total=steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet)
+    bar = tqdm(trained, initial=watch.step, total=watch.steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet)
     for step in bar:
         bar.set_postfix(watch.after(step), refresh=False)
         if not watch.finite:
@@ -181,8 +191,12 @@ def _try(solve: Callable, chosen: dict[str, Any], net: Siamese, batch: Batch, c:
         )
 
 
-def _on(device: str | None, state: dict[str, Any]) -> dict[str, Any]:
-    return {name: x.to(device) if isinstance(x, Tensor) else x for name, x in state.items()}
+def _restored(c: Config, state: dict[str, Any]) -> dict[str, Any]:
+    """A solver's state from a checkpoint: on the device, but for a bank's rows, which go where they were."""
+    here = {name: x.to(c.device) for name, x in state.items() if isinstance(x, Tensor) and name != "rows"}
+    if c.bank and "rows" in state:
+        here["rows"] = banks.placed(state["rows"], c.bank, c.device)
+    return state | here
 
 
 class Watch:
@@ -225,7 +239,7 @@ class Watch:
             self._snapshot(0)
         self.resumed = time.perf_counter()  # training goes on: images/s leaves the measuring out
 
-    def after(self, step) -> dict[str, str]:
+    def after(self, step: Step) -> dict[str, str]:
         """Look at a `Step` just taken; what the progress bar should show."""
         c, self.step = self.config, step.step + 1
         self.losses.append(step.loss)
@@ -338,10 +352,7 @@ class Watch:
         """Accuracy of the kNN monitor: backbone features in eval mode, images as they are, test against train."""
         self.net.eval()
         with torch.no_grad():
-            features, queries = (
-                torch.cat([self.net.F.backbone(self._pixels(part)) for part in images.split(PART)])
-                for images in (self.data.labelled, self.data.test_images)
-            )
+            features, queries = self._features(self.data.labelled), self._features(self.data.test_images)
         self.net.train()
         predicted = probes.knn_predict(
             features,
@@ -353,15 +364,16 @@ class Watch:
         )
         return (predicted == self.data.test_labels).double().mean().item()
 
-    def _pixels(self, images: Tensor) -> Tensor:
-        return self.data.normalise(images).to(dtype(self.config))
+    def _features(self, images) -> Tensor:
+        parts = (self.data.normalise(images[ids]) for ids in torch.arange(len(images)).split(PART))
+        return torch.cat([self.net.F.backbone(x.to(dtype(self.config))) for x in parts])
 
     def _snapshot(self, step: int) -> None:
         z = self._look(self.net.F, self.probe[0])
         if self.writer:
             self.writer.snapshot(step, z)
 
-    def leave(self, step) -> Run:
+    def leave(self, step: Step) -> Run:
         """Save, unless there is nothing good to save, and stop before the end."""
         if math.isfinite(self._loss(1)) and self._weights_finite():
             self._save(step)
@@ -370,7 +382,7 @@ class Watch:
         ranks.agree("")
         return Run(Path(str(self.config.out)))
 
-    def _save(self, step) -> None:
+    def _save(self, step: Step) -> None:
         """All that is needed to go on with the same bits."""
         if self.writer:
             self.writer.checkpoint(
@@ -387,6 +399,7 @@ class Watch:
                     "theta": step.theta,
                     "config": self.config.to_dict(),
                     "shape": self.data.shape,
+                    "files": self.data.digest,
                 }
             )
 

@@ -34,6 +34,7 @@ class Recipe(NamedTuple):
     blur: float = 0.0  # probability of a Gaussian blur
     sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels, uniform
     noise: float = 0.0  # standard deviation of Gaussian noise; pixel values are in [0, 1]
+    redraw: int = 0  # generated images: show their content under one of so many states of nuisance, all equally likely
 
 
 # Smallest and largest value of each; two of them where a range is meant.
@@ -52,6 +53,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "blur": (0, 1),
     "sigma": (0.01, 100),
     "noise": (0, 10),
+    "redraw": (0, 10**6),
 }
 
 
@@ -61,9 +63,12 @@ def strength(name: str, value) -> Any:
     ranged = isinstance(Recipe._field_defaults[name], tuple)
     parts = value.split(":") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     numbers = [float(part) for part in parts]
+    kind = type(Recipe._field_defaults[name])
     if len(numbers) != 1 + ranged or not all(low <= x <= high for x in numbers) or sorted(numbers) != numbers:
         raise ValueError
-    return numbers if ranged else bool(numbers[0]) if name == "shuffle" else numbers[0]
+    if kind is int and numbers[0] % 1:
+        raise ValueError
+    return numbers if ranged else kind(numbers[0])
 
 
 # The paper's T (§4): MoCo v2's. CIFAR leaves the blur out (Appendix D).
@@ -85,14 +90,15 @@ PAPER = Recipe(
 class Draw(NamedTuple):
     """One draw of T for each of N images. None: the recipe leaves the operation out for all of them."""
 
-    box: Tensor  # [N, 4] top, left, height, width as fractions of the image
-    angle: Tensor  # [N] degrees, counter-clockwise
-    jitter: Tensor  # [N, J] factors of brightness and contrast; for colour images, of saturation, and the shift of hue
+    box: Tensor | None = None  # [N, 4] top, left, height, width as fractions of the image
+    angle: Tensor | None = None  # [N] degrees, counter-clockwise
+    jitter: Tensor | None = None  # [N, J] factors of brightness, contrast; colour images: of saturation; shift of hue
     flip: Tensor | None = None  # [N] bool
     order: Tensor | None = None  # [N, J] which of the jitter's operations comes first, second, …; None: as listed
     grayscale: Tensor | None = None  # [N] bool
     sigma: Tensor | None = None  # [N] pixels, 0 for no blur
     noise: Tensor | None = None  # [N, C, H, W] added last
+    state: Tensor | None = None  # [N] which state of nuisance; read by the source of the images, before all else
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "Draw":
         """f of every field that is there: pick images, replay."""
@@ -100,46 +106,55 @@ class Draw(NamedTuple):
         return self._replace(**{name: f(field) for name, field in fields if field is not None})
 
 
-def sample(recipe: Recipe, n: int, shape: tuple[int, int, int], generator: Generator) -> Draw:
-    """Draw T for n images of `shape` [C, H, W], on the CPU."""
+def sample(
+    recipe: Recipe, n: int, shape: tuple[int, int, int], generator: Generator, tall: Tensor | None = None
+) -> Draw:
+    """Draw T for n images of `shape` [C, H, W], on the CPU.
+
+    tall: height / width [n] of what is cropped, where that is not of `shape`.
+    """
 
     def uniform(low: float, high: float, *size: int) -> Tensor:
         return torch.empty(n, *size).uniform_(low, high, generator=generator)
 
     colour = shape[0] == 3
-    box = _boxes(recipe, n, shape[1] / shape[2], uniform)
-    angle = uniform(-recipe.degrees, recipe.degrees)
-    jitter = [uniform(max(0.0, 1 - s), 1 + s) for s in (recipe.brightness, recipe.contrast)]
-    if colour:
-        jitter += [uniform(max(0.0, 1 - recipe.saturation), 1 + recipe.saturation), uniform(-recipe.hue, recipe.hue)]
-    if recipe.jitter < 1:
+    cropped = {*recipe.scale, *recipe.ratio} != {1.0}
+    box = _boxes(recipe, torch.full([n], shape[1] / shape[2]) if tall is None else tall, uniform) if cropped else None
+    angle = uniform(-recipe.degrees, recipe.degrees) if recipe.degrees else None
+    strengths = (recipe.brightness, recipe.contrast, *((recipe.saturation,) if colour else ()))
+    shift = recipe.hue if colour else 0.0
+    jitter = []
+    if recipe.jitter and any((*strengths, shift)):
+        jitter = [uniform(max(0.0, 1 - s), 1 + s) for s in strengths] + ([uniform(-shift, shift)] if colour else [])
+    if jitter and recipe.jitter < 1:
         kept = uniform(0, 1) < recipe.jitter
         jitter = [torch.where(kept, f, neutral) for f, neutral in zip(jitter, NEUTRAL, strict=False)]
     return Draw(
         box,
         angle,
-        torch.stack(jitter, 1),
+        torch.stack(jitter, 1) if jitter else None,
         flip=uniform(0, 1) < recipe.flip if recipe.flip else None,
-        order=uniform(0, 1, len(jitter)).argsort(1) if recipe.shuffle else None,
+        order=uniform(0, 1, len(jitter)).argsort(1) if recipe.shuffle and jitter else None,
         grayscale=uniform(0, 1) < recipe.grayscale if recipe.grayscale and colour else None,
         sigma=uniform(*recipe.sigma) * (uniform(0, 1) < recipe.blur) if recipe.blur else None,
         noise=recipe.noise * torch.randn(n, *shape, generator=generator) if recipe.noise else None,
+        state=torch.randint(recipe.redraw, [n], generator=generator) if recipe.redraw else None,
     )
 
 
-def _boxes(recipe: Recipe, n: int, tall: float, uniform) -> Tensor:
-    """[n, 4]: the first of TRIES proposals that fits into the image, else the largest centred crop."""
+def _boxes(recipe: Recipe, tall: Tensor, uniform) -> Tensor:
+    """[n, 4]: the first of TRIES proposals that fits into the image, else the largest centred crop. tall [n]: H / W."""
     area = uniform(*recipe.scale, TRIES)
     ratio = torch.exp(uniform(math.log(recipe.ratio[0]), math.log(recipe.ratio[1]), TRIES))
-    height = (area / ratio / tall).sqrt()
-    width = (area * ratio * tall).sqrt()
+    height = (area / ratio / tall[:, None]).sqrt()
+    width = (area * ratio * tall[:, None]).sqrt()
     fits = (height <= 1) & (width <= 1)
     first = fits.int().argmax(1, keepdim=True)
     height, width = height.gather(1, first)[:, 0], width.gather(1, first)[:, 0]
-    nearest = min(max(1 / tall, recipe.ratio[0]), recipe.ratio[1]) * tall  # width / height, as fractions
+    nearest = (1 / tall).clamp(*recipe.ratio) * tall  # width / height, as fractions
     none = ~fits.any(1)
-    height = torch.where(none, torch.tensor(min(1.0, 1 / nearest)), height)
-    width = torch.where(none, torch.tensor(min(1.0, nearest)), width)
+    height = torch.where(none, (1 / nearest).clamp_max(1), height)
+    width = torch.where(none, nearest.clamp_max(1), width)
     top, left = (1 - height) * uniform(0, 1), (1 - width) * uniform(0, 1)
     return torch.stack([top, left, height, width], 1)
 
@@ -150,8 +165,12 @@ def apply(images: Tensor, draw: Draw) -> Tensor:
     Crop, resize, rotation and flip are one bilinear resampling; colours change as by torchvision's functions.
     """
     x = images / 255 if images.dtype == torch.uint8 else images
-    x = functional.grid_sample(x, _grid(draw, x), padding_mode="border", align_corners=False)
-    x = _jitter(x, draw)
+    if draw.box is not None or draw.angle is not None:
+        x = functional.grid_sample(x, _grid(draw, x), padding_mode="border", align_corners=False)
+    elif draw.flip is not None:
+        x = torch.where(draw.flip.to(x.device)[:, None, None, None], x.flip(-1), x)
+    if draw.jitter is not None:
+        x = _jitter(x, draw.jitter, draw.order)
     if draw.grayscale is not None:
         x = torch.where(draw.grayscale.to(x.device)[:, None, None, None], _grey(x), x)
     if draw.sigma is not None:
@@ -159,18 +178,18 @@ def apply(images: Tensor, draw: Draw) -> Tensor:
     return x if draw.noise is None else x + draw.noise.to(x)
 
 
-def _jitter(x: Tensor, draw: Draw) -> Tensor:
+def _jitter(x: Tensor, jitter: Tensor, order: Tensor | None) -> Tensor:
     """Brightness, contrast, saturation and hue, in each image's own order where there is one."""
-    for place in range(draw.jitter.shape[1]):
-        for i, operation in enumerate((brighten, contrast, saturate, shift_hue)[: draw.jitter.shape[1]]):
-            if draw.order is None:
-                if i == place and (draw.jitter[:, i] != NEUTRAL[i]).any():
-                    x = operation(x, draw.jitter[:, i, None, None, None].to(x))
+    for place in range(jitter.shape[1]):
+        for i, operation in enumerate((brighten, contrast, saturate, shift_hue)[: jitter.shape[1]]):
+            if order is None:
+                if i == place and (jitter[:, i] != NEUTRAL[i]).any():
+                    x = operation(x, jitter[:, i, None, None, None].to(x))
                 continue
-            mine = ((draw.order[:, place] == i) & (draw.jitter[:, i] != NEUTRAL[i])).nonzero()[:, 0]
+            mine = ((order[:, place] == i) & (jitter[:, i] != NEUTRAL[i])).nonzero()[:, 0]
             some = mine.to(x.device)
             if len(mine):
-                x = x.index_copy(0, some, operation(x[some], draw.jitter[mine, i, None, None, None].to(x)))
+                x = x.index_copy(0, some, operation(x[some], jitter[mine, i, None, None, None].to(x)))
     return x
 
 
@@ -224,7 +243,9 @@ def _grid(draw: Draw, x: Tensor) -> Tensor:
     Positions are clamped to the centres of the box's outer pixels: a crop does not see beyond its border.
     """
     height, width = x.shape[-2:]
-    box, angle = draw.box.to(x.device), torch.deg2rad(draw.angle).to(x.device)
+    box = torch.tensor([[0.0, 0.0, 1.0, 1.0]]) if draw.box is None else draw.box
+    angle = torch.zeros(1) if draw.angle is None else torch.deg2rad(draw.angle)
+    box, angle = box.to(x.device), angle.to(x.device)
     rows = (torch.arange(height, device=x.device) + 0.5) / height - 0.5
     columns = (torch.arange(width, device=x.device) + 0.5) / width - 0.5
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]

@@ -9,7 +9,7 @@ from emsiam import data, networks
 
 @pytest.fixture(scope="session")
 def digits():
-    return data.digits(None, False)
+    return data.digits()
 
 
 class Plain(nn.Module):

@@ -183,7 +183,7 @@ def test_where_no_crop_fits_the_largest_centred_one_is_taken():
 def test_digits_are_scikit_learn_s():
     from sklearn.datasets import load_digits
 
-    digits = data.digits(None, False)
+    digits = data.digits()
     x, y = load_digits(return_X_y=True)
     assert len(digits.images) == 1437
     assert len(digits.test_images) == 360

@@ -2,25 +2,28 @@
 
 import torch
 
+from . import bank as banks
 
-def moving_average(state, F_t, batch, *, m: float = 0.8):
+
+def moving_average(state, F_t, batch, *, m: float = 0.8, bank: str = "device", bank_dtype: str = "fp32"):
     """η_x ← m·η_x + (1−m)·F_θᵗ(T′(x)), §5.2; a first visit takes F_θᵗ(T′(x)) as it is.
 
     With a symmetric loss the target of view a is m·η_x + (1−m)·z_b, b ≠ a, and the mean of the targets is stored.
     Rows are averages of z as F gives it; the objective normalises. With m = 0 this is `other_view`.
-    state: rows [num_images, d], visited [num_images]; a row never visited is never read. Source of the
-    per-image bank: Wu et al. 2018 (momentum 0.5, renormalised); of m = 0.8 and no predictor: the paper.
+    state: rows [num_images, d], visited [num_images]; a row never visited is never read. bank, bank_dtype: where the
+    rows are and how they are rounded when stored, see `emsiam.eta.bank`; the average is formed in fp32.
+    Source of the per-image bank: Wu et al. 2018 (momentum 0.5, renormalised); of m = 0.8 and no predictor: the paper.
     """
     z = F_t(batch.others)
     if not state:
         state = {
-            "rows": z.new_zeros(batch.num_images, z.shape[-1]),
+            "rows": banks.rows(batch.num_images, z[0], bank, bank_dtype),
             "visited": torch.zeros(batch.num_images, dtype=torch.bool, device=z.device),
         }
     rows, visited = state["rows"], state["visited"]
     known = visited[batch.ids][:, None]
-    eta = torch.where(known, m * rows[batch.ids] + (1 - m) * z, z)
+    eta = torch.where(known, m * banks.read(rows, batch.ids, z) + (1 - m) * z, z)
     ids = batch.gather(batch.ids)
-    rows[ids] = batch.gather(eta.mean(0))
+    banks.write(rows, ids, batch.gather(eta.mean(0)))
     visited[ids] = True
     return eta, state

@@ -1,0 +1,181 @@
+"""How are images in files read? Any folder of class folders, in any of the formats that people have, by id.
+
+An id is a position in the sorted list of paths. Every image becomes RGB, upright, 8 bits; what is transparent, white.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from tqdm import tqdm
+
+from .views import Draw
+
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and the values that exchange height and width
+READERS = 16  # files looked at at once while indexing; mostly waiting for the disk
+
+
+class BadImage(ValueError):
+    """A file that is no image, or a damaged one: its path and what is wrong, in one line."""
+
+
+class Index(ImageFolder):
+    """torchvision's ImageFolder, without hidden files and folders (.ipynb_checkpoints, ._name)."""
+
+    def __init__(self, root: Path):
+        """Raises ValueError where there are no class folders, or one without images."""
+        try:
+            super().__init__(str(root), is_valid_file=lambda path: self._is_image(os.path.relpath(path, root)))
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from error
+
+    @staticmethod
+    def _is_image(path: str) -> bool:
+        return path.lower().endswith(IMG_EXTENSIONS) and not any(part.startswith(".") for part in Path(path).parts)
+
+    def find_classes(self, directory):
+        root = Path(directory)
+        classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        if not classes:
+            raise ValueError(f"{directory} has no class folders (it should be like {root.name}/cat/1.jpg)")
+        return classes, {name: i for i, name in enumerate(classes)}
+
+    @staticmethod
+    def make_dataset(directory, class_to_idx, extensions=None, is_valid_file=None, allow_empty=False):
+        samples = ImageFolder.make_dataset(directory, class_to_idx, extensions, is_valid_file, allow_empty=True)
+        empty = sorted(class_to_idx.keys() - {Path(p).relative_to(directory).parts[0] for p, _ in samples})
+        if empty:
+            raise ValueError(f"{Path(directory) / empty[0]} has no images ({' '.join(IMG_EXTENSIONS)})")
+        return samples
+
+
+def sizes(paths: list[str]) -> Tensor:
+    """Height and width [N, 2] of images, upright, from their headers. Raises BadImage."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return torch.tensor(list(_progress(pool.map(_size, paths), paths, "reading headers")))
+
+
+def _size(path: str) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # asking a PNG without EXIF data would decode it
+            known = image.format != "PNG" or "exif" in image.info
+            sideways = known and image.getexif().get(ORIENTATION) in SIDEWAYS
+            if sideways and image.format == "TIFF":  # whose size some releases of Pillow turn, and some do not
+                image.load()
+                (width, height), sideways = ImageOps.exif_transpose(image).size, False
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadImage(f"{path} is not an image that can be read ({error})") from error
+    return (width, height) if sideways else (height, width)
+
+
+def decode(path: str) -> Image.Image:
+    """An image of a file, RGB and upright. Raises BadImage."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadImage(f"{path} cannot be decoded ({error})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in SIXTEEN_BITS:
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("its pixels have more than 16 bits")
+        return Image.fromarray((grey / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of an unknown range")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def square(image: Image.Image, side: int) -> Image.Image:
+    """The shorter side to `side` pixels, the centre of the longer one kept."""
+    return ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
+
+
+def load(paths: list[str], side: int) -> Tensor:
+    """All images as squares, [N, 3, side, side] uint8. Raises BadImage."""
+    out = torch.empty(len(paths), 3, side, side, dtype=torch.uint8)
+    with ThreadPoolExecutor() as pool:
+        squares = pool.map(lambda path: _bytes(square(decode(path), side)), paths)
+        for i, image in enumerate(_progress(squares, paths, "decoding")):
+            out[i] = image
+    return out
+
+
+def _bytes(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _progress(items: Iterable, paths: list[str], what: str) -> Iterable:
+    return tqdm(items, total=len(paths), desc=what, unit="file", leave=False, delay=2, disable=None)
+
+
+class Files:
+    """Images [N, 3, side, side] that stay in their files: decoded by threads when asked for, by id.
+
+    T crops from the file's own pixels, to whole ones and antialiased, as torchvision's RandomResizedCrop. Reading ahead
+    is the caller's: `ask` returns at once. (Threads, not processes: Pillow decodes and resizes without Python's lock.)
+    """
+
+    def __init__(self, paths: list[str], tall: Tensor, side: int, workers: int):
+        self.paths, self.tall, self.workers = paths, tall, workers  # tall [N]: height / width
+        self.shape = torch.Size((len(paths), 3, side, side))
+        self.device = torch.device("cpu")
+        self.pool = ThreadPoolExecutor(workers)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def to(self, device: torch.device) -> "Files":
+        """The same files, their pixels brought to a device."""
+        there = Files(self.paths, self.tall, self.shape[-1], self.workers)
+        there.device = device
+        return there
+
+    def __getitem__(self, ids: Tensor) -> Tensor:
+        """[B] ids to the images as they are: centre squares [B, 3, side, side] uint8. Raises BadImage."""
+        return self.ask(ids, Draw(), 1)()[0]
+
+    def ask(self, ids: Tensor, draw: Draw, n: int) -> Callable[[], tuple[Tensor, Draw]]:
+        """Begin to read and crop images [B] for n·B views; the result waits for them. See `emsiam.data.ImageSet`."""
+        paths = [self.paths[i] for i in ids.tolist()]
+        boxes = [None] * len(paths) if draw.box is None else draw.box.view(-1, len(paths), 4).transpose(0, 1).tolist()
+        crops = [self.pool.submit(_crops, *item, self.shape[-1]) for item in zip(paths, boxes, strict=True)]
+
+        def answer() -> tuple[Tensor, Draw]:
+            pixels = torch.stack([crop.result() for crop in crops], 1)  # [n, B, ...], or [1, B, ...] without boxes
+            pixels = pixels.expand(n, *pixels.shape[1:]).flatten(0, 1)
+            return pixels.to(self.device), draw._replace(box=None)
+
+        return answer
+
+
+def _crops(path: str, boxes: list[list[float]] | None, side: int) -> Tensor:
+    """[n, 3, side, side]: the boxes of a file, see `Draw.box`; without any the centre square, n = 1."""
+    image = decode(path)
+    if boxes is None:
+        return _bytes(square(image, side))[None]
+    return torch.stack([_bytes(_crop(image, *box).resize((side, side), Image.Resampling.BILINEAR)) for box in boxes])
+
+
+def _crop(image: Image.Image, top: float, left: float, tall: float, wide: float) -> Image.Image:
+    """A box in fractions, to whole pixels."""
+    width, height = image.size
+    w, h = max(1, round(wide * width)), max(1, round(tall * height))
+    x, y = min(round(left * width), width - w), min(round(top * height), height - h)
+    return image.crop((x, y, x + w, y + h))

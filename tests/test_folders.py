@@ -1,0 +1,266 @@
+"""Folders of images: every format that people have, in memory and streamed, and what is said when one is wrong."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as tv
+
+import emsiam
+from emsiam import data, folders, train, views
+
+RNG = np.random.default_rng(0)
+
+
+def pixels(height, width):
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_tree(root, classes=("cat", "dog"), each=12, size=(20, 24)):
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            Image.fromarray(pixels(*size)).save(root / name / f"{i:02}.png")
+    return root
+
+
+def options(root, out, **changed):
+    small = {"epochs": 1, "batch_size": 8, "arch": "tiny", "dim": 8, "hidden_dim": 8, "knn_k": 3, "image_size": 8}
+    small |= {"log_every": 1, "threads": 1, "quiet": True, "dataset": "folder", "data_dir": str(root), "out": str(out)}
+    return small | changed
+
+
+def fit(*arguments, **changed):
+    return emsiam.fit(emsiam.Config(**options(*arguments, **changed)))
+
+
+COLOUR = np.array([[[200, 30, 60], [10, 250, 90]]], dtype=np.uint8).repeat(4, 0).repeat(2, 1)  # 4×4, left and right
+GREY = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
+
+
+def palette():
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([9, 9, 9, 200, 30, 60])
+    return image
+
+
+FILES = {
+    "grey.png": (lambda: Image.fromarray(GREY), {}, np.stack([GREY] * 3, 2)),
+    "one_bit.png": (lambda: Image.fromarray(GREY > 100), {}, np.stack([(GREY > 100) * 255] * 3, 2)),
+    "sixteen_bits.png": (lambda: Image.fromarray(GREY.astype(np.uint16) * 257), {}, np.stack([GREY] * 3, 2)),
+    "sixteen_bits.tif": (lambda: Image.fromarray(GREY.astype(np.uint16) * 257), {}, np.stack([GREY] * 3, 2)),
+    "palette.png": (palette, {}, np.full((4, 4, 3), [200, 30, 60])),
+    "palette_transparent.png": (palette, {"transparency": 1}, np.full((4, 4, 3), 255)),
+    "alpha.png": (lambda: Image.new("RGBA", (4, 4), (200, 30, 60, 0)), {}, np.full((4, 4, 3), 255)),
+    "half_alpha.webp": (
+        lambda: Image.new("RGBA", (4, 4), (200, 0, 100, 51)),
+        {"lossless": True},
+        np.full((4, 4, 3), [244, 204, 224]),
+    ),
+    "grey_alpha.png": (lambda: Image.new("LA", (4, 4), (70, 255)), {}, np.full((4, 4, 3), 70)),
+    "cmyk.tif": (lambda: Image.new("CMYK", (4, 4), (0, 255, 255, 0)), {}, np.full((4, 4, 3), [255, 0, 0])),
+    "cmyk.jpg": (lambda: Image.new("CMYK", (4, 4), (0, 0, 0, 255)), {"quality": 100}, np.zeros((4, 4, 3))),
+    "plain.bmp": (lambda: Image.fromarray(COLOUR), {}, COLOUR),
+    "plain.ppm": (lambda: Image.fromarray(COLOUR), {}, COLOUR),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_becomes_rgb(tmp_path, name):
+    make, parameters, expected = FILES[name]
+    make().save(tmp_path / name, **parameters)
+    assert np.array_equal(np.array(folders.decode(str(tmp_path / name))), expected)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rotated_photograph_stands_upright(tmp_path, suffix, orientation):
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:8] = 255  # the sky
+    upright[:, :8, 2] = 0
+    turned = {  # what a camera stores so that a viewer's turning restores the photograph
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[folders.ORIENTATION] = orientation
+    file = tmp_path / f"photo.{suffix}"
+    quality = {"quality": 100} if suffix in ("jpg", "webp") else {}
+    Image.fromarray(np.ascontiguousarray(turned)).save(file, exif=exif, **quality)
+    assert np.abs(np.array(folders.decode(str(file))).astype(int) - upright).mean() < 4  # JPEG is lossy
+    assert folders.sizes([str(file)]).tolist() == [[16, 32]]
+
+
+def test_ids_are_positions_in_the_sorted_list_and_every_fifth_image_tests(tmp_path):
+    root = write_tree(tmp_path / "data", size=(8, 8))
+    (root / "cat" / ".hidden.png").write_bytes(b"no image")
+    (root / ".ipynb_checkpoints").mkdir()
+    (root / "cat" / "notes.txt").write_text("no image")
+    loaded = data.folder(data_dir=str(root))
+    files = sorted(root.glob("[cd]*/[0-9]*.png"))
+    kept = [f for i, f in enumerate(files) if i % 5 != 4]
+    assert loaded.shape == (3, 8, 8)  # the side of the images
+    assert np.array_equal(loaded.images, np.stack([np.array(Image.open(f)).transpose(2, 0, 1) for f in kept]))
+    assert loaded.labels.tolist() == [f.parent.name == "dog" for f in kept]
+    assert len(loaded.test_images) == len(files) - len(kept) == 4
+
+
+def test_train_and_val_below_the_folder(tmp_path):
+    write_tree(tmp_path / "data" / "train", ("a", "b", "c"), each=4)
+    write_tree(tmp_path / "data" / "val", ("a", "c"), each=2)
+    loaded = data.folder(data_dir=str(tmp_path / "data"), image_size=16)
+    assert loaded.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert loaded.test_labels.tolist() == [0, 0, 2, 2]  # by train's classes
+
+
+def test_streamed_images_are_those_in_memory(tmp_path):
+    root = write_tree(tmp_path / "data")
+    memory, streamed = (data.folder(data_dir=str(root), image_size=16, workers=workers) for workers in (0, 2))
+    ids = torch.tensor([5, 0, 11])
+    assert torch.equal(streamed.images[ids], memory.images[ids])
+    assert torch.equal(streamed.test_images[torch.arange(4)], memory.test_images)
+    assert streamed.labels.tolist() == memory.labels.tolist()
+    assert streamed.digest == memory.digest
+
+
+def test_a_streamed_crop_is_torchvision_s_crop_of_the_file(tmp_path):
+    root = write_tree(tmp_path / "data", size=(40, 30))
+    streamed = data.folder(data_dir=str(root), image_size=16, workers=2)
+    ids = torch.tensor([3, 7])
+    boxes = [(4, 6, 20, 15), (0, 0, 40, 30), (10, 3, 4, 24), (39, 29, 1, 1)]  # two views of each image
+    fractions = torch.tensor([[t / 40, x / 30, h / 40, w / 30] for t, x, h, w in boxes])
+    crops, rest = streamed.images.ask(ids, views.Draw(box=fractions), 2)()
+    assert rest.box is None
+    for crop, i, box in zip(crops, (3, 7, 3, 7), boxes, strict=True):
+        expected = tv.resized_crop(Image.open(streamed.images.paths[i]), *box, [16, 16], antialias=True)
+        assert np.array_equal(crop.permute(1, 2, 0).numpy(), np.array(expected))
+
+
+def test_crops_of_files_keep_their_proportions(tmp_path):
+    """On tall files boxes are drawn for their own shape: width / height of a crop in pixels is in ratio."""
+    root = write_tree(tmp_path / "data", size=(60, 20))
+    streamed = data.folder(data_dir=str(root), image_size=16, workers=1)
+    box = streamed.sample(torch.arange(16), 50, torch.Generator().manual_seed(0)).box
+    ratio = (box[:, 3] * 20) / (box[:, 2] * 60)
+    assert ratio.min() >= 0.7499
+    assert ratio.max() <= 1.3334
+    assert (box[:, :2] + box[:, 2:]).max() <= 1.0001
+
+
+def test_the_number_of_threads_changes_nothing(tmp_path):
+    root = write_tree(tmp_path / "data")
+    runs = [fit(root, tmp_path / f"run{n}", workers=n, mode="expectation", n=2) for n in (1, 3)]
+    assert runs[0].metrics.loss.tolist() == runs[1].metrics.loss.tolist()
+    assert runs[0].config.workers == 1
+    assert runs[0].config.image_size == 8
+
+
+def test_files_that_have_changed_are_noticed_on_resuming(tmp_path):
+    root = write_tree(tmp_path / "data")
+    fit(root, tmp_path / "run", epochs=2)
+    (tmp_path / "run" / "summary.json").unlink()
+    os.rename(root / "cat" / "03.png", root / "cat" / "3.png")
+    with pytest.raises(emsiam.ConfigError, match="holds other images than when"):
+        emsiam.fit(emsiam.Config(out=str(tmp_path / "run"), resume=True), given=())
+
+
+def spoil_header(root):
+    (root / "dog" / "07.png").write_bytes(b"not an image")
+
+
+def cut(root):
+    file = root / "dog" / "07.png"
+    file.write_bytes(file.read_bytes()[:600])
+
+
+def float_pixels(root):
+    (root / "dog" / "07.png").unlink()
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(root / "dog" / "07.tif")
+
+
+def empty_class(root):
+    (root / "bird").mkdir()
+
+
+def emptied(root):
+    for file in root.glob("*/*"):
+        file.unlink()
+
+
+def flat(root):
+    for folder in list(root.iterdir()):
+        for file in folder.iterdir():
+            file.rename(root / f"{folder.name}{file.name}")
+        folder.rmdir()
+
+
+def few(root):
+    for file in list(root.glob("*/*"))[4:]:
+        file.unlink()
+    for folder in root.iterdir():
+        if not list(folder.iterdir()):
+            folder.rmdir()
+
+
+def strange_val(root):
+    write_tree(root.parent / "all" / "val", ("cow",), each=2)
+    root.rename(root.parent / "all" / "train")
+    (root.parent / "all").rename(root)
+
+
+WRONG = {
+    "no folder": (None, [], r"--data-dir \S+nowhere is not a folder"),
+    "no class folders": (flat, [], r"has no class folders"),
+    "class without images": (empty_class, [], r"bird has no images \(\.jpg"),
+    "no images": (emptied, [], r"cat has no images"),
+    "too few": (few, [], r"has 4 images; allowed is 5 or more"),
+    "damaged header": (spoil_header, [], r"dog/07\.png is not an image"),
+    "damaged header, streamed": (spoil_header, ["--workers", "2"], r"dog/07\.png is not an image"),
+    "cut file": (cut, [], r"dog/07\.png cannot be decoded"),
+    "float pixels": (float_pixels, [], r"dog/07\.tif cannot be decoded \(its pixels are floating-point"),
+    "unknown class": (strange_val, [], r"val/cow is a class that \S+train does not have"),
+    "image size 0": (lambda root: None, ["--image-size", "0"], r"--image-size 0: allowed is a whole number from 8"),
+    "workers": (lambda root: None, ["--workers", "-1"], r"--workers -1: allowed is a whole number from 0"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_folders_are_one_line(tmp_path, capsys, case):
+    spoil, more, said = WRONG[case]
+    root = write_tree(tmp_path / "data") if spoil else tmp_path / "nowhere"
+    if spoil:
+        spoil(root)
+    command = ["--dataset", "folder", "--data-dir", str(root), "--out", str(tmp_path / "run"), *more]
+    assert train.main(command) == 2
+    line = capsys.readouterr().err.strip()
+    assert "\n" not in line
+    assert re.search(said, line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_data_dir_says_what_to_add(capsys):
+    assert train.main(["--dataset", "folder"]) == 2
+    assert "--dataset folder: add --data-dir DIR, with images in class folders" in capsys.readouterr().err
+
+
+def test_a_streamed_file_that_fails_stops_the_run_with_its_path_and_the_run_goes_on_once_it_is_mended(tmp_path, capsys):
+    root, out = write_tree(tmp_path / "data"), tmp_path / "run"
+    whole = (root / "dog" / "07.png").read_bytes()
+    cut(root)
+    command = [f"--{name.replace('_', '-')}={value}" for name, value in options(root, out, workers=2).items()]
+    command[command.index("--quiet=True")] = "--quiet"
+    assert train.main(command) == 2
+    assert re.search(r"^emsiam.train: \S+dog/07\.png cannot be decoded \(.*\)$", capsys.readouterr().err.strip())
+    (root / "dog" / "07.png").write_bytes(whole)
+    assert train.main([*command, "--resume"]) == 0
+    assert json.loads((out / "summary.json").read_text())["steps"] == 2
