@@ -221,7 +221,7 @@ class Config:
     output_affine: bool | None = option(None, SWITCH, "scale and shift in the BN of the projector's output (on)")
 
     precision: str = named(
-        "auto", PRECISIONS, "auto: bf16 for torchvision backbones where the processor has it, else fp32"
+        "auto", PRECISIONS, "auto: bf16 where the processor has it, but for tiny on images up to 16×16; else fp32"
     )
     device: str = named("auto", DEVICES, "auto: cuda where present")
     threads: int | None = option(None, whole(1, 1024), "CPU threads (PyTorch's default)")
@@ -233,7 +233,7 @@ class Config:
     resume: bool = option(False, SWITCH, "go on with the run that --out holds, or start it")
     overwrite: bool = option(False, SWITCH, "replace the run that --out holds")
     eval_every: int = option(10, whole(1), "epochs between kNN evaluations")
-    log_every: int = option(20, whole(1), "steps between lines of metrics.jsonl")
+    log_every: int = option(30, whole(1), "steps between lines of metrics.jsonl")
     save_every: int = option(10, whole(1), "epochs between checkpoints")
     quiet: bool = option(False, SWITCH, "no progress bar")
 
@@ -405,7 +405,8 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
     if o["device"] == "auto":
         o["device"] = "cuda" if cuda else "cpu"
     if o["precision"] == "auto":
-        o["precision"] = "bf16" if o["arch"] != "tiny" and _fast_bf16(o["device"]) else "fp32"
+        pays = o["arch"] != "tiny" or side > 16  # benchmarks/memory_format.py
+        o["precision"] = "bf16" if pays and _fast_bf16(o["device"]) else "fp32"
     o["threads"] = o["threads"] or torch.get_num_threads()
     o["out"] = o["out"] or f"runs/{o['dataset']}-{o['mode']}-{time.strftime('%Y%m%d-%H%M%S')}"
     return Config(**o), notes

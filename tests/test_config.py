@@ -174,6 +174,41 @@ def test_the_cifar_preset_is_the_paper_s():
     assert notes == []
 
 
+def test_the_imagenet_preset_is_the_paper_s():
+    """Settings of paper: §4 "Baseline settings", and Table 1's constant lr of h, used from §4.3 on."""
+    config, notes = resolve(preset(Config(preset="simsiam-imagenet", device="cpu")), 1_281_167, (3, 224, 224))
+    paper = {
+        "dataset": "folder",
+        "image_size": 224,
+        "arch": "resnet50",
+        "stem": "imagenet",
+        "proj_layers": 3,
+        "dim": 2048,
+        "hidden_dim": 2048,
+        "pred_dim": 512,
+        "predictor": "mlp",
+        "fix_pred_lr": True,
+        "output_affine": True,
+        "lr": 0.05,
+        "wd": 1e-4,
+        "momentum": 0.9,
+        "batch_size": 512,
+        "epochs": 100,
+        "schedule": "cosine",
+        "warmup_epochs": 0,
+        "similarity": "cosine",
+        "symmetry": "sym",
+        "bn": "default",
+    }
+    assert config.to_dict().items() >= paper.items()
+    assert notes == []
+    t = {"scale": (0.2, 1), "ratio": (3 / 4, 4 / 3), "flip": 0.5, "jitter": 0.8, "shuffle": True, "brightness": 0.4}
+    t |= {"contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grayscale": 0.2, "blur": 0.5, "sigma": (0.1, 2)}
+    assert Recipe(**t) == PAPER  # what `folder` uses above 32×32
+    other = preset(Config(preset="simsiam-imagenet", epochs=200, batch_size=256, arch="resnet18"))
+    assert (other.epochs, other.batch_size, other.arch, other.lr) == (200, 256, "resnet18", 0.05)
+
+
 def test_defaults_give_way_in_order():
     """Defaults < the data set's < the preset's < flags."""
     assert preset(Config()).epochs == 120
