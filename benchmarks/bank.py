@@ -14,9 +14,9 @@ import time
 from functools import partial
 from pathlib import Path
 
+import _report
 import torch
 
-import _report
 from emsiam.data import Batch
 from emsiam.eta.bank import needed
 from emsiam.eta.memory import moving_average

@@ -6,6 +6,7 @@ Interleaved repeats on the same data, medians; the ratio is of times, > 1 where 
 import statistics
 import time
 
+import _report
 import torch
 
 from emsiam import networks
@@ -30,7 +31,7 @@ def seconds(net, views):
 
 
 if __name__ == "__main__":
-    print(f"{torch.get_num_threads()} threads, batch 128, two views; ms a step (forward and backward)")
+    lines = ["Batch 128, two views, forward and backward.", "", "| | ms | × channels_last fp32 |", "|---|---|---|"]
     for size in (8, 28):
         views = torch.randn(2, 128, 1, size, size)
         kinds = {
@@ -46,5 +47,5 @@ if __name__ == "__main__":
                     times[name].append(took)
         medians = {name: statistics.median(t) for name, t in times.items()}
         base = medians["channels_last fp32"]
-        for name, t in medians.items():
-            print(f"{size}×{size}  {name:20} {1e3 * t:7.2f}  {t / base:.2f} × channels_last fp32")
+        lines += [f"| tiny, {size}×{size}, {name} | {1e3 * t:.2f} | {t / base:.2f} |" for name, t in medians.items()]
+    _report.write("python benchmarks/memory_format.py", "\n".join(lines))

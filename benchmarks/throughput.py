@@ -14,8 +14,8 @@ import argparse
 import itertools
 import statistics
 import time
-from functools import partial
 
+import _report
 import numpy as np
 import torch
 from lightly.loss import NegativeCosineSimilarity
@@ -25,7 +25,6 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-import _report
 from emsiam import data, objective, optim
 from emsiam.alternate import alternate, frozen, hold
 from emsiam.config import Config, preset, resolve

@@ -30,10 +30,10 @@ def resolved(*flags):
         ("--epochs 0", "--epochs 0: allowed is a whole number from 1"),
         ("--pred-dim 0", "--pred-dim 0: allowed is a whole number from 1 to 65536"),
         ("--mode onestp", "--mode onestp: allowed is onestep, multistep, ema_eta, expectation (did you mean onestep?)"),
-        ("--dataset digit", "--dataset digit: allowed is digits, mnist5k, mnist, "),
+        ("--dataset digit", "--dataset digit: allowed is digits, shapes, mnist5k, mnist, "),
         (
             "--preset simsiam-cifar",
-            "--preset simsiam-cifar: allowed is simsiam-cifar10 (did you mean simsiam-cifar10?)",
+            "--preset simsiam-cifar: allowed is simsiam-cifar10, simsiam-imagenet (did you mean simsiam-cifar10?)",
         ),
         (
             "--augment blurr=1",

@@ -53,7 +53,7 @@ def test_two_ranks_give_one_rank_s_trace_in_double_precision(tmp_path, mode):
     assert json.loads((Path(tmp_path) / "two" / "env.json").read_text())["processes"] == 2
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [MODES[0], *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:])])
 def test_and_in_single_precision(tmp_path, mode):
     """Under a slow warm-up. Without it the first steps amplify rounding so much that one process with one
     thread and with two already differ by 1e-3 after 20 steps (LOG.md).
