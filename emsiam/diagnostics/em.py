@@ -1,5 +1,15 @@
-"""Does the alternation do what the hypothesis says? Quantities of the two half-steps."""
+"""Does the alternation do what the hypothesis says? Quantities of the two half-steps, (7) and (8).
 
+Everything takes representations of a fixed probe set: z [N, d] of one view of each image or [n, N, d] of n views, p = h(z),
+η [N, d]. `emsiam.observe` makes them from a network and its solver. All is computed in float64 on the vectors as they
+are given; where the objective is the cosine, give ẑ, p̂ and η̂ (`objective.unit`), for which ‖ẑ − η̂‖² = 2 + 2D (footnote 5).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,3 +34,182 @@ def prediction_quality(p: Tensor, z: Tensor) -> Tensor:
     predicted = agreement(p[0], z[1]) + agreement(p[1], z[0])
     given = agreement(z[0], z[1]) + agreement(z[1], z[0])
     return torch.where(given > 1e-9, predicted / given, 0.0)
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """E‖a − b‖², the integrand of L(θ, η) summed over channels: [..., d] and [..., d] to a scalar."""
+    return (a.double() - b.double()).square().sum(-1).mean()
+
+
+class HalfSteps(NamedTuple):
+    """L at three points of one alternation, and what each half gained. A descent has both gains ≥ 0."""
+
+    before: float  # L(θᵗ, ηᵗ⁻¹)
+    solved: float  # L(θᵗ, ηᵗ)
+    stepped: float  # L(θᵗ⁺¹, ηᵗ)
+
+    @property
+    def gain_eta(self) -> float:
+        return self.before - self.solved
+
+    @property
+    def gain_theta(self) -> float:
+        return self.solved - self.stepped
+
+
+def half_steps(f: Tensor, f_next: Tensor, eta_before: Tensor, eta: Tensor) -> HalfSteps:
+    """The ledger L(θᵗ, ηᵗ⁻¹) → L(θᵗ, ηᵗ) → L(θᵗ⁺¹, ηᵗ) on the same views.
+
+    f, f_next [..., N, d]: F (or h∘F: another objective, of which (9) is not the minimiser) of the views under θᵗ and
+    θᵗ⁺¹; eta_before, eta: targets of the same shape, or [N, d] for all views.
+    """
+    return HalfSteps(
+        *(distance(x, target).item() for x, target in ((f, eta_before), (f, eta), (f_next, eta))),
+    )
+
+
+class Variance(NamedTuple):
+    """How z varies between images and within, over views: one-way analysis of variance."""
+
+    between: float  # tr Σ_b, of E_T[z | x] over images; unbiased, so it may fall below 0 by chance
+    within: float  # tr Σ_w, of z over the views of an image
+    shares: Tensor  # [r] generalised eigenvalues of (Σ_b, Σ_b + Σ_w), descending: ρ of each direction
+
+
+def variance_table(z: Tensor) -> Variance:
+    """From n ≥ 2 views of N ≥ 2 images, z [n, N, d].
+
+    A direction's share ρ = b/(b + w) is what one alternation, solved fully and without h, leaves of it (linear theory,
+    without weight decay). Directions that hold less than 1e-10 of the largest variance are left out. Cost n·N·d² + d³.
+    """
+    n, count, d = z.shape
+    x = z.double()
+    means = x.mean(0)
+    inside = (x - means).flatten(0, 1)
+    within = inside.T @ inside / (count * (n - 1))
+    centred = means - means.mean(0)
+    between = centred.T @ centred / (count - 1) - within / n
+    values, vectors = torch.linalg.eigh(between + within)
+    kept = values > values[-1].clamp_min(1e-300) * 1e-10
+    whiten = vectors[:, kept] / values[kept].sqrt()
+    shares = torch.linalg.eigvalsh(whiten.T @ between @ whiten).flip(0)
+    return Variance(between.trace().item(), within.trace().item(), shares)
+
+
+class Gap(NamedTuple):
+    """How far η is from E_T[F_θ(T(x))] under today's θ, in units of tr Σ_w; `of_one_view` has gap 1."""
+
+    total: float  # E‖η − μ‖², unbiased
+    lag: float  # E‖η − η′‖², η′ the same views under today's θ
+    sampling: float  # E‖η′ − μ‖², unbiased: 1/(effective number of views)
+    bn: float  # E‖μ_eval − μ‖²: batch statistics against running ones
+
+    @property
+    def cross(self) -> float:
+        """What lag and sampling share: total − lag − sampling."""
+        return self.total - self.lag - self.sampling
+
+
+def eta_gap(eta: Tensor, z: Tensor, same_views: Tensor, z_eval: Tensor | None = None) -> Gap:
+    """Split the error of η [N, d] as a solution of (8).
+
+    z [n, N, d]: n ≥ 2 fresh views under today's θ, batch statistics; same_views [N, d]: what the solver makes of the views
+    that η comes from, under today's θ; z_eval [n, N, d]: the fresh views in eval mode. tr Σ_w = 0 gives zeros.
+    """
+    n, x = len(z), z.double()
+    mean, within = x.mean(0), x.var(0).sum(-1).mean()
+    noise = within / n  # of the mean itself
+
+    def share(value: Tensor) -> float:
+        return torch.where(within > 0, value / within.clamp_min(1e-300), 0.0).item()
+
+    bn = distance(z_eval.double().mean(0), mean) if z_eval is not None else noise.new_tensor(math.nan)
+    return Gap(
+        share(distance(eta, mean) - noise),
+        share(distance(eta, same_views)),
+        share(distance(same_views, mean) - noise),
+        share(bn) if z_eval is not None else math.nan,
+    )
+
+
+class Expectation(NamedTuple):
+    """R = E‖c·x − η‖² / E‖z − η‖² for several x that should stand for E_T[z′ | z]: the smaller, the better.
+
+    Also 1 − cos in the place of the squared distance. 1: no better than z itself. Each is scored on images that c and
+    H* were not fitted on, and the sampling variance of η is subtracted.
+    """
+
+    h: float  # c·h(z)
+    linear: float  # H*z + b, ridge-optimal
+    scalar: float  # c·z
+    permuted: float  # c·h(z) of another image
+    h_cosine: float
+    linear_cosine: float
+    scalar_cosine: float  # 1 but for the sampling of c
+    permuted_cosine: float
+
+
+def predictor_as_expectation(z: Tensor, p: Tensor, targets: Tensor) -> Expectation:
+    """Is h(z) the expectation of z over T, as §5.1 hopes?
+
+    z, p [N, d]: a view of each image, and h of it; targets [n, N, d]: n ≥ 2 other views, whose mean is η. c is fitted
+    because the cosine leaves h's scale free. Two-fold over images, the ridge's strength chosen by leave-one-out.
+    Source: §5.1 of the paper; H* = Σ_b Σ_t⁻¹ is what the linear theory wants h to be. Cost N·d².
+    """
+    from sklearn.linear_model import RidgeCV
+
+    z, p, n = z.double(), p.double(), len(targets)
+    eta = targets.double().mean(0)
+    noise = targets.double().var(0).sum(-1).mean() / n
+    other = p.roll(1, 0)
+    halves = torch.arange(len(z), device=z.device) % 2 == 0
+    guesses = {name: torch.empty_like(z) for name in ("h", "linear", "scalar", "permuted")}
+    for fit, score in ((halves, ~halves), (~halves, halves)):
+        for name, x in (("h", p), ("scalar", z), ("permuted", other)):
+            c = (x[fit] * eta[fit]).sum() / x[fit].square().sum().clamp_min(1e-300)
+            guesses[name][score] = c * x[score]
+        ridge = RidgeCV(alphas=np.logspace(-4, 4, 17)).fit(z[fit].cpu(), eta[fit].cpu())
+        guesses["linear"][score] = torch.as_tensor(ridge.predict(z[score].cpu())).to(z)
+    base = (distance(z, eta) - noise).clamp_min(1e-300)
+    far = (1 - (unit(z) * unit(eta)).sum(-1)).mean().clamp_min(1e-300)
+    squared = {name: ((distance(x, eta) - noise) / base).item() for name, x in guesses.items()}
+    angles = {f"{name}_cosine": ((1 - (unit(x) * unit(eta)).sum(-1)).mean() / far).item() for name, x in guesses.items()}
+    return Expectation(**squared, **angles)
+
+
+class Response(NamedTuple):
+    """What a solver's η is made of, measured: how old and how many views."""
+
+    lag: float  # mean age in steps of the θ behind η
+    views: float  # effective number: variance of one view over that of η
+
+
+def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int = 100, images: int = 8) -> Response:
+    """Feed a solver representations that say which step they are of, beside noise of variance 1, and read its η.
+
+    solve: as in `emsiam.eta`, hyper-parameters bound; exact where η is linear in z. `images` a step; the last epoch of
+    `epochs` is read, so a bank needs epochs ≫ 1/(1 − m). θ is held for k steps.
+    """
+    from ..data import Batch
+
+    rng = torch.Generator().manual_seed(0)
+    width, state = 256, {}
+    lags, variances = [], []
+    for epoch in range(epochs):
+        order = torch.randperm(images * steps_per_epoch, generator=rng).view(steps_per_epoch, images)
+        for i, ids in enumerate(order):
+            step = epoch * steps_per_epoch + i
+
+            def F_t(views: Tensor, at: int = step // k * k) -> Tensor:
+                noise = torch.randn(*views.shape[:2], width, generator=rng, dtype=torch.float64)
+                return torch.cat([torch.full_like(noise[..., :1], at), noise], -1)
+
+            views = torch.zeros(2, images, 1)
+            batch = Batch(
+                step, ids, views, (0, 1), (1, 0), views, lambda n: torch.zeros(n, images, 1), order.numel(), lambda x: x
+            )
+            eta, state = solve(state, F_t, batch)
+            if epoch == epochs - 1:
+                lags.append(step - eta[..., 0].mean())
+                variances.append(eta[..., 1:].square().mean())
+    return Response(torch.stack(lags).mean().item(), 1 / torch.stack(variances).mean().item())
