@@ -235,6 +235,7 @@ class Config:
     eval_every: int = option(10, whole(1), "epochs between kNN evaluations")
     log_every: int = option(30, whole(1), "steps between lines of metrics.jsonl")
     save_every: int = option(10, whole(1), "epochs between checkpoints")
+    diagnose_every: int | None = option(None, whole(1), "epochs between looks at an alternation (a third of the run)")
     quiet: bool = option(False, SWITCH, "no progress bar")
 
     def __post_init__(self):
@@ -392,6 +393,7 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
         elif o[name] is not None:
             refuse(name, o[name], reason)
 
+    o["diagnose_every"] = o["diagnose_every"] or max(1, o["epochs"] // 3)
     if o["resume"] and o["out"] is None:
         raise ConfigError("--resume: which run? add --out DIR")
     if o["warmup_epochs"] > o["epochs"]:

@@ -340,7 +340,12 @@ def _ask_views(data: ImageSet, ids: Tensor, n: int, rng: Generator, dtype) -> Ca
     return data.ask(shard(ids), mine, n, dtype)
 
 
-def probe(data: ImageSet, n: int, dtype: torch.dtype) -> Tensor:
-    """[n, P, C, H, W]: n views of min(512, N) training images, the same images and draws in every run."""
-    ids = torch.randperm(len(data.images), generator=generator(0, IDS))[:PROBE_SIZE]
-    return data.ask(ids, data.sample(ids, n, generator(0, VIEWS)), n, dtype)()
+def probe_ids(data: ImageSet) -> Tensor:
+    """[P] ids of min(512, N) training images, the same in every run: what is looked at."""
+    return torch.randperm(len(data.images), generator=generator(0, IDS))[:PROBE_SIZE]
+
+
+def probe(data: ImageSet, n: int, dtype: torch.dtype, stream: int = VIEWS) -> Tensor:
+    """[n, P, C, H, W]: n views of the probe set, the same draws in every run. Streams do not overlap."""
+    ids = probe_ids(data)
+    return data.ask(ids, data.sample(ids, n, generator(0, stream)), n, dtype)()

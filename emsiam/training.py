@@ -14,26 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from tqdm import tqdm
 
 from . import objective, probes, ranks
 from .alternate import Step, alternate, frozen, hold
 from .config import HYPERPARAMETERS, Config, ConfigError, flag, load_images, load_solver, refuse, resolve
-from .data import Batch, ImageSet, batches, probe
+from .data import Batch, ImageSet, batches
 from .diagnostics import collapse
-from .diagnostics.em import prediction_quality
+from .diagnostics.em import prediction_quality, response
 from .diagnostics.verdict import Evidence, verdict
 from .eta import bank as banks
 from .methods import METHODS, hyperparameters
 from .networks import Siamese
+from .observe import Alternation, look, probe_set, schedule
 from .optim import SGD
 from .run import PICTURE, Run, Writer, build, dtype, leftovers, load_checkpoint, load_run
 from .views import Recipe
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
-PROBE_VIEWS = 8  # for the verdict; one view for the curves
 
 
 def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) -> Run:
@@ -147,7 +146,8 @@ def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -
     if refused := ranks.agree(refused):  # all processes leave together
         raise ConfigError(refused)
     try:
-        return _follow(trained, Watch(c, data, net, optimizer, writer, steps, per_epoch, start), stop)
+        watch = Watch(c, data, net, optimizer, partial(solve, **chosen), writer, steps, per_epoch, start)
+        return _follow(trained, watch, stop)
     except BaseException:
         if writer:
             writer.close()
@@ -212,6 +212,7 @@ class Watch:
         data: ImageSet,
         net: Siamese,
         optimizer: SGD,
+        solve: Callable,
         writer: Writer | None,
         steps: int,
         per_epoch: int,
@@ -219,13 +220,20 @@ class Watch:
     ):
         self.config, self.data, self.net, self.optimizer, self.writer = config, data, net, optimizer, writer
         self.steps, self.per_epoch = steps, per_epoch
-        self.probe = probe(data, PROBE_VIEWS, dtype(config))
+        self.seen = probe_set(data, config.symmetry, dtype(config))
+        due = range(0, steps + 1, per_epoch * int(config.diagnose_every or config.epochs))
+        self.calls = schedule(list(due), int(config.k or 1))
+        cosine = config.similarity == "cosine"
+        number = _views_of(solve)
+        self.alternation = Alternation(net, solve, self.seen, len(data.images), cosine=cosine, views=number)
+        self.em: dict[str, float] = {}  # of the last alternation watched, until a line has it
         self.snapshot_steps = {0, *np.geomspace(1, steps, SNAPSHOTS - 1).round().astype(int).tolist()}
         self.losses: list[Tensor] = []  # of the last epoch, at least those since the last line
         self.local = 0  # how many of them, the latest, are this process's own yet
         self.unlogged = 0
         self.knn: list[float] = []  # at step 0 and at each evaluation
         self.last_line: dict[str, float] = {}
+        self.last_em: dict[str, float] = {}  # the last that a line has
         self.finite = True
         self.shown: dict[str, str] = {}
         self.step = 0
@@ -234,7 +242,10 @@ class Watch:
             self.step, self.unlogged, self.knn = start["step"], start["unlogged"], list(start["knn"])
             self.losses = list(start["losses"].to(config.device))
             self.last_line, self.began = start["last_line"], self.began - start["seconds"]
+            self.em, self.last_em = dict(start["em"]), dict(start["last_em"])
+            self.alternation.kept = {name: x.to(config.device) for name, x in start["alternation"].items()}
         else:
+            self._observe({})
             self.first = self._measure(0, evaluate=True)
             self._snapshot(0)
         self.resumed = time.perf_counter()  # training goes on: images/s leaves the measuring out
@@ -250,7 +261,8 @@ class Watch:
         ended, last = self.step % self.per_epoch == 0, self.step == self.steps
         evaluate = last or (ended and self.step // self.per_epoch % c.eval_every == 0)
         save = last or (ended and self.step // self.per_epoch % c.save_every == 0)
-        line = evaluate or self.step % c.log_every == 0
+        self._observe(step.state)
+        line = evaluate or self.step % c.log_every == 0 or (ended and bool(self.em))
         if line or save:
             loss = self._loss(self.unlogged)
             self.finite = math.isfinite(loss) and self._weights_finite()
@@ -289,6 +301,7 @@ class Watch:
             "knn_acc1": self.knn[-1],
             "knn_acc1_best": max(self.knn[1:], default=self.knn[0]),
             "knn_acc1_init": self.knn[0],
+            **{name: r for name, r in self.last_em.items() if name in ("r_h", "r_linear")},
             "verdict": verdict(evidence),
             "seconds": seconds,
             "images_per_second": self.step * c.batch_size / seconds,
@@ -301,13 +314,13 @@ class Watch:
         ranks.agree("")  # no process leaves before all is written
         return run
 
-    def _look(self, module: torch.nn.Module, *inputs):
-        """A pass in train mode that leaves no trace."""
-        with torch.no_grad():
-            return functional_call(module, hold(module, copy=False), inputs)
+    def _observe(self, state: dict[str, Any]) -> None:
+        """Watch the alternation that is due, if any."""
+        for call in self.calls.get(self.step, ()) if self.finite else ():
+            self.em = getattr(self.alternation, call)(state) or self.em
 
     def _measure(self, step: int, evaluate: bool) -> dict[str, float]:
-        z = self._look(self.net.F, self.probe[0])
+        z = look(self.net.F, self.seen.views[0])
         line = {
             "step": step,
             "epoch": step / self.per_epoch,
@@ -323,7 +336,9 @@ class Watch:
         return line
 
     def _line(self, line: dict[str, float], loss: float, rate: float) -> None:
-        line = {"step": line["step"], "epoch": line["epoch"], "loss": loss} | line
+        first: dict[str, float] = {"step": line["step"], "epoch": line["epoch"], "loss": loss}
+        line = first | line | self.em
+        self.last_em, self.em = self.em or self.last_em, {}
         line |= {"seconds": time.perf_counter() - self.began, "images_per_second": rate}
         self.last_line = line
         self.shown = {
@@ -369,7 +384,7 @@ class Watch:
         return torch.cat([self.net.F.backbone(x.to(dtype(self.config))) for x in parts])
 
     def _snapshot(self, step: int) -> None:
-        z = self._look(self.net.F, self.probe[0])
+        z = look(self.net.F, self.seen.views[0])
         if self.writer:
             self.writer.snapshot(step, z)
 
@@ -392,6 +407,9 @@ class Watch:
                     "unlogged": self.unlogged,
                     "knn": self.knn,
                     "last_line": self.last_line,
+                    "last_em": self.last_em,
+                    "em": self.em,
+                    "alternation": self.alternation.kept,
                     "seconds": time.perf_counter() - self.began,
                     "net": self.net.state_dict(),
                     "optimizer": self.optimizer.sgd.state_dict(),
@@ -404,7 +422,9 @@ class Watch:
             )
 
     def _evidence(self) -> Evidence:
-        z, p = self._look(self.net, self.probe, (0, 1))
+        z, p = look(self.net, self.seen.views, (0, 1))
+        if not z.isfinite().all():
+            return Evidence(math.nan, math.nan, math.nan, math.nan, self.config.dim, finite=False)
         return Evidence(
             z_std_ratio=collapse.z_std_ratio(z[0]).item(),
             participation_ratio=collapse.participation_ratio(z[0]).item(),
@@ -413,6 +433,14 @@ class Watch:
             dim=self.config.dim,
             finite=self.finite,
         )
+
+
+def _views_of(solve: Callable) -> float:
+    """The solver's effective number of views, NaN where it cannot be measured, see `em.response`."""
+    try:
+        return response(solve, steps_per_epoch=2, epochs=200).views
+    except Exception:  # a user's solver may need real images
+        return math.nan
 
 
 def _peak_rss_mb() -> float:

@@ -7,6 +7,7 @@ or lacks the views that are needed, raises ValueError. `measure` gives all of th
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -140,7 +141,8 @@ def alpha_req(z: Tensor, first: int = 0, last: int | None = None) -> Tensor:
     Cost N·d·r.
     """
     values = spectrum(z)
-    values = values[: int((values > _noise(z) / len(values)).sum())][first:last]
+    rounding = values[0].clamp_min(_noise(z) / len(values) / 1e-13) * 1e-13  # of the eigenvalues, and of z
+    values = values[: int((values > rounding).sum())][first:last]
     if len(values) < 2:
         return values.new_tensor(math.inf)
     x = torch.arange(first + 1, first + 1 + len(values), dtype=values.dtype, device=values.device).log()
@@ -201,9 +203,11 @@ def between_share(z: Tensor) -> Tensor:
 
     Σ_w is the variance over an image's views, Σ_b that of the images' expectations, both unbiased (one-way
     analysis of variance). 1: views of an image coincide; 0: a view says nothing about which image it shows.
-    A constant gives 0; the estimate is cut at 0. Cost n·N·d.
+    A constant and one image give 0; the estimate is cut at 0. Cost n·N·d.
     """
     n, x = len(z), _hat(_views(z))
+    if x.shape[1] < 2:
+        return x.new_tensor(0.0)
     within = x.var(0).sum(-1).mean()
     between = (x.mean(0).var(0).sum() - within / n).clamp_min(0)
     total = between + within
@@ -276,6 +280,8 @@ def measure(z: Tensor, p: Tensor | None = None, pre_bn: Tensor | None = None) ->
     return {name: value.item() for name, value in numbers.items()}
 
 
-ALONE = (z_std, z_std_ratio, centre_norm, residual_norm, effective_rank, participation_ratio, nesum)
-ALONE += (alpha_req, singular_value_auc, uniformity)
-PAIRED = (alignment, lidar, between_share)
+ALONE: tuple[Callable[..., Tensor], ...] = (
+    *(z_std, z_std_ratio, centre_norm, residual_norm, effective_rank, participation_ratio, nesum),
+    *(alpha_req, singular_value_auc, uniformity),
+)
+PAIRED: tuple[Callable[..., Tensor], ...] = (alignment, lidar, between_share)

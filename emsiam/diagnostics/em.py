@@ -1,19 +1,22 @@
 """Does the alternation do what the hypothesis says? Quantities of the two half-steps, (7) and (8).
 
-Everything takes representations of a fixed probe set: z [N, d] of one view of each image or [n, N, d] of n views, p = h(z),
-η [N, d]. `emsiam.observe` makes them from a network and its solver. All is computed in float64 on the vectors as they
-are given; where the objective is the cosine, give ẑ, p̂ and η̂ (`objective.unit`), for which ‖ẑ − η̂‖² = 2 + 2D (footnote 5).
+Everything takes representations of a fixed probe set: z [N, d] of one view of each image or [n, N, d] of n views,
+p = h(z), η [N, d]. `emsiam.observe` makes them from a network and its solver. All is computed in float64 on the vectors
+as they are given; where the objective is the cosine, give ẑ, p̂, η̂ (`objective.unit`): ‖ẑ − η̂‖² = 2 + 2D (footnote 5).
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..objective import unit
+
+
+FOLDS = 4
 
 
 def prediction_quality(p: Tensor, z: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ def variance_table(z: Tensor) -> Variance:
     A direction's share ρ = b/(b + w) is what one alternation, solved fully and without h, leaves of it (linear theory,
     without weight decay). Directions that hold less than 1e-10 of the largest variance are left out. Cost n·N·d² + d³.
     """
-    n, count, d = z.shape
+    n, count, _ = z.shape
     x = z.double()
     means = x.mean(0)
     inside = (x - means).flatten(0, 1)
@@ -113,8 +116,8 @@ class Gap(NamedTuple):
 def eta_gap(eta: Tensor, z: Tensor, same_views: Tensor, z_eval: Tensor | None = None) -> Gap:
     """Split the error of η [N, d] as a solution of (8).
 
-    z [n, N, d]: n ≥ 2 fresh views under today's θ, batch statistics; same_views [N, d]: what the solver makes of the views
-    that η comes from, under today's θ; z_eval [n, N, d]: the fresh views in eval mode. tr Σ_w = 0 gives zeros.
+    z [n, N, d]: n ≥ 2 fresh views under today's θ, batch statistics; same_views [N, d]: what the solver makes, under
+    today's θ, of the views that η comes from; z_eval [n, N, d]: the fresh views in eval mode. tr Σ_w = 0 gives zeros.
     """
     n, x = len(z), z.double()
     mean, within = x.mean(0), x.var(0).sum(-1).mean()
@@ -152,29 +155,32 @@ class Expectation(NamedTuple):
 def predictor_as_expectation(z: Tensor, p: Tensor, targets: Tensor) -> Expectation:
     """Is h(z) the expectation of z over T, as §5.1 hopes?
 
-    z, p [N, d]: a view of each image, and h of it; targets [n, N, d]: n ≥ 2 other views, whose mean is η. c is fitted
-    because the cosine leaves h's scale free. Two-fold over images, the ridge's strength chosen by leave-one-out.
-    Source: §5.1 of the paper; H* = Σ_b Σ_t⁻¹ is what the linear theory wants h to be. Cost N·d².
+    z, p [v, N, d]: views of each image, and h of them; targets [n, N, d]: n ≥ 2 other views, whose mean is η. c is
+    fitted because the cosine leaves h's scale free. Four-fold over images, the ridge's strength by leave-one-out: with
+    few images for d, H* is worse than the best there is. Source: §5.1 of the paper; H* = Σ_b Σ_t⁻¹ is what the linear
+    theory wants h to be. Cost v·N·d².
     """
     from sklearn.linear_model import RidgeCV
 
-    z, p, n = z.double(), p.double(), len(targets)
-    eta = targets.double().mean(0)
-    noise = targets.double().var(0).sum(-1).mean() / n
-    other = p.roll(1, 0)
-    halves = torch.arange(len(z), device=z.device) % 2 == 0
-    guesses = {name: torch.empty_like(z) for name in ("h", "linear", "scalar", "permuted")}
-    for fit, score in ((halves, ~halves), (~halves, halves)):
-        for name, x in (("h", p), ("scalar", z), ("permuted", other)):
+    v, count, d = z.shape
+    z, p = z.double().flatten(0, 1), p.double().flatten(0, 1)
+    noise = targets.double().var(0).sum(-1).mean() / len(targets)
+    eta = targets.double().mean(0).repeat(v, 1)
+    fold = (torch.arange(count, device=z.device) % FOLDS).repeat(v)
+    given = {"h": p, "scalar": z, "permuted": p.view(v, count, d).roll(1, 1).flatten(0, 1)}
+    guesses = {name: torch.empty_like(z) for name in (*given, "linear")}
+    for i in range(FOLDS):
+        fit, score = fold != i, fold == i
+        for name, x in given.items():
             c = (x[fit] * eta[fit]).sum() / x[fit].square().sum().clamp_min(1e-300)
             guesses[name][score] = c * x[score]
-        ridge = RidgeCV(alphas=np.logspace(-4, 4, 17)).fit(z[fit].cpu(), eta[fit].cpu())
+        ridge = RidgeCV(alphas=np.logspace(-4, 4, 9)).fit(z[fit].cpu(), eta[fit].cpu())
         guesses["linear"][score] = torch.as_tensor(ridge.predict(z[score].cpu())).to(z)
     base = (distance(z, eta) - noise).clamp_min(1e-300)
     far = (1 - (unit(z) * unit(eta)).sum(-1)).mean().clamp_min(1e-300)
     squared = {name: ((distance(x, eta) - noise) / base).item() for name, x in guesses.items()}
-    angles = {f"{name}_cosine": ((1 - (unit(x) * unit(eta)).sum(-1)).mean() / far).item() for name, x in guesses.items()}
-    return Expectation(**squared, **angles)
+    angles = {name: (1 - (unit(x) * unit(eta)).sum(-1)).mean() / far for name, x in guesses.items()}
+    return Expectation(**squared, **{f"{name}_cosine": value.item() for name, value in angles.items()})
 
 
 class Response(NamedTuple):
@@ -193,7 +199,8 @@ def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int =
     from ..data import Batch
 
     rng = torch.Generator().manual_seed(0)
-    width, state = 256, {}
+    width = 256
+    state: dict[str, Any] = {}
     lags, variances = [], []
     for epoch in range(epochs):
         order = torch.randperm(images * steps_per_epoch, generator=rng).view(steps_per_epoch, images)

@@ -1,0 +1,200 @@
+"""How do two runs move, and where do they part? Snapshots and curves of runs in, numbers out.
+
+A snapshot is z [N, d] of the same N images; runs may differ in d. A path is {step: snapshot}, as `Run.snapshots()`.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Path = Mapping[int, Array]
+# Column of metrics.jsonl and the value below which it counts as collapsed; d/6 and 4 are the verdict's.
+CRITERIA = {
+    "z_std_ratio < 0.7": ("z_std_ratio", 0.7),
+    "z_std_ratio < 0.5": ("z_std_ratio", 0.5),
+    "z_std_ratio < 0.2": ("z_std_ratio", 0.2),
+    "participation_ratio < 4": ("participation_ratio", 4.0),
+    "participation_ratio < 2": ("participation_ratio", 2.0),
+}
+
+
+def _centred(z: Array) -> Array:
+    x = np.asarray(z, dtype=np.float64)
+    return x - x.mean(0)
+
+
+def gram(z: Array) -> Array:
+    """Centred Gram matrix [N, N] of length 1: the point that a representation is, whatever its basis and scale.
+
+    The inner product of two of them is their linear CKA. A constant gives 0.
+    """
+    x = _centred(z)
+    k = x @ x.T
+    length = np.linalg.norm(k)
+    return k / length if length > 1e-300 else k * 0
+
+
+def linear_cka(x: Array, y: Array) -> float:
+    """Linear CKA ‖YᵀX‖² / (‖XᵀX‖·‖YᵀY‖) of x [N, d₁] and y [N, d₂], centred (Kornblith et al. 2019).
+
+    1: equal up to rotation and scale; 0 for a constant. For N ≪ d unrelated representations score high too: look at
+    the band of other seeds beside it.
+    """
+    x, y = _centred(x), _centred(y)
+    if len(x) < max(x.shape[1], y.shape[1]):
+        a, b = x @ x.T, y @ y.T
+        cross, own = (a * b).sum(), np.linalg.norm(a) * np.linalg.norm(b)
+    else:
+        cross, own = np.linalg.norm(y.T @ x) ** 2, np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    return float(cross / own) if own > 1e-300 else 0.0
+
+
+def procrustes(x: Array, y: Array) -> float:
+    """min over rotations R of ‖X − YR‖², both centred and of length 1: 2 − 2‖XᵀY‖_*, from 0 to 2 (Ding et al. 2021).
+
+    Widths may differ (the smaller is padded with zeros). A constant is at distance 1 from all else, 0 from another.
+    """
+    x, y = _centred(x), _centred(y)
+    lengths = np.linalg.norm(x), np.linalg.norm(y)
+    x, y = (v / n if n > 1e-150 else v * 0 for v, n in zip((x, y), lengths, strict=True))
+    nuclear = np.linalg.svd(x.T @ y, compute_uv=False).sum()
+    return float(max(0.0, (x**2).sum() + (y**2).sum() - 2 * nuclear))
+
+
+def along(a: Path, b: Path, measure=linear_cka) -> dict[int, float]:
+    """A measure of two paths at the steps that both have. Empty where they share none, or show other images."""
+    steps = sorted(set(a) & set(b))
+    return {step: measure(a[step], b[step]) for step in steps if len(a[step]) == len(b[step])}
+
+
+def to_start_and_end(path: Path) -> dict[int, tuple[float, float]]:
+    """Linear CKA of each snapshot with the path's first and last: {step: (start, end)}."""
+    steps = sorted(path)
+    return {s: (linear_cka(path[s], path[steps[0]]), linear_cka(path[s], path[steps[-1]])) for s in steps}
+
+
+def parting(cka: Mapping[int, float], tolerance: float = 0.05) -> int | None:
+    """The first step from which two runs stay more than `tolerance` in CKA apart; None where they do not."""
+    parted = None
+    for step in sorted(cka):
+        if cka[step] >= 1 - tolerance:
+            parted = None
+        elif parted is None:
+            parted = step
+    return parted
+
+
+def turning(path: Path) -> dict[int, float]:
+    """Angle in degrees between successive moves of ẑ, at the snapshot between them: 0 straight on, 90 a random walk's.
+
+    All in one basis, so it is of one run only. A move of length 0 is passed over.
+    """
+    steps = sorted(path)
+    unit = [np.asarray(path[s], dtype=np.float64) for s in steps]
+    unit = [z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-300) for z in unit]
+    moves = [(b - a).ravel() for a, b in itertools.pairwise(unit)]
+    return {
+        step: angle(a, b)
+        for step, a, b in zip(steps[1:], moves, moves[1:], strict=False)
+        if np.linalg.norm(a) * np.linalg.norm(b) > 0
+    }
+
+
+def angle(a: Array, b: Array) -> float:
+    """Angle in degrees between two updates of one shape, 0 to 180. NaN where one has length 0."""
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    if lengths == 0:
+        return math.nan
+    return math.degrees(math.acos(float(np.clip((np.ravel(a) @ np.ravel(b)) / lengths, -1, 1))))
+
+
+class Onset(NamedTuple):
+    """When a run collapsed: at a logged step, after so much learning rate and so many alternations."""
+
+    step: int
+    sum_lr: float
+    alternations: int
+
+
+def onset(steps: Sequence[int], values: Sequence[float], below: float, lr: Sequence[float], k: int = 1) -> Onset | None:
+    """The first logged step from which values stay below a bound to the end; None where they do not.
+
+    lr: at each logged step; Σlr by the trapezoid rule. Steps and alternations of a run that starts below it are 0.
+    """
+    where = len(steps)
+    while where and values[where - 1] < below:
+        where -= 1
+    if where == len(steps):
+        return None
+    total = float(np.trapezoid(lr[: where + 1], steps[: where + 1])) if where else 0.0
+    return Onset(int(steps[where]), total, int(steps[where]) // k)
+
+
+class Plane(NamedTuple):
+    """Paths in their common plane of largest variance."""
+
+    paths: list[Array]  # [snapshots, 2] for each run
+    explained: tuple[float, float]  # share of the variance that each axis holds
+
+
+def plane(paths: Sequence[Sequence[Array]]) -> Plane:
+    """Principal plane of all points of all paths; a point is any array, of one size: a `gram`, or weights."""
+    points = np.stack([np.ravel(p) for path in paths for p in path]).astype(np.float64)
+    points -= points.mean(0)
+    values, vectors = np.linalg.eigh(points @ points.T)
+    values, vectors = values[::-1].clip(0), vectors[:, ::-1]
+    flat = np.zeros((len(points), 2))
+    held = min(2, len(values))
+    flat[:, :held] = vectors[:, :held] * np.sqrt(values[:held])
+    ends = np.cumsum([len(path) for path in paths])[:-1]
+    share = values / max(values.sum(), 1e-300)
+    return Plane(np.split(flat, ends), (float(share[0]), float(share[1]) if len(share) > 1 else 0.0))
+
+
+def random_walk(points: int, size: int, seed: int = 0) -> Array:
+    """A walk [points, size] of independent Gaussian steps, the null of a plane: PCA draws it as a smooth curve too.
+
+    Its first two axes hold 6/π² = 61 % and 15 % of the variance in high dimension (Antognini & Sohl-Dickstein 2018).
+    """
+    return np.random.default_rng(seed).standard_normal((points, size)).cumsum(0)
+
+
+class Difference(NamedTuple):
+    """A mean difference of two groups with its 95 % interval, and the smallest that so many seeds could have shown."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    detectable: float  # with power 0.8 at level 0.05
+    paired: bool
+    n: int
+
+
+def difference(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Difference:
+    """b − a, by the t test (paired: of the differences run by run). One run a group gives no interval: NaN."""
+    from scipy import stats
+
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    mean = float(y.mean() - x.mean())
+    if paired and len(x) != len(y):
+        raise ValueError(f"pairs need groups of one size, not {len(x)} and {len(y)}")
+    n = len(x) if paired else len(x) + len(y)
+    if min(len(x), len(y)) < 2:
+        return Difference(mean, math.nan, math.nan, math.nan, math.nan, paired, n)
+    if paired:
+        freedom, error = len(x) - 1, float((y - x).std(ddof=1) / math.sqrt(len(x)))
+    else:  # Welch
+        parts = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+        error = math.sqrt(sum(parts))
+        spread = sum(part**2 / (len(g) - 1) for part, g in zip(parts, (x, y), strict=True))
+        freedom = sum(parts) ** 2 / spread if spread else len(x) + len(y) - 2
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+    detectable = (float(stats.t.ppf(0.975, freedom)) + float(stats.t.ppf(0.8, freedom))) * error
+    return Difference(mean, mean - half, mean + half, p, detectable, paired, n)

@@ -1,0 +1,174 @@
+"""What does one alternation do? Watched on the probe set, from the η before it to the θ after it.
+
+Looking leaves no trace in what is trained: passes run on copies of the buffers, the solver on its state for the probe's
+images alone, random numbers are the probe's own. `NUMBERS` says what comes out.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .alternate import hold
+from .data import ETA, SYMMETRY, Batch, ImageSet, probe, probe_ids
+from .diagnostics import em
+from .networks import Siamese
+from .objective import unit
+
+VIEWS = 8  # of each image of the probe set
+DIRECTIONS = 512  # where d is larger the shares of directions are left out: their cost grows as d³
+NUMBERS = {
+    "em_before": "L(θᵗ, ηᵗ⁻¹) = E‖F − η‖² on the views that a batch would train",
+    "em_solved": "L(θᵗ, ηᵗ): η solved",
+    "em_stepped": "L(θᵗ⁺¹, ηᵗ): θ moved, k steps",
+    "em_before_held": "the same three on views that η was not solved from",
+    "em_solved_held": "",
+    "em_stepped_held": "",
+    "em_h_before": "the same three of E‖h∘F − η‖², where there is h",
+    "em_h_solved": "",
+    "em_h_stepped": "",
+    "eta_gap": "E‖η − E_T F‖² / tr Σ_w at the end of the alternation",
+    "eta_gap_lag": "of it, that θ has moved on since",
+    "eta_gap_sampling": "of it, that views are few",
+    "eta_gap_bn": "E‖E_T F (running BN statistics) − E_T F (batch statistics)‖² / tr Σ_w",
+    "r_h": "R of c·h(z) as E_T[z′ | z], where there is h",
+    "r_linear": "R of the ridge-optimal linear map",
+    "r_scalar": "R of c·z",
+    "r_permuted": "R of c·h(z) of another image",
+    "trace_between": "tr Σ_b",
+    "trace_within": "tr Σ_w",
+    "share_max": "largest generalised eigenvalue of (Σ_b, Σ_b + Σ_w)",
+    "share_median": "and their median",
+    "force_between": "change of tr Σ_b by the alternation's k steps",
+    "force_within": "change of tr Σ_w",
+}
+
+
+class Probe(NamedTuple):
+    """The probe set: the same images and views in every run."""
+
+    ids: Tensor  # [P] of the training images
+    batch: Batch  # the first views as a batch that any solver takes; there ids are 0 … P − 1
+    views: Tensor  # [8, P, C, H, W]
+
+
+def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> Probe:
+    """min(512, N) training images with 8 views each."""
+    views, ids = probe(data, VIEWS, dtype), probe_ids(data)
+    trained, partners = SYMMETRY[symmetry]
+    used = views[: len(set(trained + partners))]
+    here = torch.arange(len(ids), device=views.device)
+
+    def draw(n: int) -> Tensor:
+        return probe(data, n, dtype, ETA)
+
+    batch = Batch(0, here, used, trained, partners, used[list(partners)], draw, len(ids), lambda x: x)
+    return Probe(ids, batch, views)
+
+
+def look(module: nn.Module, *inputs: Any) -> Any:
+    """A pass in train mode that leaves no trace."""
+    with torch.no_grad():
+        return functional_call(module, hold(module, copy=False), inputs)
+
+
+def target(net: Siamese, solve: Callable, state: dict[str, Any], seen: Probe, num_images: int) -> Tensor:
+    """η [S, P, d] that the solver would give the probe's images now. Tensors with a row an image are cut to them."""
+
+    def cut(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        return x[seen.ids.to(x.device)] if x.ndim and len(x) == num_images else x.clone()
+
+    def F_t(views: Tensor) -> Tensor:
+        return torch.stack([look(net.F, x) for x in views])
+
+    return solve({name: cut(x) for name, x in state.items()}, F_t, seen.batch)[0]
+
+
+class Alternation:
+    """Watches one: `begin` before the alternation that precedes it, `middle` as it starts, `end` as it ends.
+
+    kept: tensors between them, which a checkpoint holds.
+    """
+
+    def __init__(self, net: Siamese, solve: Callable, seen: Probe, num_images: int, *, cosine: bool, views: float):
+        """views: the solver's effective number of views, see `em.response`. cosine: look at unit vectors."""
+        self.net, self.seen, self.cosine, self.views = net, seen, cosine, views
+        self.target = lambda state: self._vectors(target(net, solve, state, seen, num_images))
+        self.kept: dict[str, Tensor] = {}
+
+    def _vectors(self, x: Tensor) -> Tensor:
+        return unit(x) if self.cosine else x
+
+    def _passes(self) -> tuple[Tensor, Tensor]:
+        z, p = look(self.net, self.seen.views, tuple(range(VIEWS)))
+        return self._vectors(z), self._vectors(p)
+
+    def _running(self, last: int) -> Tensor:
+        """z of the last views with BN's running statistics."""
+        self.net.eval()
+        with torch.no_grad():
+            z = torch.stack([self._vectors(self.net.F(x)) for x in self.seen.views[-last:]])
+        self.net.train()
+        return z
+
+    def begin(self, state: dict[str, Any]) -> None:
+        """Keep ηᵗ⁻¹."""
+        self.kept = {"eta_before": self.target(state)}
+
+    def middle(self, state: dict[str, Any]) -> None:
+        """Keep ηᵗ, and z and p under θᵗ."""
+        z, p = self._passes()
+        self.kept |= {"eta": self.target(state), "z": z, "p": p}
+
+    def end(self, state: dict[str, Any]) -> dict[str, float]:
+        """NUMBERS, but those of h where there is none; nothing where a representation is not finite."""
+        before, eta, z, p = (self.kept[name] for name in ("eta_before", "eta", "z", "p"))
+        self.kept = {}
+        z_next, p_next = self._passes()
+        if not all(x.isfinite().all() for x in (before, eta, z, p, z_next, p_next)):
+            return {}
+        batch = self.seen.batch
+        used, held = list(batch.trained), [len(batch.views) + i for i in range(len(batch.trained))]
+        numbers = _named("em", em.half_steps(z[used], z_next[used], before, eta))
+        numbers |= _named("em", em.half_steps(z[held], z_next[held], before, eta), "_held")
+        if not isinstance(self.net.h, nn.Identity):
+            numbers |= _named("em_h", em.half_steps(p[used], p_next[used], before, eta))
+            r = em.predictor_as_expectation(z_next[:2], p_next[:2], z_next[2:])
+            numbers |= {f"r_{name}": getattr(r, name) for name in ("h", "linear", "scalar", "permuted")}
+
+        fresh = z_next[len(batch.views) :]
+        gap = em.eta_gap(eta[0], fresh, eta[0] if state else self.target(state)[0], self._running(len(fresh)))
+        sampling = 1 / self.views if state else gap.sampling
+        numbers |= {"eta_gap": gap.total, "eta_gap_lag": gap.total - sampling if state else gap.lag}
+        numbers |= {"eta_gap_sampling": sampling, "eta_gap_bn": gap.bn}
+
+        was, now = em.variance_table(z), em.variance_table(z_next)
+        numbers |= {"trace_between": now.between, "trace_within": now.within}
+        numbers |= {"force_between": now.between - was.between, "force_within": now.within - was.within}
+        if z.shape[-1] <= DIRECTIONS:
+            numbers |= {"share_max": now.shares[0].item(), "share_median": now.shares.median().item()}
+        return numbers
+
+
+def _named(prefix: str, steps: em.HalfSteps, suffix: str = "") -> dict[str, float]:
+    return {f"{prefix}_{name}{suffix}": value for name, value in zip(steps._fields, steps, strict=True)}
+
+
+def schedule(due: list[int], k: int) -> dict[int, list[str]]:
+    """When to call what: {steps taken: names}, for alternations of k steps that end last before each due step.
+
+    A pair of alternations that has not begun, or overlaps the one before, is passed over.
+    """
+    calls: dict[int, list[str]] = {}
+    free = 0
+    for step in due:
+        end = step - step % k
+        if end - 2 * k >= free:
+            for at, name in ((end - 2 * k, "begin"), (end - k, "middle"), (end, "end")):
+                calls.setdefault(at, []).append(name)
+            free = end
+    return calls

@@ -1,0 +1,174 @@
+"""Watching an alternation: it leaves no trace, and says what a slow account says."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+import emsiam
+from emsiam import data, networks
+from emsiam.diagnostics import em
+from emsiam.eta import SOLVERS
+from emsiam.methods import METHODS
+from emsiam.objective import unit
+from emsiam.observe import NUMBERS, Alternation, probe_set, schedule, target
+
+SMALL = {"epochs": 4, "batch_size": 359, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
+
+
+def fit(out, **options):
+    return emsiam.fit(emsiam.Config(**SMALL | options, out=str(out)))
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "multistep", "k": 2}, {"mode": "ema_eta"}], ids=str)
+def test_training_with_and_without_it_gives_the_same_weights(tmp_path, options):
+    watched = fit(tmp_path / "watched", diagnose_every=1, **options)
+    alone = fit(tmp_path / "alone", diagnose_every=1000, **options)
+    weights = [run.model().state_dict() for run in (watched, alone)]
+    assert all(torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
+    assert watched.metrics.loss.dropna().tolist()[-1] == alone.metrics.loss.dropna().tolist()[-1]
+    names = set(watched.metrics) - set(alone.metrics)
+    with_h = {name for name in NUMBERS if name.startswith(("em_h_", "r_"))}
+    assert names == (set(NUMBERS) - with_h if options.get("mode") == "ema_eta" else set(NUMBERS))
+    lines = watched.metrics.dropna(subset="em_before")
+    assert lines.epoch.tolist() == [1, 2, 3, 4]
+    assert lines.notna().all(axis=None) or set(lines.columns[lines.isna().any()]) <= {"knn_acc1"}
+
+
+def test_a_run_goes_on_in_the_middle_of_an_alternation_that_is_watched(tmp_path):
+    options = {"mode": "multistep", "k": 5, "diagnose_every": 3}
+    whole = fit(tmp_path / "whole", **options)
+    asked = itertools.count()
+
+    class AfterFour(list):
+        def __len__(self):
+            return next(asked) >= 3
+
+    config = emsiam.Config(**{**whole.config.to_dict(), "out": str(tmp_path / "parted")})
+    assert not emsiam.fit(config, stop=AfterFour()).finished
+    again = emsiam.fit(emsiam.Config(out=str(tmp_path / "parted"), resume=True), given=())
+    columns = ["step", "loss", *(name for name in NUMBERS if name in whole.metrics)]
+    assert whole.metrics.em_before.notna().sum() == 1
+    assert again.metrics[columns].equals(whole.metrics[columns])
+
+
+def test_the_schedule():
+    assert schedule([0, 10], 1) == {8: ["begin"], 9: ["middle"], 10: ["end"]}
+    assert schedule([11, 22], 10) == {0: ["begin"], 10: ["middle"], 20: ["end"]}  # at 11 there are not two yet
+    assert schedule([2, 4], 1) == {0: ["begin"], 1: ["middle"], 2: ["end", "begin"], 3: ["middle"], 4: ["end"]}
+    assert schedule([10, 12, 20], 5) == {0: ["begin"], 5: ["middle"], 10: ["end", "begin"], 15: ["middle"], 20: ["end"]}
+
+
+@pytest.fixture
+def watched(digits, siamese):
+    """A net of the package, fp32, its probe set, and a step of SGD that moves it."""
+    net = siamese(dtype=torch.float32)
+    seen = probe_set(digits, "sym", torch.float32)
+
+    def move():
+        sgd = torch.optim.SGD(net.parameters(), lr=0.05)
+        z, p = net(seen.views[:2], (0, 1))
+        (-(unit(p) * unit(z.detach().flip(0))).sum(-1).mean()).backward()
+        sgd.step()
+        sgd.zero_grad()
+
+    return net, seen, move
+
+
+def test_the_numbers_are_those_of_a_slow_account(watched, digits):
+    net, seen, move = watched
+    watch = Alternation(net, SOLVERS["other_view"], seen, len(digits.images), cosine=True, views=1.0)
+    views = seen.views
+
+    def passes():
+        with torch.no_grad():
+            state = {name: x.clone() for name, x in net.state_dict().items()}
+            z = torch.stack([net.F(x) for x in views])
+            p = torch.stack([net.h(x) for x in z])
+            net.load_state_dict(state)
+        return unit(z), unit(p)
+
+    z0, _ = passes()
+    watch.begin({})
+    move()
+    z1, p1 = passes()
+    watch.middle({})
+    move()
+    z2, p2 = passes()
+    numbers = watch.end({})
+
+    def loss(f, eta):
+        return (f - eta).square().sum(-1).mean().item()
+
+    flipped = [1, 0]
+    expected = {
+        "em_before": loss(z1[:2], z0[flipped]),
+        "em_solved": loss(z1[:2], z1[flipped]),
+        "em_stepped": loss(z2[:2], z1[flipped]),
+        "em_before_held": loss(z1[2:4], z0[flipped]),
+        "em_solved_held": loss(z1[2:4], z1[flipped]),
+        "em_stepped_held": loss(z2[2:4], z1[flipped]),
+        "em_h_before": loss(p1[:2], z0[flipped]),
+        "em_h_solved": loss(p1[:2], z1[flipped]),
+        "em_h_stepped": loss(p2[:2], z1[flipped]),
+    }
+    within = z2[2:].var(0).sum(-1).mean().item()
+    expected["eta_gap"] = (loss(z1[1], z2[2:].mean(0)) - within / 6) / within
+    expected["eta_gap_lag"] = loss(z1[1], z2[1]) / within
+    expected["eta_gap_sampling"] = (loss(z2[1], z2[2:].mean(0)) - within / 6) / within
+    for name, value in expected.items():
+        assert numbers[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    r = em.predictor_as_expectation(z2[:2], p2[:2], z2[2:])
+    assert (numbers["r_h"], numbers["r_linear"]) == pytest.approx((r.h, r.linear), rel=1e-4)
+    was, now = em.variance_table(z1), em.variance_table(z2)
+    assert numbers["force_within"] == pytest.approx(now.within - was.within, rel=1e-3)
+    assert numbers["trace_between"] == pytest.approx(now.between, rel=1e-4)
+
+
+def test_it_leaves_no_trace(watched, digits):
+    net, seen, _ = watched
+    before = {name: x.clone() for name, x in net.state_dict().items()}
+    state = {"rows": torch.randn(1437, 16), "visited": torch.ones(1437, dtype=torch.bool)}
+    copy = {name: x.clone() for name, x in state.items()}
+    watch = Alternation(net, SOLVERS["moving_average"], seen, 1437, cosine=True, views=13.0)
+    global_state = torch.get_rng_state()
+    watch.begin(state)
+    watch.middle(state)
+    assert watch.end(state).keys() <= NUMBERS.keys()
+    assert torch.equal(torch.get_rng_state(), global_state)
+    assert all(torch.equal(before[name], x) for name, x in net.state_dict().items())
+    assert all(torch.equal(copy[name], x) for name, x in state.items())
+    assert net.training
+
+
+def test_a_bank_s_target_is_made_from_the_rows_of_the_probe_s_images(watched, digits):
+    net, seen, _ = watched
+    rows = torch.randn(1437, 16)
+    state = {"rows": rows, "visited": torch.ones(1437, dtype=torch.bool)}
+    eta = target(net, lambda *a: SOLVERS["moving_average"](*a, m=1.0), state, seen, 1437)
+    assert torch.equal(eta, rows[data.probe_ids(digits)].expand(2, -1, -1))
+
+
+def test_what_is_not_finite_gives_no_numbers(watched, digits):
+    net, seen, _ = watched
+    watch = Alternation(net, SOLVERS["other_view"], seen, 1437, cosine=True, views=1.0)
+    watch.begin({})
+    watch.middle({})
+    with torch.no_grad():
+        next(net.parameters()).fill_(math.nan)
+    assert watch.end({}) == {}
+
+
+def test_every_solver_and_symmetry_can_be_watched(digits):
+    net = networks.Siamese(
+        networks.tiny(1),
+        networks.build_projector(128, hidden_dim=8, dim=8, layers=2, bn="default", output_affine=True),
+        torch.nn.Identity(),
+    )
+    for symmetry, method in itertools.product(data.SYMMETRY, METHODS.values()):
+        seen = probe_set(digits, symmetry, torch.float32)
+        watch = Alternation(net, method.solve, seen, 1437, cosine=False, views=1.0)
+        watch.begin({})
+        watch.middle({})
+        assert all(map(math.isfinite, watch.end({}).values()))
