@@ -87,6 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "proj_layers": 3,
     },
 }
+DIAGNOSED = 440  # steps apart, at least, are alternations that are watched unasked: one costs as much as about 22
 HYPERPARAMETERS = ("k", "m", "n", "bank", "bank_dtype")  # read by some solvers only; k by the loop
 DATA_OPTIONS = ("data_dir", "download", "num_images", "image_size", "workers")  # read by some data sets only
 
@@ -235,7 +236,9 @@ class Config:
     eval_every: int = option(10, whole(1), "epochs between kNN evaluations")
     log_every: int = option(30, whole(1), "steps between lines of metrics.jsonl")
     save_every: int = option(10, whole(1), "epochs between checkpoints")
-    diagnose_every: int | None = option(None, whole(1), "epochs between looks at an alternation (a third of the run)")
+    diagnose_every: int | None = option(
+        None, whole(1), "epochs between looks at an alternation (a third of the run, 440 steps or more)"
+    )
     quiet: bool = option(False, SWITCH, "no progress bar")
 
     def __post_init__(self):
@@ -393,7 +396,8 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
         elif o[name] is not None:
             refuse(name, o[name], reason)
 
-    o["diagnose_every"] = o["diagnose_every"] or max(1, o["epochs"] // 3)
+    apart = math.ceil(DIAGNOSED / (num_images // o["batch_size"]))
+    o["diagnose_every"] = o["diagnose_every"] or max(apart, o["epochs"] // 3)
     if o["resume"] and o["out"] is None:
         raise ConfigError("--resume: which run? add --out DIR")
     if o["warmup_epochs"] > o["epochs"]:

@@ -26,7 +26,7 @@ PROBE_SIZE = 512
 IDS, VIEWS, ETA, BACKBONE, PROJECTOR, PREDICTOR = range(6)  # independent streams of random numbers
 AHEAD = 2  # batches asked for before they are needed
 IN_MEMORY = 4 * 2**30  # bytes: a larger folder is read from its files as training goes on
-MONITORED = 50_000  # at most so many images of such a folder are what kNN compares with
+MONITORED = 50_000  # at most so many images of such a folder, or of `shapes`, are what kNN compares with
 IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])  # mean and std of its pixels
 
 
@@ -176,10 +176,11 @@ def shapes(*, num_images: int | None = None) -> ImageSet:
     """Generated images, 32×32, see `emsiam.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
     num_images = num_images or 10_000
     train, test = Shapes(num_images), Shapes(2_000, test=True)
-    labels, test_labels = (part.labels(torch.arange(len(part))) for part in (train, test))
-    statistics = _statistics(train[torch.arange(2_000)])
+    known = Shapes(min(num_images, MONITORED))  # the first of them
+    labels, test_labels = (part.labels(torch.arange(len(part))) for part in (known, test))
+    mean, std = _statistics(train[torch.arange(2_000)])
     options = {"num_images": num_images}
-    return ImageSet("shapes", train, train, labels, test, test_labels, REDRAWN, *statistics, options)
+    return ImageSet("shapes", train, known, labels, test, test_labels, REDRAWN, mean, std, options)
 
 
 def folder(*, data_dir: str | None = None, image_size: int | None = None, workers: int | None = None) -> ImageSet:

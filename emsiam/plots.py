@@ -1,7 +1,9 @@
 """What did it look like? Pictures from tables."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .run import Run
 
@@ -58,3 +60,109 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
             elif column == "participation_ratio":
                 axes.set_ylim(0, None)
     return figure
+
+
+def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
+    """Curves with bands, the plane with the direction of time, CKA at the end, spectra: a result of `compare`.
+
+    One colour a group of runs that differ by seed alone.
+    """
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    groups = [run["group"] for run in result["runs"]]
+    names = [run["name"] for run in result["runs"]]
+    colours = dict(zip(dict.fromkeys(groups), sns.color_palette("colorblind", len(set(groups))), strict=True))
+    table = pd.concat([run.metrics.assign(group=group) for run, group in zip(runs, groups, strict=True)])
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
+        figure = Figure(figsize=(15, 8.6), layout="constrained")
+        (a, b, c), (d, e, f) = figure.subplots(2, 3)
+        curves = (
+            (a, "z_std_ratio", "std of ẑ · √d (1 healthy, 0 collapsed)"),
+            (b, "participation_ratio", "rank: participation ratio of ẑ"),
+        )
+        for axes, column, title in curves:
+            rows = table.dropna(subset=[column])
+            sns.lineplot(rows, x="step", y=column, hue="group", palette=colours, ax=axes, legend=False)
+            settled = rows[rows.step >= 0.02 * rows.step.max()][column].max()
+            axes.set(title=title, ylabel="", xlim=(0, None), ylim=(0, 1.1 * settled))
+        handles = [Line2D([], [], color=colour, label=group) for group, colour in colours.items()]
+        band = "mean and 95 % interval over seeds" if len(colours) < len(groups) else None
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, title=band, frameon=False)
+        _cka_curves(c, result, groups, names, colours)
+        _plane(d, result, groups, names, colours)
+        _cka_matrix(e, result, names)
+        for run, group in zip(runs, groups, strict=True):
+            last = run.snapshots()[max(run.snapshots())]
+            f.plot(_eigenvalues(last), color=colours[group], linewidth=1.2)
+        f.set(title="spectrum of ẑ at the end", xlabel="direction", yscale="log", ylim=(1e-9, 1))
+    return figure
+
+
+def _eigenvalues(z: np.ndarray) -> np.ndarray:
+    import torch
+
+    from .diagnostics.collapse import spectrum
+
+    return spectrum(torch.from_numpy(z)).numpy()
+
+
+def _cka_curves(axes, result, groups, names, colours) -> None:
+    """CKA of each group's runs with the first group's, step by step, and the first group's own seeds as a band."""
+    first = groups[0]
+    band = result["seed_band"].get(first)
+    if band:
+        steps = sorted(band)
+        low, high = zip(*(band[s] for s in steps), strict=True)
+        axes.fill_between(steps, low, high, color="0.5", alpha=0.25, label=f"seeds of {first}")
+    member = dict(zip(names, groups, strict=True))
+    for pair in result["pairs"]:
+        one, two = member[pair["a"]], member[pair["b"]]
+        alone = len(names) == len(set(groups))
+        if first in (one, two) and one != two and pair["cka"] and (pair["paired"] or alone):
+            steps = sorted(pair["cka"])
+            axes.plot(
+                steps, [pair["cka"][s] for s in steps], color=colours[two if one == first else one], linewidth=1.2
+            )
+    axes.set(title=f"linear CKA of z with {first}", xlabel="step", xscale="symlog", xlim=(0, None), ylim=(0, 1.03))
+    if band:
+        axes.legend(loc="lower left", fontsize=8)
+
+
+def _plane(axes, result, groups, names, colours) -> None:
+    """Paths in their common plane; a dot where one starts, an arrow where it ends; the null in grey."""
+    plane = result["plane"]
+    paths = {name: np.array(path) for name, path in plane["runs"].items()}
+    null = np.array(plane["random_walk"]["path"])
+    size = max(np.abs(path).max() for path in paths.values()) or 1.0
+    axes.plot(*(null / np.abs(null).max() * size).T, color="0.7", linewidth=1, zorder=0)
+    axes.annotate("a random walk's", null[-1] / np.abs(null).max() * size, color="0.5", fontsize=8)
+    for name, path in paths.items():
+        colour = colours[groups[names.index(name)]]
+        axes.plot(*path.T, color=colour, linewidth=1.2)
+        axes.plot(*path[0], "o", color=colour, markersize=5)
+        if len(path) > 1:
+            axes.annotate("", path[-1], path[-2], arrowprops={"arrowstyle": "-|>", "color": colour})
+    share, walk = sum(plane["explained"]), sum(plane["random_walk"]["explained"])
+    axes.set(title="paths of the Gram matrix of z, from dot to arrow", xlabel="1st axis", ylabel="2nd axis")
+    text = f"{share:.0%} of the variance (random walk {walk:.0%})"
+    axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=8)
+
+
+def _cka_matrix(axes, result, names) -> None:
+    """Linear CKA of every two runs at their last common snapshot."""
+    import seaborn as sns
+
+    matrix = np.eye(len(names))
+    for pair in result["pairs"]:
+        i, j = names.index(pair["a"]), names.index(pair["b"])
+        matrix[i, j] = matrix[j, i] = pair["cka"][max(pair["cka"])] if pair["cka"] else np.nan
+    few = len(names) <= 8
+    sns.heatmap(
+        matrix, vmin=0, vmax=1, cmap="viridis", annot=few, fmt=".2f", square=True, ax=axes,
+        xticklabels=names if few else False, yticklabels=names if few else False, cbar_kws={"shrink": 0.8},
+    )  # fmt: skip
+    axes.set_title("linear CKA at the last common snapshot")
+    axes.tick_params(axis="x", rotation=30)

@@ -52,8 +52,8 @@ class Shapes:
 
     def labels(self, ids: Tensor) -> Tensor:
         """[B] ids to [B] labels: positions in CONTENTS, all equally likely."""
-        u = _uniform(self.seed, TEST if self.test else IMAGES, ids.to(self.device), NUISANCE + 1)[:, -1]
-        return (u * len(CONTENTS)).long()
+        stream = TEST if self.test else IMAGES
+        return (_uniform(self.seed, stream, ids.to(self.device), 1, NUISANCE)[:, 0] * len(CONTENTS)).long()
 
     def __getitem__(self, ids: Tensor) -> Tensor:
         """[B] ids to the images as they are, [B, 3, 32, 32] uint8."""
@@ -72,10 +72,10 @@ class Shapes:
         return lambda: (self.shown(ids.repeat(n), states), draw)
 
 
-def _uniform(seed: int, stream: int, counters: Tensor, n: int) -> Tensor:
-    """[B, n] numbers in [0, 1) for each counter [B], by splitmix64 (Steele et al. 2014): n ≤ 64."""
+def _uniform(seed: int, stream: int, counters: Tensor, n: int, first: int = 0) -> Tensor:
+    """[B, n] numbers in [0, 1), from the `first` on of 64 for each counter [B]; splitmix64 (Steele et al. 2014)."""
     key = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
-    x = counters[:, None] * 64 + torch.arange(n, device=counters.device)
+    x = counters[:, None] * 64 + torch.arange(first, first + n, device=counters.device)
     x = x * _signed(0x9E3779B97F4A7C15) + _signed(key)  # integers wrap around
     x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)

@@ -123,7 +123,7 @@ def test_invariances(name):
 
 
 @DTYPES
-@pytest.mark.parametrize(("count", "d"), [(60, 20), (20, 60), (64, 2048)])
+@pytest.mark.parametrize(("count", "d"), [(60, 20), (20, 60), (32, 300)])
 def test_all_equal_numpy_and_scipy(dtype, count, d):
     decay = torch.logspace(0, -1.5, d, dtype=torch.float64)
     z = (gaussian(1, count, d) * decay + 0.5 * gaussian(4, count, d, seed=1) * decay + 0.1).to(dtype)

@@ -56,6 +56,14 @@ def test_the_readme_names_every_option():
         assert f"`--{field.name.replace('_', '-')}" in readme, field.name
 
 
+def test_the_readme_names_every_number_of_an_alternation():
+    from emsiam.observe import NUMBERS
+
+    readme = (ROOT / "README.md").read_text()
+    for name in NUMBERS:
+        assert f"`{name.removesuffix('_held')}`" in readme, name
+
+
 def test_each_equation_is_cited_on_one_line():
     cited = {}
     for file in (ROOT / "emsiam").rglob("*.py"):

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..objective import unit
 
-
 FOLDS = 4
 
 

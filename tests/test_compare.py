@@ -1,0 +1,122 @@
+"""python -m emsiam.compare on real runs, small ones."""
+
+import json
+
+import numpy as np
+import pytest
+
+import emsiam
+from emsiam import compare
+from emsiam.diagnostics import trajectory
+
+SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two groups of two seeds, and a longer, wider run."""
+    root = tmp_path_factory.mktemp("runs")
+    made = {}
+    for seed in (0, 1):
+        made["a", seed] = emsiam.fit(emsiam.Config(**SMALL, seed=seed, out=str(root / "a" / str(seed))))
+        config = emsiam.Config(**SMALL, seed=seed, predictor="none", out=str(root / "b" / str(seed)))
+        made["b", seed] = emsiam.fit(config)
+    longer = SMALL | {"epochs": 3, "dim": 24}
+    made["c", 0] = emsiam.fit(emsiam.Config(**longer, mode="multistep", k=3, out=str(root / "c" / "0")))
+    return made
+
+
+@pytest.fixture(scope="module")
+def result(runs):
+    return compare.compare(list(runs.values()))
+
+
+def test_names_are_the_shortest_endings(tmp_path):
+    paths = [tmp_path / "x" / "1", tmp_path / "y" / "1", tmp_path / "y" / "2"]
+    assert compare.endings(paths) == ["x/1", "y/1", "y/2"]
+    assert compare.endings([tmp_path / "x" / "1", tmp_path / "y" / "2"]) == ["1", "2"]
+    with pytest.raises(emsiam.ConfigError, match="given twice"):
+        compare.endings([tmp_path / "x", tmp_path / "y" / ".." / "x"])
+
+
+def test_groups_differ_by_seed_alone(result):
+    groups = {g["name"]: g["runs"] for g in result["groups"]}
+    assert list(groups.values()) == [["a/0", "a/1"], ["b/0", "b/1"], ["c/0"]]
+    assert list(groups)[:2] == ["onestep", "onestep predictor=none"]
+    assert {"multistep", "k=3", "dim=24", "epochs=3"} <= set(list(groups)[2].split())
+    member = {name: group for group, names in groups.items() for name in names}
+    assert all(run["group"] == member[run["name"]] for run in result["runs"])
+
+
+def test_pairs_are_recognised(result):
+    found = {(p["a"], p["b"]): p["paired"] for p in result["pairs"]}
+    assert found["a/0", "b/0"]
+    assert found["b/0", "c/0"]  # of other width and length, of the same seed
+    assert not found["a/0", "a/1"]
+    by_metric = {(d["a"], d["b"], d["metric"]): d for d in result["differences"]}
+    d = by_metric["onestep", "onestep predictor=none", "z_std_ratio"]
+    assert (d["paired"], d["n"]) == (True, 2)
+
+
+def test_cka_is_that_of_the_snapshots(runs, result):
+    pair = next(p for p in result["pairs"] if (p["a"], p["b"]) == ("a/0", "c/0"))
+    a, c = runs["a", 0].snapshots(), runs["c", 0].snapshots()
+    assert sorted(pair["cka"]) == sorted(set(a) & set(c))
+    for step, value in pair["cka"].items():
+        assert value == pytest.approx(trajectory.linear_cka(a[step], c[step]), abs=1e-9)
+    assert "14 and 21 steps: z is compared at the" in pair["note"]
+    same = next(p for p in result["pairs"] if (p["a"], p["b"]) == ("a/0", "b/0"))
+    assert same["cka"][0] == pytest.approx(1)  # one initial projector
+    assert same["note"] == ""
+    assert result["seed_band"]["onestep"][0][0] < 1
+
+
+def test_procrustes_does_not_depend_on_the_basis():
+    z = np.random.default_rng(0).standard_normal((200, 300))
+    y = np.random.default_rng(1).standard_normal((200, 300))
+    expected = trajectory.procrustes(z[: compare.IMAGES], y[: compare.IMAGES])
+    assert trajectory.procrustes(compare._short(z), compare._short(y)) == pytest.approx(expected)
+
+
+def test_intervals():
+    assert compare.interval([2.0]) == {"mean": 2, "low": None, "high": None, "n": 1}
+    assert compare.interval([2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 2}
+    values = np.random.default_rng(0).standard_normal(200)
+    i = compare.interval(values)
+    assert (i["high"] - i["low"]) / 2 == pytest.approx(1.96 * values.std() / np.sqrt(200), rel=0.1)
+
+
+def test_the_command(runs, tmp_path, capsys):
+    paths = [str(run.path) for run in runs.values()]
+    assert compare.main([*paths, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "onestep predictor=none − onestep" in said
+    assert "z is compared at the" in said
+    written = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [r["name"] for r in written["runs"]] == ["a/0", "b/0", "a/1", "b/1", "c/0"]
+    assert written["runs"][0]["steps_to_collapse"].keys() == trajectory.CRITERIA.keys()
+    assert written["pairs"][0].keys() >= {"a", "b", "cka", "procrustes"}
+    assert (tmp_path / "out" / "comparison.png").stat().st_size > 20_000
+
+
+def test_other_data_sets_are_not_compared(runs, tmp_path):
+    options = SMALL | {"epochs": 1, "batch_size": 1000, "dataset": "shapes", "num_images": 2000}
+    other = emsiam.fit(emsiam.Config(**options, out=str(tmp_path / "run")))
+    result = compare.compare([runs["a", 0], other])
+    assert "show other images" in result["pairs"][0]["note"]
+    assert result["pairs"][0]["cka"] == {}
+
+
+def test_wrong_input(runs, tmp_path, capsys):
+    good = str(runs["a", 0].path)
+    for arguments, said in (
+        ([good], "two or more runs are needed"),
+        ([good, good], "a run is given twice"),
+        ([good, str(tmp_path)], "holds no run"),
+        ([good, good, "--ut"], "unrecognized arguments: --ut"),
+    ):
+        assert compare.main(arguments) == 2
+        line = capsys.readouterr().err.strip()
+        assert line.startswith("emsiam.compare: ")
+        assert said in line
+        assert "\n" not in line
