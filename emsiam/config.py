@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import inspect
 import math
+import os
 import shutil
 import sys
 import time
@@ -28,7 +29,7 @@ from .eta import SOLVERS
 from .eta.bank import DTYPES, needed
 from .methods import METHODS, hyperparameters
 from .objective import SIMILARITIES
-from .views import LIMITS, strength
+from .views import LIMITS, Recipe, strength
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 DEVICES = ("auto", "cpu", "cuda")
@@ -74,7 +75,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dataset": "folder",
         "image_size": 224,
         "arch": "resnet50",
-        "stem": "imagenet",
         "epochs": 100,
         "batch_size": 512,
         "lr": 0.05,
@@ -158,7 +158,18 @@ def _path(value):
 def _augment(value):
     """NAME=STRENGTH,… or a dict, to {name: strength}."""
     items = dict(item.split("=") for item in value.split(",")) if isinstance(value, str) else dict(value)
-    return {name: strength(name, v) for name, v in items.items()}
+    strengths = {}
+    for name, v in items.items():
+        if name not in LIMITS:
+            refuse("augment", f"{name}={v}", f"allowed is {', '.join(LIMITS)}{nearest(name, LIMITS)}")
+        try:
+            strengths[name] = strength(name, v)
+        except (ValueError, TypeError):
+            low, high = LIMITS[name]
+            kind = type(Recipe._field_defaults[name])
+            what = {int: "a whole number", bool: "0 or 1,", tuple: "LOW:HIGH, both"}.get(kind, "a number")
+            refuse("augment", f"{name}={v}", f"allowed is {what} from {low} to {high}")
+    return strengths
 
 
 AUGMENT = Rule(f"NAME=STRENGTH or NAME=LOW:HIGH, with commas between, of {', '.join(LIMITS)}", _augment)
@@ -249,6 +260,8 @@ class Config:
             rule = f.metadata["rule"]
             try:
                 object.__setattr__(self, f.name, rule.parse(value))
+            except ConfigError:
+                raise
             except (ValueError, TypeError, KeyError, OverflowError):
                 hint = nearest(value, f.metadata["names"])
                 raise ConfigError(f"{flag(f.name)} {value}: allowed is {rule.allowed}{hint}") from None
@@ -297,6 +310,14 @@ def load_images(config: Config) -> tuple[Config, ImageSet, list[str]]:
         data = loader(**{name: getattr(config, name) for name in read})
     except ValueError as error:
         refuse("dataset", config.dataset, str(error))
+    except OSError as error:
+        refuse("dataset", config.dataset, f"{error.filename} cannot be read ({error.strerror})")
+    asked = config.augment or {}
+    if asked.get("redraw") and not data.recipe.redraw:
+        refuse("augment", f"redraw={asked['redraw']}", "only generated images (--dataset shapes) can be redrawn")
+    for name in ("saturation", "hue", "grayscale"):
+        if asked.get(name) and data.shape[0] == 1:
+            notes.append(f"--augment {name}={asked[name]} is not used by grey images")
     return dataclasses.replace(config, **unread, **data.options), data, notes
 
 
@@ -333,9 +354,12 @@ def _module(file: Path, changed: int, eta: str) -> ModuleType:
         sys.path.remove(str(file.parent))
 
 
-def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tuple[Config, list[str]]:
+def resolve(
+    config: Config, num_images: int, shape: tuple[int, int, int], num_labelled: int | None = None
+) -> tuple[Config, list[str]]:
     """The configuration with every open choice made, for a data set of num_images of `shape`; and notes for the user.
 
+    num_labelled: how many images kNN compares with, where these are not all.
     Raises ConfigError for options that do not go together.
     """
     o: dict[str, Any] = dict(vars(preset(config)))
@@ -402,8 +426,9 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
         raise ConfigError("--resume: which run? add --out DIR")
     if o["warmup_epochs"] > o["epochs"]:
         refuse("warmup_epochs", o["warmup_epochs"], f"allowed is at most --epochs {o['epochs']}")
-    if o["knn_k"] > num_images:
-        refuse("knn_k", o["knn_k"], f"allowed is at most {num_images}, the training images of {o['dataset']}")
+    labelled = num_labelled or num_images
+    if o["knn_k"] > labelled:
+        refuse("knn_k", o["knn_k"], f"allowed is at most {labelled}, what kNN compares with on {o['dataset']}")
 
     cuda = torch.cuda.is_available()
     if o["device"] == "cuda" and not cuda:
@@ -419,12 +444,12 @@ def resolve(config: Config, num_images: int, shape: tuple[int, int, int]) -> tup
 
 
 def _check_disk(place: str, size: int) -> None:
-    if not Path(place).is_dir():
+    if not os.path.isdir(place) or not os.access(place, os.W_OK):
         hint = nearest(place, ("device", "host"))
-        refuse("bank", place, f"allowed is device, host, or a directory that is there{hint}")
+        refuse("bank", place, f"allowed is device, host, or a directory that is there and can be written to{hint}")
     free = shutil.disk_usage(place).free
     if free < size:
-        refuse("bank", place, f"needs {size / 2**30:.1f} GiB there, and {free / 2**30:.1f} are free")
+        refuse("bank", place, f"needs {size / 2**20:,.0f} MiB there, and {free / 2**20:,.0f} are free")
 
 
 def _fast_bf16(device: str) -> bool:

@@ -48,7 +48,7 @@ class ImageSet(NamedTuple):
     mean: Tensor  # [C, 1, 1] of the training pixels, in [0, 1]
     std: Tensor
     options: Mapping[str, Any] = MappingProxyType({})  # those that the loader has chosen
-    digest: str = ""  # of the list of files: ids mean the same images only where it is the same
+    digest: str = ""  # of the files' names and sizes: ids mean the same images only where it is the same
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -193,40 +193,20 @@ def folder(*, data_dir: str | None = None, image_size: int | None = None, worker
     """
     if data_dir is None:
         raise ValueError("add --data-dir DIR, with images in class folders as DIR/cat/1.jpg")
-    root = Path(data_dir)
-    if not root.is_dir():
-        raise ValueError(f"--data-dir {data_dir} is not a folder; it should hold images in class folders, cat/1.jpg")
-    index = folders.Index(root / "train" if (root / "train").is_dir() else root)
-    paths, labels = [path for path, _ in index.samples], torch.tensor([label for _, label in index.samples])
-    parts = [(paths, labels)]
-    if (root / "train").is_dir() and (root / "val").is_dir():
-        val = folders.Index(root / "val")
-        unknown = sorted(set(val.classes) - set(index.classes))
-        if unknown:
-            raise ValueError(f"{root / 'val' / unknown[0]} is a class that {root / 'train'} does not have")
-        known = [index.class_to_idx[val.classes[label]] for _, label in val.samples]
-        parts.append(([path for path, _ in val.samples], torch.tensor(known)))
-    else:
-        tested = torch.arange(len(paths)) % 5 == 4
-        if not tested.any():
-            raise ValueError(f"--data-dir {data_dir} has {len(paths)} images; allowed is 5 or more")
-        parts = [([paths[i] for i in keep.nonzero()[:, 0]], labels[keep]) for keep in (~tested, tested)]
-    (paths, labels), (test_paths, test_labels) = parts
-
+    (paths, labels), (test_paths, test_labels) = folders.parts(Path(data_dir))
     found = folders.sizes(paths), folders.sizes(test_paths)
-    side = image_size or min(224, int(found[0].amin(1).median()))
+    side = image_size or max(8, min(224, int(found[0].amin(1).median())))
     if workers is None:
         small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
-        workers = 0 if small else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        workers = 0 if small else os.cpu_count() or 1
     recipe = CIFAR if side <= 32 else views.PAPER
     options = {"image_size": side, "workers": workers}
-    digest = hashlib.sha256("\n".join(os.path.relpath(path, root) for path in paths).encode()).hexdigest()
+    files = (f"{os.path.relpath(path, data_dir)} {os.path.getsize(path)}\n" for path in (*paths, *test_paths))
+    digest = hashlib.sha256("".join(files).encode(errors="surrogateescape")).hexdigest()
     if not workers:
-        images, test_images = folders.load(paths, side), folders.load(test_paths, side)
-        statistics = _statistics(images)
-        return ImageSet(
-            "folder", images, images, labels, test_images, test_labels, recipe, *statistics, options, digest
-        )
+        images, test = folders.load(paths, side), folders.load(test_paths, side)
+        mean, std = _statistics(images)
+        return ImageSet("folder", images, images, labels, test, test_labels, recipe, mean, std, options, digest)
     tall, test_tall = (size[:, 0] / size[:, 1] for size in found)
     few = slice(None, None, -(-len(paths) // MONITORED))
     return ImageSet(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from .views import Draw
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and the values that exchange height and width
+FLOAT = "its pixels are floating-point numbers of an unknown range"
 READERS = 16  # files looked at at once while indexing; mostly waiting for the disk
 
 
@@ -45,7 +47,8 @@ class Index(ImageFolder):
         root = Path(directory)
         classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
         if not classes:
-            raise ValueError(f"{directory} has no class folders (it should be like {root.name}/cat/1.jpg)")
+            reserved = " (train and val are taken for the parts of a data set)" if root.name in ("train", "val") else ""
+            raise ValueError(f"{directory} has no class folders, such as {root.name}/cat/1.jpg{reserved}")
         return classes, {name: i for i, name in enumerate(classes)}
 
     @staticmethod
@@ -54,7 +57,44 @@ class Index(ImageFolder):
         empty = sorted(class_to_idx.keys() - {Path(p).relative_to(directory).parts[0] for p, _ in samples})
         if empty:
             raise ValueError(f"{Path(directory) / empty[0]} has no images ({' '.join(IMG_EXTENSIONS)})")
+        seen: dict[str, str] = {}
+        for parent in dict.fromkeys(os.path.dirname(path) for path, _ in samples):
+            if (other := seen.setdefault(os.path.realpath(parent), parent)) != parent:
+                raise ValueError(f"{parent} is the same folder as {other}, by a link")
         return samples
+
+
+class Part(NamedTuple):
+    """What is trained on, or tested on."""
+
+    paths: list[str]
+    labels: Tensor  # [N] positions of the class folders of the training part, sorted
+
+
+def parts(root: Path) -> tuple[Part, Part]:
+    """Training and test images below a folder: of train/ and val/ where present, else every fifth is to test.
+
+    Raises ValueError where it has no such layout.
+    """
+    if not root.is_dir():
+        raise ValueError(f"--data-dir {root} is not a folder; it should hold images in class folders, cat/1.jpg")
+    whole = not (root / "train").is_dir()
+    index = Index(root if whole else root / "train")
+    train = Part([path for path, _ in index.samples], torch.tensor(index.targets))
+    if not whole and (root / "val").is_dir():
+        val = Index(root / "val")
+        unknown = sorted(set(val.classes) - set(index.classes))
+        if unknown:
+            raise ValueError(f"{root / 'val' / unknown[0]} is a class that {root / 'train'} does not have")
+        labels = [index.class_to_idx[val.classes[label]] for label in val.targets]
+        return train, Part([path for path, _ in val.samples], torch.tensor(labels))
+    fifth = torch.arange(len(train.paths)) % 5 == 4
+    if not fifth.any():
+        raise ValueError(f"--data-dir {root} has {len(train.paths)} images; allowed is 5 or more")
+    kept, tested = (
+        Part([train.paths[i] for i in chosen.nonzero()[:, 0]], train.labels[chosen]) for chosen in (~fifth, fifth)
+    )
+    return kept, tested
 
 
 def sizes(paths: list[str]) -> Tensor:
@@ -67,8 +107,10 @@ def _size(path: str) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            # asking a PNG without EXIF data would decode it
-            known = image.format != "PNG" or "exif" in image.info
+            if image.mode == "F":
+                raise ValueError(FLOAT)
+            # asking a PNG without such data would decode it
+            known = image.format != "PNG" or not {"exif", "XML:com.adobe.xmp"}.isdisjoint(image.info)
             sideways = known and image.getexif().get(ORIENTATION) in SIDEWAYS
             if sideways and image.format == "TIFF":  # whose size some releases of Pillow turn, and some do not
                 image.load()
@@ -93,9 +135,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError("its pixels have more than 16 bits")
+        grey = np.where(grey == image.info.get("transparency"), 65535, grey)
         return Image.fromarray((grey / 257).round().astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of an unknown range")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

@@ -1,6 +1,6 @@
 """Which images have a known truth? Drawn ones: content that a representation should keep, nuisance that it should drop.
 
-An image is a function of (seed, id), drawn when it is asked for, in batches, on the device: no size costs memory.
+An image is a function of (seed, id), drawn when it is asked for, in batches, on the device: none is kept in memory.
 Its content (shape, colour, texture) is its label. Its nuisance (position, scale, rotation, background, lighting,
 occlusion) is what T may change. `Recipe.redraw = J` is a T of this data set's own: the content under one of J states of
 nuisance, each with probability 1/J, the same J states for all images. So E_T is a mean of J terms, known exactly

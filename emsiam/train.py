@@ -13,14 +13,19 @@ from .training import fit
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input, 3 the loss is not finite, 130 and 143 stopped by a signal, saved."""
     caught: list[int] = []
+
+    def catch(number, _):
+        caught.append(number)
+        signal.signal(number, signal.SIG_DFL)  # a second one does not wait for the end of a step
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda caught_number, _: caught.append(caught_number))
+        signal.signal(number, catch)
     try:
         config, given = parse(arguments)
         run = fit(config, given, stop=caught)
-    except (ConfigError, BadImage) as error:
-        if ranks.rank() == 0 or isinstance(error, BadImage):  # which one process alone may have met
-            print(f"emsiam.train: {error}", file=sys.stderr)
+    except (ConfigError, BadImage, OSError) as error:
+        if ranks.rank() == 0 or not isinstance(error, ConfigError):  # which one process alone may have met
+            print(f"emsiam.train: {one_line(error)}", file=sys.stderr)
         return 2
     if not run.finished:
         if ranks.rank() == 0:
@@ -29,6 +34,12 @@ def main(arguments: list[str]) -> int:
     if ranks.rank() == 0:
         print(report(run))
     return 3 if run.summary["verdict"] == "diverged" else 0
+
+
+def one_line(error: Exception) -> str:
+    """What is wrong; what an OSError is about comes first."""
+    about = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    return about.replace("\n", "\\n")
 
 
 def report(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import resource
 import sys
 import time
@@ -47,17 +48,14 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
     if config.resume and Run(Path(str(config.out))).finished:
         return Run(Path(str(config.out)))
     config, data, notes = load_images(config)
-    config, more = resolve(config, len(data.images), data.shape)
+    config, more = resolve(config, len(data.images), data.shape, len(data.labels))
     if start and start["files"] != data.digest:
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
     recipe = data.recipe._asdict() | (config.augment or {})
     data, config = data._replace(recipe=Recipe(**recipe)), dataclasses.replace(config, augment=recipe)
     torch.set_num_threads(config.threads or 1)
     with ranks.together(config.device):
-        if ranks.rank() == 0:
-            for note in notes + more:
-                print(f"note: {note}", file=sys.stderr)
-        return _fit(dataclasses.replace(config, out=ranks.agree(str(config.out))), data, start, stop)
+        return _fit(dataclasses.replace(config, out=ranks.agree(str(config.out))), data, notes + more, start, stop)
 
 
 def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[str, Any] | None]:
@@ -67,7 +65,7 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
     were given would change the result.
     """
     path = Path(str(config.out))
-    if config.out is None or not path.is_dir():
+    if config.out is None or not os.path.isdir(path):
         return config, None
     if not (path / "config.json").exists():
         if leftovers(path) and not config.overwrite:
@@ -79,10 +77,11 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
         if not config.overwrite:
             refuse("out", config.out, "holds a run; choose another directory, or add --resume or --overwrite")
         return config, None
+    same = {"workers"} if bool(config.workers) == bool(saved.workers) else set()  # then only how many differ
     changed = [
         f"{flag(f.name)} {getattr(config, f.name)} (was {getattr(saved, f.name)})"
         for f in dataclasses.fields(Config)
-        if f.name not in ("out", "resume", "overwrite", "quiet", "data_dir", "download", "workers")
+        if f.name not in {"out", "resume", "overwrite", "quiet", "data_dir", "download", "bank"} | same
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
         and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
@@ -91,11 +90,12 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
     if changed:
         raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")
     here: dict[str, Any] = {"out": config.out, "resume": True, "quiet": config.quiet, "download": config.download}
-    here["data_dir"] = config.data_dir or saved.data_dir
+    for name in ("data_dir", "bank", *same):  # where things are, and who fetches them, changes no number
+        here[name] = getattr(saved, name) if getattr(config, name) is None else getattr(config, name)
     return dataclasses.replace(saved, **here), load_checkpoint(path)
 
 
-def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -> Run:
+def _fit(c: Config, data: ImageSet, notes: list[str], start: dict[str, Any] | None, stop: Sized) -> Run:
     data = data.to(torch.device(c.device))
     per_epoch = len(data.images) // c.batch_size
     steps = c.epochs * per_epoch
@@ -145,6 +145,8 @@ def _fit(c: Config, data: ImageSet, start: dict[str, Any] | None, stop: Sized) -
             refused = str(error)
     if refused := ranks.agree(refused):  # all processes leave together
         raise ConfigError(refused)
+    for note in notes if writer else ():  # once nothing is left to refuse
+        print(f"note: {note}", file=sys.stderr)
     try:
         watch = Watch(c, data, net, optimizer, partial(solve, **chosen), writer, steps, per_epoch, start)
         return _follow(trained, watch, stop)
@@ -195,7 +197,7 @@ def _restored(c: Config, state: dict[str, Any]) -> dict[str, Any]:
     """A solver's state from a checkpoint: on the device, but for a bank's rows, which go where they were."""
     here = {name: x.to(c.device) for name, x in state.items() if isinstance(x, Tensor) and name != "rows"}
     if c.bank and "rows" in state:
-        here["rows"] = banks.placed(state["rows"], c.bank, c.device)
+        here["rows"] = banks.placed(state["rows"], c.bank, str(c.device))
     return state | here
 
 

@@ -64,7 +64,7 @@ def test_the_average_is_formed_in_fp32_and_rounded_when_stored(batches, name, dt
 
 def test_a_file_takes_its_space_at_once(tmp_path):
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
-    rows = bank.rows(50_000, torch.zeros(1, 512), str(tmp_path), "fp16")
+    rows = bank.rows(50_000, 512, torch.float16, str(tmp_path), "cpu")
     assert rows.count_nonzero() == 0
     assert free - os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize > 40e6
     bank.write(rows, torch.tensor([7, 49_999]), torch.ones(2, 512))
@@ -75,7 +75,7 @@ def test_a_file_takes_its_space_at_once(tmp_path):
     ("options", "said"),
     [
         ({"bank": "devise"}, r"--bank devise: allowed is device, host, or a directory .* \(did you mean device\?\)"),
-        ({"bank": ".", "dim": 65536, "dataset": "shapes"}, r"--bank \.: needs 24414.1 GiB there, and .* are free"),
+        ({"bank": ".", "dim": 65536, "dataset": "shapes"}, r"--bank \.: needs 25,000,000 MiB there, and .* are free"),
         ({"bank_dtype": "bf61"}, r"--bank-dtype bf61: allowed is fp32, bf16, fp16 \(did you mean bf16\?\)"),
     ],
 )

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from emsiam.config import Config, ConfigError, parse, preset, resolve
+from emsiam.config import Config, ConfigError, load_images, parse, preset, resolve
 from emsiam.data import DATASETS, HANDWRITTEN
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
@@ -37,11 +37,12 @@ def resolved(*flags):
         ),
         (
             "--augment blurr=1",
-            "--augment blurr=1: allowed is NAME=STRENGTH or NAME=LOW:HIGH, with",
+            "--augment blurr=1: allowed is scale, ratio, degrees, flip",
         ),
-        ("--augment blur=2", "--augment blur=2: allowed is"),
-        ("--augment scale=0.5", "--augment scale=0.5: allowed is"),
+        ("--augment blur=2", "--augment blur=2: allowed is a number from 0 to 1"),
+        ("--augment scale=0.5", "--augment scale=0.5: allowed is LOW:HIGH, both from 0.001 to 1"),
         ("--augment scale=0.9:0.5", "--augment scale=0.9:0.5: allowed is"),
+        ("--augment redraw=1.5", "--augment redraw=1.5: allowed is a whole number from 0 to 1000000"),
         ("--augment noise=nan", "--augment noise=nan: allowed is"),
         ("--augment blur", "--augment blur: allowed is"),
         ("--foo 1", "--foo: no such option"),
@@ -207,6 +208,27 @@ def test_the_imagenet_preset_is_the_paper_s():
     assert Recipe(**t) == PAPER  # what `folder` uses above 32×32
     other = preset(Config(preset="simsiam-imagenet", epochs=200, batch_size=256, arch="resnet18"))
     assert (other.epochs, other.batch_size, other.arch, other.lr) == (200, 256, "resnet18", 0.05)
+
+
+def test_flags_override_the_preset_s_network():
+    config, _ = resolve(preset(Config(preset="simsiam-imagenet", arch="vit_b_16")), 10_000, (3, 224, 224))
+    assert (config.arch, config.stem) == ("vit_b_16", None)
+
+
+def test_knn_compares_with_labelled_images_only():
+    with pytest.raises(ConfigError, match="--knn-k 600: allowed is at most 500, what kNN compares with"):
+        resolve(preset(Config(knn_k=600)), 1437, (1, 8, 8), num_labelled=500)
+
+
+def test_what_a_data_set_cannot_do_is_refused_and_what_it_does_not_read_is_noted():
+    with pytest.raises(ConfigError, match="--augment redraw=5: only generated images"):
+        load_images(Config(augment="redraw=5"))
+    config, _, notes = load_images(Config(augment="hue=0.1", num_images=3000, workers=2, download=True))
+    assert notes == [
+        *(f"--{given} is not used by --dataset digits" for given in ("download", "num-images 3000", "workers 2")),
+        "--augment hue=0.1 is not used by grey images",
+    ]
+    assert (config.num_images, config.workers, config.download) == (None, None, False)
 
 
 def test_defaults_give_way_in_order():

@@ -165,13 +165,36 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
     assert runs[0].config.image_size == 8
 
 
-def test_files_that_have_changed_are_noticed_on_resuming(tmp_path):
-    root = write_tree(tmp_path / "data")
-    fit(root, tmp_path / "run", epochs=2)
-    (tmp_path / "run" / "summary.json").unlink()
+def renamed(root):
     os.rename(root / "cat" / "03.png", root / "cat" / "3.png")
+
+
+def another(root):
+    Image.fromarray(pixels(30, 30)).save(root / "cat" / "03.png")
+
+
+def another_to_test(root):
+    Image.fromarray(pixels(30, 30)).save(root / "cat" / "04.png")
+
+
+@pytest.mark.parametrize("change", [renamed, another, another_to_test])
+def test_files_that_have_changed_are_noticed_on_resuming(tmp_path, change):
+    root = write_tree(tmp_path / "data")
+    fit(root, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    change(root)
     with pytest.raises(emsiam.ConfigError, match="holds other images than when"):
         emsiam.fit(emsiam.Config(out=str(tmp_path / "run"), resume=True), given=())
+
+
+def test_resuming_takes_other_threads_but_not_streaming_for_memory(tmp_path):
+    root = write_tree(tmp_path / "data")
+    fit(root, tmp_path / "run", workers=2)
+    (tmp_path / "run" / "summary.json").unlink()
+    resumed = {"out": str(tmp_path / "run"), "resume": True, "quiet": True}
+    with pytest.raises(emsiam.ConfigError, match=r"--workers 0 \(was 2\)"):
+        emsiam.fit(emsiam.Config(**resumed, workers=0), given={"workers"})
+    assert emsiam.fit(emsiam.Config(**resumed, workers=1), given={"workers"}).finished
 
 
 def spoil_header(root):
@@ -212,6 +235,14 @@ def few(root):
             folder.rmdir()
 
 
+def loop(root):
+    (root / "dog" / "loop").symlink_to(root)
+
+
+def named_train(root):
+    (root / "cat").rename(root / "train")
+
+
 def strange_val(root):
     write_tree(root.parent / "all" / "val", ("cow",), each=2)
     root.rename(root.parent / "all" / "train")
@@ -227,7 +258,15 @@ WRONG = {
     "damaged header": (spoil_header, [], r"dog/07\.png is not an image"),
     "damaged header, streamed": (spoil_header, ["--workers", "2"], r"dog/07\.png is not an image"),
     "cut file": (cut, [], r"dog/07\.png cannot be decoded"),
-    "float pixels": (float_pixels, [], r"dog/07\.tif cannot be decoded \(its pixels are floating-point"),
+    "float pixels": (
+        float_pixels,
+        ["--workers", "2"],
+        r"dog/07\.tif is not an image .* \(its pixels are floating-point",
+    ),
+    "a link to a folder above": (loop, [], r"dog/loop/\w+ is the same folder as \S+, by a link"),
+    "a class named train": (named_train, [], r"train has no class folders, .* \(train and val are taken for the parts"),
+    "a path too long": ("a" * 300, [], r"is not a folder|cannot be read \(File name too long\)"),
+    "a line break": ("no\nwhere", [], r"no\\nwhere is not a folder"),
     "unknown class": (strange_val, [], r"val/cow is a class that \S+train does not have"),
     "image size 0": (lambda root: None, ["--image-size", "0"], r"--image-size 0: allowed is a whole number from 8"),
     "workers": (lambda root: None, ["--workers", "-1"], r"--workers -1: allowed is a whole number from 0"),
@@ -237,8 +276,8 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_folders_are_one_line(tmp_path, capsys, case):
     spoil, more, said = WRONG[case]
-    root = write_tree(tmp_path / "data") if spoil else tmp_path / "nowhere"
-    if spoil:
+    root = write_tree(tmp_path / "data") if callable(spoil) else tmp_path / (spoil or "nowhere")
+    if callable(spoil):
         spoil(root)
     command = ["--dataset", "folder", "--data-dir", str(root), "--out", str(tmp_path / "run"), *more]
     assert train.main(command) == 2

@@ -10,30 +10,29 @@ from torch import Tensor
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def rows(num_images: int, like: Tensor, place: str, dtype: str) -> Tensor:
-    """Zeros [num_images, d] for representations such as `like` [B, d].
+def rows(num_images: int, dim: int, dtype: torch.dtype, place: str, device: torch.device | str) -> Tensor:
+    """Zeros [num_images, dim].
 
-    place: `device` (where `like` is), `host`, or a directory: a file there, mapped, whose space is taken at once and
-    which goes with the process. dtype: a name of DTYPES.
-    Raises OSError where a disk has no room.
+    place: `device`, `host`, or a directory: a file there, mapped, whose space is taken at once and which goes with the
+    process. Raises OSError where a disk has no room.
     """
-    kind, size = _dtype(dtype, like.dtype), (num_images, like.shape[-1])
+    size = num_images, dim
     if place in ("device", "host"):
-        return torch.zeros(size, dtype=kind, device=like.device if place == "device" else "cpu")
+        return torch.zeros(size, dtype=dtype, device=device if place == "device" else "cpu")
     with tempfile.NamedTemporaryFile(dir=place, prefix="eta-", suffix=".bin") as file:
         if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a bus error later
-            os.posix_fallocate(file.fileno(), 0, num_images * like.shape[-1] * kind.itemsize)
-        count = num_images * like.shape[-1]
-        return torch.from_file(file.name, shared=True, size=count, dtype=kind).view(size)
+            os.posix_fallocate(file.fileno(), 0, num_images * dim * dtype.itemsize)
+        return torch.from_file(file.name, shared=True, size=num_images * dim, dtype=dtype).view(size)
 
 
-def _dtype(name: str, of_z: torch.dtype) -> torch.dtype:
+def dtype_of(name: str, of_z: torch.dtype) -> torch.dtype:
+    """A name of DTYPES, for representations of precision `of_z`."""
     return of_z if name == "fp32" else DTYPES[name]
 
 
 def needed(num_images: int, dim: int, dtype: str, of_z: torch.dtype) -> int:
     """Bytes of a bank."""
-    return num_images * dim * _dtype(dtype, of_z).itemsize
+    return num_images * dim * dtype_of(dtype, of_z).itemsize
 
 
 def placed(saved: Tensor, place: str, device: torch.device | str) -> Tensor:
@@ -42,7 +41,7 @@ def placed(saved: Tensor, place: str, device: torch.device | str) -> Tensor:
         return saved.to(device)
     if place == "host":
         return saved
-    return rows(len(saved), saved, place, "fp32").copy_(saved)
+    return rows(len(saved), saved.shape[1], saved.dtype, place, device).copy_(saved)
 
 
 def read(bank: Tensor, ids: Tensor, like: Tensor) -> Tensor:

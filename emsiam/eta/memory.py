@@ -17,7 +17,7 @@ def moving_average(state, F_t, batch, *, m: float = 0.8, bank: str = "device", b
     z = F_t(batch.others)
     if not state:
         state = {
-            "rows": banks.rows(batch.num_images, z[0], bank, bank_dtype),
+            "rows": banks.rows(batch.num_images, z.shape[-1], banks.dtype_of(bank_dtype, z.dtype), bank, z.device),
             "visited": torch.zeros(batch.num_images, dtype=torch.bool, device=z.device),
         }
     rows, visited = state["rows"], state["visited"]
