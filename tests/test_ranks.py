@@ -10,6 +10,7 @@ import pytest
 
 from emsiam import fit
 from emsiam.config import parse
+from emsiam.observe import NUMBERS
 
 MODES = ["--mode onestep", "--mode multistep --k 10", "--mode ema_eta --m 0.8"]
 
@@ -34,9 +35,16 @@ def losses(folder):
     return [line["loss"] for line in lines if line["step"] > 0]
 
 
+def alternation_seen(folder):
+    """The NUMBERS of the only alternation that was watched."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    (line,) = [line for line in lines if "em_before" in line]
+    return {name: value for name, value in line.items() if name in NUMBERS}
+
+
 def trace(folder, *flags):
     """The losses of one process and of two, and the two summaries."""
-    common = [*flags, "--log-every", "1", "--eval-every", "1000", "--quiet"]
+    common = [*flags, "--log-every", "1", "--eval-every", "1000", "--diagnose-every", "1", "--quiet"]
     fit(parse([*common, "--out", str(folder / "one"), "--threads", "1"])[0])
     torchrun("-m", "emsiam.train", "--", *common, "--out", folder / "two")
     summaries = [json.loads((folder / name / "summary.json").read_text()) for name in ("one", "two")]
@@ -50,6 +58,8 @@ def test_two_ranks_give_one_rank_s_trace_in_double_precision(tmp_path, mode):
     assert max(abs(x - y) for x, y in zip(one, two, strict=True)) < 1e-10
     assert a["z_std"] == pytest.approx(b["z_std"], abs=1e-10)
     assert a["knn_acc1"] == b["knn_acc1"]
+    seen = [alternation_seen(tmp_path / name) for name in ("one", "two")]
+    assert seen[0] == pytest.approx(seen[1], rel=1e-6, abs=1e-9)
     assert json.loads((Path(tmp_path) / "two" / "env.json").read_text())["processes"] == 2
 
 

@@ -114,7 +114,7 @@ def test_the_ideal_eta_is_a_finite_mean_of_the_content_alone(plain):
     assert torch.equal(exact[0], exact[1])
     assert (exact[0] - exact[2]).norm() > 0.01 * exact[0].norm()
     rng, errors = torch.Generator().manual_seed(0), {}
-    for n in (16, 1600):
+    for n in (16, 400):
 
         def draw(n):
             return images.ask(ids, images.sample(ids, n, rng), n, torch.float64)()
@@ -125,9 +125,9 @@ def test_the_ideal_eta_is_a_finite_mean_of_the_content_alone(plain):
             with torch.no_grad():
                 return torch.stack([F(x) for x in views])
 
-        eta = torch.stack([SOLVERS["expectation"]({}, F_t, batch, n=n)[0][0] for _ in range(8)])
+        eta = torch.stack([SOLVERS["expectation"]({}, F_t, batch, n=n)[0][0] for _ in range(12)])
         errors[n] = (eta - exact).square().mean().sqrt().item()
-    assert 7 < errors[16] / errors[1600] < 14  # 1/√n
+    assert 3.8 < errors[16] / errors[400] < 6.5  # 1/√n
 
 
 def test_the_ordinary_t_works_on_it_too():
@@ -152,7 +152,7 @@ def test_it_trains_and_says_how_many_images(tmp_path):
             dataset="shapes",
             num_images=2000,
             epochs=1,
-            batch_size=1000,
+            batch_size=2000,
             dim=8,
             hidden_dim=8,
             threads=1,
@@ -160,7 +160,7 @@ def test_it_trains_and_says_how_many_images(tmp_path):
             out=str(tmp_path / "run"),
         )
     )
-    assert run.summary["steps"] == 2
+    assert run.summary["steps"] == 1
     assert run.config.num_images == 2000
     assert run.config.augment["redraw"] == 1024
 
