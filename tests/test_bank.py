@@ -47,7 +47,9 @@ def test_a_run_goes_on_with_its_bank(tmp_path, place):
 
 @pytest.mark.parametrize(("name", "dtype"), bank.DTYPES.items())
 def test_the_average_is_formed_in_fp32_and_rounded_when_stored(batches, name, dtype):
-    F_t = lambda views: views.flatten(2)[..., :12].float() * 3  # noqa: E731
+    def F_t(views):
+        return views.flatten(2)[..., :12].float() * 3
+
     state, rows, seen = {}, torch.zeros(1437, 12), set()
     for batch in batches(90):  # two epochs: second visits
         eta, state = moving_average(state, F_t, batch, m=0.9, bank_dtype=name)
