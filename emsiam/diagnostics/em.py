@@ -99,7 +99,7 @@ def variance_table(z: Tensor) -> Variance:
 
 
 class Gap(NamedTuple):
-    """How far η is from E_T[F_θ(T(x))] under today's θ, in units of tr Σ_w; `of_one_view` has gap 1."""
+    """How far η is from E_T[F_θ(T(x))] under today's θ, in units of tr Σ_w: 1 for a single fresh view."""
 
     total: float  # E‖η − μ‖², unbiased
     lag: float  # E‖η − η′‖², η′ the same views under today's θ
@@ -125,12 +125,11 @@ def eta_gap(eta: Tensor, z: Tensor, same_views: Tensor, z_eval: Tensor | None = 
     def share(value: Tensor) -> float:
         return torch.where(within > 0, value / within.clamp_min(1e-300), 0.0).item()
 
-    bn = distance(z_eval.double().mean(0), mean) if z_eval is not None else noise.new_tensor(math.nan)
     return Gap(
         share(distance(eta, mean) - noise),
         share(distance(eta, same_views)),
         share(distance(same_views, mean) - noise),
-        share(bn) if z_eval is not None else math.nan,
+        math.nan if z_eval is None else share(distance(z_eval.double().mean(0), mean)),
     )
 
 
