@@ -1,4 +1,4 @@
-"""python -m emsiam.compare: how do runs move, and where do they part? A table, comparison.json and comparison.png."""
+"""python -m emsiam.compare: how do runs move, and where do they part? A table, comparison.json, .png and .html."""
 
 import argparse
 import dataclasses
@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .methods import METHODS
 from .run import Run, load_run
 
 IMAGES = 128  # of the probe set, for Procrustes and the plane
+START = ("seed", "dataset", "arch", "stem", "dim", "hidden_dim", "proj_layers", "bn", "output_affine")  # of F
 SHARED = ("seed", "dataset", "num_images", "batch_size", "symmetry", "augment", "image_size")  # of a pair
 APART = (  # groups may differ in these
     *("seed", "out", "device", "threads", "quiet", "resume", "overwrite", "data_dir", "download", "workers"),
@@ -37,7 +38,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
         if not run.finished:
             raise ConfigError(f"{run.path}: is not finished; --resume --out {run.path} goes on")
     names = endings([run.path for run in runs])
-    paths = [run.snapshots() for run in runs]
+    paths, weights = [run.snapshots() for run in runs], [run.weights() for run in runs]
     groups = grouped(runs, names)
     similar = _cka(runs, paths)
     listed = [_describe(run, name, path) for run, name, path in zip(runs, names, paths, strict=True)]
@@ -53,8 +54,9 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
                 "b": names[j],
                 "paired": paired(runs[i], runs[j]),
                 "cka": cka,
-                "procrustes": t.along(few[i], few[j], t.procrustes) if _same_images(runs[i], runs[j]) else {},
+                "procrustes": t.along(few[i], few[j], t.procrustes) if same_images(runs[i], runs[j]) else {},
                 "parts_at": t.parting(cka) if paired(runs[i], runs[j]) else None,
+                "angle_of_weights": _angles(weights[i], weights[j]) if same_start(runs[i], runs[j]) else {},
                 "note": _note(runs[i], runs[j], paths[i], paths[j]),
             }
         )
@@ -64,7 +66,8 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
         "pairs": pairs,
         "seed_band": {name: _band(members, names, similar) for name, members in groups.items() if len(members) > 1},
         "differences": list(_differences(groups, runs, names)),
-        "plane": _plane(runs, names, paths),
+        "plane": _plane(runs, names, [{s: t.gram(z[:IMAGES]) for s, z in path.items()} for path in paths], same_images),
+        "weight_plane": _plane(runs, names, weights, same_start),
     }
 
 
@@ -130,9 +133,20 @@ def _short(z: np.ndarray) -> np.ndarray:
     return u * s
 
 
-def _same_images(a: Run, b: Run) -> bool:
+def same_images(a: Run, b: Run) -> bool:
     """Whether two runs' snapshots show the same images."""
     return all(getattr(a.config, name) == getattr(b.config, name) for name in ("dataset", "num_images", "data_dir"))
+
+
+def same_start(a: Run, b: Run) -> bool:
+    """Whether two runs begin with the same F."""
+    return all(getattr(a.config, name) == getattr(b.config, name) for name in START)
+
+
+def _angles(a: t.Path, b: t.Path) -> dict[int, float]:
+    """Angle in degrees between the ways of two runs from their common start, at the steps that both have."""
+    steps = sorted(set(a) & set(b))
+    return {s: t.angle(a[s] - a[0], b[s] - b[0]) for s in steps[1:]}
 
 
 def _cka(runs: Sequence[Run], paths: Sequence[t.Path]) -> dict[tuple[int, int], dict[int, float]]:
@@ -141,7 +155,7 @@ def _cka(runs: Sequence[Run], paths: Sequence[t.Path]) -> dict[tuple[int, int], 
     for step in sorted(set().union(*paths)):
         grams = {i: t.gram(path[step]).ravel() for i, path in enumerate(paths) if step in path}
         for i, j in itertools.combinations(grams, 2):
-            if _same_images(runs[i], runs[j]):
+            if same_images(runs[i], runs[j]):
                 found[i, j][step] = float(grams[i] @ grams[j])
     return found
 
@@ -162,13 +176,14 @@ def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
         "onset": {criterion: o._asdict() if o else None for criterion, o in onsets.items()},
         "cka_to_start": {step: start for step, (start, _) in ends.items()},
         "cka_to_end": {step: end for step, (_, end) in ends.items()},
-        "turning": t.turning(path),
+        "turning": t.turning({step: t.unit(z) for step, z in path.items()}),
+        "weights_turning": t.turning(run.weights()),
     }
 
 
 def _note(a: Run, b: Run, x: t.Path, y: t.Path) -> str:
     """What keeps two runs from being compared throughout."""
-    if not _same_images(a, b):
+    if not same_images(a, b):
         return f"{a.config.dataset} and {b.config.dataset}: their probe sets show other images, so z is not compared"
     shared = len(set(x) & set(y))
     if a.summary["steps"] != b.summary["steps"]:
@@ -221,10 +236,12 @@ def _differences(groups: dict[str, list[str]], runs: Sequence[Run], names: Seque
                 yield {"a": a, "b": b, "metric": metric} | t.difference(x[metric], y[metric], paired=pairs)._asdict()
 
 
-def _plane(runs: Sequence[Run], names: Sequence[str], paths: Sequence[t.Path]) -> dict[str, Any]:
-    """Runs that show the same images in one plane of their Gram matrices, and the plane of a random walk as long."""
-    chosen = [i for i, run in enumerate(runs) if _same_images(run, runs[0]) and paths[i]]
-    found = t.plane([[t.gram(paths[i][s][:IMAGES]) for s in sorted(paths[i])] for i in chosen])
+def _plane(
+    runs: Sequence[Run], names: Sequence[str], paths: Sequence[t.Path], same: Callable[[Run, Run], bool]
+) -> dict[str, Any]:
+    """Paths of the runs that go with the first in one plane, and the plane of a random walk as long as the longest."""
+    chosen = [i for i, run in enumerate(runs) if same(run, runs[0])]
+    found = t.plane([[paths[i][s] for s in sorted(paths[i])] for i in chosen])
     longest = max(len(paths[i]) for i in chosen)
     null = t.plane([list(t.random_walk(longest, 2000))])
     return {
@@ -298,11 +315,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
+    from .page import page
     from .plots import comparison
 
     parser = _Parser(prog="python -m emsiam.compare", description="Compare the trajectories of runs.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
-    parser.add_argument("--out", default="comparison", help="directory for comparison.json and .png (comparison)")
+    parser.add_argument("--out", default="comparison", help="directory for what is written (comparison)")
     try:
         given = parser.parse_args(arguments)
         runs = [load_run(path) for path in given.runs]
@@ -312,13 +330,14 @@ def main(arguments: list[str]) -> int:
             out.mkdir(parents=True, exist_ok=True)
             (out / "comparison.json").write_text(json.dumps(plain(result), indent=1) + "\n")
             comparison(runs, result).savefig(out / "comparison.png", dpi=120)
+            (out / "comparison.html").write_text(page(runs, result))
         except OSError as error:
             raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
     except ConfigError as error:
         print(f"emsiam.compare: {error}", file=sys.stderr)
         return 2
     print(report(result))
-    print(f"\n{out / 'comparison.json'}\n{out / 'comparison.png'}")
+    print("", *(out / f"comparison.{kind}" for kind in ("json", "png", "html")), sep="\n")
     return 0
 
 

@@ -318,7 +318,9 @@ def load_images(config: Config) -> tuple[Config, ImageSet, list[str]]:
     for name in ("saturation", "hue", "grayscale"):
         if asked.get(name) and data.shape[0] == 1:
             notes.append(f"--augment {name}={asked[name]} is not used by grey images")
-    return dataclasses.replace(config, **unread, **data.options), data, notes
+    recipe = data.recipe._replace(**asked)
+    config = dataclasses.replace(config, augment=recipe._asdict(), **unread, **data.options)
+    return config, data._replace(recipe=recipe), notes
 
 
 def load_solver(eta: str) -> Callable:

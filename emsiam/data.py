@@ -49,6 +49,7 @@ class ImageSet(NamedTuple):
     std: Tensor
     options: Mapping[str, Any] = MappingProxyType({})  # those that the loader has chosen
     digest: str = ""  # of the files' names and sizes: ids mean the same images only where it is the same
+    classes: Tensor | None = None  # labels of `images`, where they have any: for pictures, training never reads them
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -98,9 +99,11 @@ def _image_set(name: str, recipe: views.Recipe, train, test, labelled=None) -> I
         return images, torch.as_tensor(np.asarray(labels), dtype=torch.int64)
 
     images, labels = part(*train)
+    classes = None if labelled else labels
     known, labels = part(*labelled) if labelled else (images, labels)
     test_images, test_labels = part(*test)
-    return ImageSet(name, images, known, labels, test_images, test_labels, recipe, *_statistics(images))
+    statistics = _statistics(images)
+    return ImageSet(name, images, known, labels, test_images, test_labels, recipe, *statistics, classes=classes)
 
 
 def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,10 +180,11 @@ def shapes(*, num_images: int | None = None) -> ImageSet:
     num_images = num_images or 10_000
     train, test = Shapes(num_images), Shapes(2_000, test=True)
     known = Shapes(min(num_images, MONITORED))  # the first of them
-    labels, test_labels = (part.labels(torch.arange(len(part))) for part in (known, test))
+    classes, test_labels = (part.labels(torch.arange(len(part))) for part in (train, test))
+    labels = classes[: len(known)]
     mean, std = _statistics(train[torch.arange(2_000)])
     options = {"num_images": num_images}
-    return ImageSet("shapes", train, known, labels, test, test_labels, REDRAWN, mean, std, options)
+    return ImageSet("shapes", train, known, labels, test, test_labels, REDRAWN, mean, std, options, classes=classes)
 
 
 def folder(*, data_dir: str | None = None, image_size: int | None = None, workers: int | None = None) -> ImageSet:
@@ -206,7 +210,7 @@ def folder(*, data_dir: str | None = None, image_size: int | None = None, worker
     if not workers:
         images, test = folders.load(paths, side), folders.load(test_paths, side)
         mean, std = _statistics(images)
-        return ImageSet("folder", images, images, labels, test, test_labels, recipe, mean, std, options, digest)
+        return ImageSet("folder", images, images, labels, test, test_labels, recipe, mean, std, options, digest, labels)
     tall, test_tall = (size[:, 0] / size[:, 1] for size in found)
     few = slice(None, None, -(-len(paths) // MONITORED))
     return ImageSet(
@@ -221,6 +225,7 @@ def folder(*, data_dir: str | None = None, image_size: int | None = None, worker
         IMAGENET[1, :, None, None],
         options,
         digest,
+        labels,
     )
 
 

@@ -29,7 +29,7 @@ NUMBERS = {
     "em_h_before": "the same three of E‖h∘F − η‖², where there is h",
     "em_h_solved": "",
     "em_h_stepped": "",
-    "eta_gap": "E‖η − E_T F‖² / tr Σ_w at the end of the alternation",
+    "eta_gap": "E‖η − E_T F‖² / tr Σ_w at the end of the alternation, of z as it is",
     "eta_gap_lag": "of it, that θ has moved on since",
     "eta_gap_sampling": "of it, that views are few",
     "eta_gap_bn": "E‖E_T F (running BN statistics) − E_T F (batch statistics)‖² / tr Σ_w",
@@ -74,18 +74,32 @@ def look(module: nn.Module, *inputs: Any) -> Any:
         return functional_call(module, hold(module, copy=False), inputs)
 
 
-def target(net: Siamese, solve: Callable, state: dict[str, Any], seen: Probe, num_images: int) -> Tensor:
-    """η [S, P, d] that the solver would give the probe's images now. Tensors with a row an image are cut to them."""
+def cut(state: dict[str, Any], ids: Tensor, num_images: int) -> dict[str, Any]:
+    """A copy of a solver's state; tensors with a row an image have those of `ids` only."""
 
-    def cut(x: Any) -> Any:
+    def part(x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        return x[seen.ids.to(x.device)] if x.ndim and len(x) == num_images else x.clone()
+        return x[ids.to(x.device)] if x.ndim and len(x) == num_images else x.clone()
 
-    def F_t(views: Tensor) -> Tensor:
-        return torch.stack([look(net.F, x) for x in views])
+    return {name: part(x) for name, x in state.items()}
 
-    return solve({name: cut(x) for name, x in state.items()}, F_t, seen.batch)[0]
+
+def passes(net: Siamese) -> Callable[[Tensor], Tensor]:
+    """F_t of a solver under the weights of now: views [n, B, C, H, W] to z [n, B, d]."""
+    return lambda views: torch.stack([look(net.F, x) for x in views])
+
+
+def eta_gap(net: Siamese, seen: Probe, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:
+    """The gap of the first trained view's η, as F and the solver give them: an average is formed of z, not of ẑ.
+
+    eta, same_views: [S, P, d], see `em.eta_gap`; fresh: z of the probe's views that η was not solved from.
+    """
+    net.eval()
+    with torch.no_grad():
+        z_eval = torch.stack([net.F(x) for x in seen.views[len(seen.batch.views) :]])
+    net.train()
+    return em.eta_gap(eta[0], fresh, same_views[0], z_eval)
 
 
 class Alternation:
@@ -97,23 +111,11 @@ class Alternation:
     def __init__(self, net: Siamese, solve: Callable, seen: Probe, num_images: int, *, cosine: bool, views: float):
         """views: the solver's effective number of views, see `em.response`. cosine: look at unit vectors."""
         self.net, self.seen, self.cosine, self.views = net, seen, cosine, views
-        self.target = lambda state: self._vectors(target(net, solve, state, seen, num_images))
+        self.target = lambda state: solve(cut(state, seen.ids, num_images), passes(net), seen.batch)[0]  # η [S, P, d]
         self.kept: dict[str, Tensor] = {}
 
-    def _vectors(self, x: Tensor) -> Tensor:
-        return unit(x) if self.cosine else x
-
     def _passes(self) -> tuple[Tensor, Tensor]:
-        z, p = look(self.net, self.seen.views, tuple(range(VIEWS)))
-        return self._vectors(z), self._vectors(p)
-
-    def _running(self, last: int) -> Tensor:
-        """z of the last views with BN's running statistics."""
-        self.net.eval()
-        with torch.no_grad():
-            z = torch.stack([self._vectors(self.net.F(x)) for x in self.seen.views[-last:]])
-        self.net.train()
-        return z
+        return look(self.net, self.seen.views, tuple(range(VIEWS)))
 
     def begin(self, state: dict[str, Any]) -> None:
         """Keep ηᵗ⁻¹."""
@@ -126,12 +128,13 @@ class Alternation:
 
     def end(self, state: dict[str, Any]) -> dict[str, float]:
         """NUMBERS, but those of h where there is none; nothing where a representation is not finite."""
-        before, eta, z, p = (self.kept[name] for name in ("eta_before", "eta", "z", "p"))
+        given = [self.kept[name] for name in ("eta_before", "eta", "z", "p")]
         self.kept = {}
-        z_next, p_next = self._passes()
-        if not all(x.isfinite().all() for x in (before, eta, z, p, z_next, p_next)):
+        given += self._passes()
+        if not all(x.isfinite().all() for x in given):
             return {}
-        batch = self.seen.batch
+        batch, (_, eta_as_it_is, _, _, z_as_it_is, _) = self.seen.batch, given
+        before, eta, z, p, z_next, p_next = (unit(x) if self.cosine else x for x in given)
         used, held = list(batch.trained), [len(batch.views) + i for i in range(len(batch.trained))]
         numbers = _named("em", em.half_steps(z[used], z_next[used], before, eta))
         numbers |= _named("em", em.half_steps(z[held], z_next[held], before, eta), "_held")
@@ -140,8 +143,8 @@ class Alternation:
             r = em.predictor_as_expectation(z_next[:2], p_next[:2], z_next[2:])
             numbers |= {f"r_{name}": getattr(r, name) for name in ("h", "linear", "scalar", "permuted")}
 
-        fresh = z_next[len(batch.views) :]
-        gap = em.eta_gap(eta[0], fresh, eta[0] if state else self.target(state)[0], self._running(len(fresh)))
+        again = eta_as_it_is if state else self.target(state)
+        gap = eta_gap(self.net, self.seen, eta_as_it_is, again, z_as_it_is[len(batch.views) :])
         sampling = 1 / self.views if state else gap.sampling
         numbers |= {"eta_gap": gap.total, "eta_gap_lag": gap.total - sampling if state else gap.lag}
         numbers |= {"eta_gap_sampling": sampling, "eta_gap_bn": gap.bn}

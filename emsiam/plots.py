@@ -74,34 +74,48 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
 
     groups = [run["group"] for run in result["runs"]]
     names = [run["name"] for run in result["runs"]]
-    colours = dict(zip(dict.fromkeys(groups), sns.color_palette("colorblind", len(set(groups))), strict=True))
+    colours = palette(groups)
     table = pd.concat([run.metrics.assign(group=group) for run, group in zip(runs, groups, strict=True)])
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
-        figure = Figure(figsize=(15, 8.6), layout="constrained")
-        (a, b, c), (d, e, f) = figure.subplots(2, 3)
+        figure = Figure(figsize=(19, 8.6), layout="constrained")
+        (a, b, c, d), (e, f, g, h) = figure.subplots(2, 4)
         curves = (
             (a, "z_std_ratio", "std of ẑ · √d (1 healthy, 0 collapsed)"),
             (b, "participation_ratio", "rank: participation ratio of ẑ"),
+            (c, "knn_acc1", "kNN accuracy of the backbone"),
         )
         for axes, column, title in curves:
             rows = table.dropna(subset=[column])
             sns.lineplot(rows, x="step", y=column, hue="group", palette=colours, ax=axes, legend=False)
-            settled = rows[rows.step >= 0.02 * rows.step.max()][column].max()
-            axes.set(title=title, ylabel="", xlim=(0, None), ylim=(0, 1.1 * settled))
+            axes.set(title=title, ylabel="", xlim=(0, None))
+            if column != "knn_acc1":
+                axes.set_ylim(0, 1.1 * rows[rows.step >= 0.02 * rows.step.max()][column].max())
         handles = [Line2D([], [], color=colour, label=group) for group, colour in colours.items()]
         band = "mean and 95 % interval over seeds" if len(colours) < len(groups) else None
         figure.legend(handles=handles, loc="outside lower center", ncols=4, title=band, frameon=False)
-        _cka_curves(c, result, groups, names, colours)
-        _plane(d, result, groups, names, colours)
-        _cka_matrix(e, result, names)
+        _cka_curves(d, result, groups, names, colours)
+        _plane(e, result["plane"], groups, names, colours)
+        e.set_title("paths of the Gram matrix of z, from dot to arrow")
+        _plane(f, result["weight_plane"], groups, names, colours)
+        f.set_title(f"paths of the weights of F, seed {runs[0].config.seed}")
+        _cka_matrix(g, result, names)
         for run, group in zip(runs, groups, strict=True):
             last = run.snapshots()[max(run.snapshots())]
-            f.plot(_eigenvalues(last), color=colours[group], linewidth=1.2)
-        f.set(title="spectrum of ẑ at the end", xlabel="direction", yscale="log", ylim=(1e-9, 1))
+            h.plot(eigenvalues(last), color=colours[group], linewidth=1.2)
+        h.set(title="spectrum of ẑ at the end", xlabel="direction", yscale="log", ylim=(1e-9, 1))
     return figure
 
 
-def _eigenvalues(z: np.ndarray) -> np.ndarray:
+def palette(groups: Iterable[str]) -> dict[str, str]:
+    """One colour a group, in the order in which they first come."""
+    import seaborn as sns
+
+    named = list(dict.fromkeys(groups))
+    return dict(zip(named, sns.color_palette("colorblind", len(named)).as_hex(), strict=True))
+
+
+def eigenvalues(z: np.ndarray) -> np.ndarray:
+    """Of the covariance of ẑ, descending, from z [N, d]."""
     import torch
 
     from .diagnostics.collapse import spectrum
@@ -131,9 +145,8 @@ def _cka_curves(axes, result, groups, names, colours) -> None:
         axes.legend(loc="lower left", fontsize=8)
 
 
-def _plane(axes, result, groups, names, colours) -> None:
+def _plane(axes, plane, groups, names, colours) -> None:
     """Paths in their common plane; a dot where one starts, an arrow where it ends; the null in grey."""
-    plane = result["plane"]
     paths = {name: np.array(path) for name, path in plane["runs"].items()}
     null = np.array(plane["random_walk"]["path"])
     size = max(np.abs(path).max() for path in paths.values()) or 1.0
@@ -146,7 +159,7 @@ def _plane(axes, result, groups, names, colours) -> None:
         if len(path) > 1:
             axes.annotate("", path[-1], path[-2], arrowprops={"arrowstyle": "-|>", "color": colour})
     share, walk = sum(plane["explained"]), sum(plane["random_walk"]["explained"])
-    axes.set(title="paths of the Gram matrix of z, from dot to arrow", xlabel="1st axis", ylabel="2nd axis")
+    axes.set(xlabel="1st axis", ylabel="2nd axis")
     text = f"{share:.0%} of the variance (random walk {walk:.0%})"
     axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=8)
 

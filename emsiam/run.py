@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     import pandas
 
 PICTURE = "trajectory.png"
-FILES = ("config.json", "env.json", "metrics.jsonl", "summary.json", PICTURE)
+FILES = ("config.json", "env.json", "probe.json", "metrics.jsonl", "summary.json", PICTURE)
 LOCK = ".lock"
-FOLDERS = ("checkpoints", "snapshots")
+PATHS = ("snapshots", "weights")  # STEP.npy
+FOLDERS = ("checkpoints", *PATHS)
 
 
 def build(c: Config, shape: tuple[int, int, int]) -> networks.Siamese:
@@ -115,8 +116,20 @@ class Run:
 
     def snapshots(self) -> dict[int, np.ndarray]:
         """{step: z [P, d] of the probe set}, in the order of steps."""
-        files = {int(f.stem): f for f in (self.path / "snapshots").glob("*.npy")}
+        return self._path("snapshots")
+
+    def weights(self) -> dict[int, np.ndarray]:
+        """{step: the parameters of F as 4,096 numbers}, see `diagnostics.trajectory.sketch`, at the same steps."""
+        return self._path("weights")
+
+    def _path(self, folder: str) -> dict[int, np.ndarray]:
+        files = {int(f.stem): f for f in (self.path / folder).glob("*.npy")}
         return {step: np.load(files[step]) for step in sorted(files)}
+
+    @cached_property
+    def probe(self) -> dict[str, Any]:
+        """`ids` of the images that snapshots show, and their `labels`, null where they have none."""
+        return json.loads((self.path / "probe.json").read_text())
 
     def _repr_html_(self) -> str:
         """In a notebook: the picture's numbers, one row."""
@@ -158,9 +171,9 @@ class Writer:
                 self._json("env.json", environment(config))
             for folder in FOLDERS:
                 (self.path / folder).mkdir(exist_ok=True)
-            for snapshot in (self.path / "snapshots").glob("*.npy"):
-                if start is None or int(snapshot.stem) > start["step"]:
-                    snapshot.unlink()
+            for file in (f for folder in PATHS for f in (self.path / folder).glob("*.npy")):
+                if start is None or int(file.stem) > start["step"]:
+                    file.unlink()
             self.lines = (self.path / "metrics.jsonl").open("ab")
             self.lines.truncate(start["metrics_bytes"] if start else 0)
             self.lines.seek(0, os.SEEK_END)
@@ -182,9 +195,14 @@ class Writer:
         for name, value in metrics.items():
             self.events.add_scalar(name, value, int(metrics["step"]))
 
-    def snapshot(self, step: int, z: Tensor) -> None:
+    def probe(self, ids: Tensor, labels: Tensor | None) -> None:
         with self._writing():
-            np.save(self.path / "snapshots" / f"{step}.npy", z.cpu().numpy())
+            self._json("probe.json", {"ids": ids.tolist(), "labels": None if labels is None else labels.tolist()})
+
+    def snapshot(self, step: int, z: Tensor, weights: Tensor) -> None:
+        with self._writing():
+            for folder, x in zip(PATHS, (z, weights), strict=True):
+                np.save(self.path / folder / f"{step}.npy", x.cpu().numpy())
 
     def checkpoint(self, saved: dict[str, Any]) -> None:
         """Write last.pt whole or not at all; the one before becomes previous.pt."""
@@ -254,7 +272,7 @@ def clear(path: Path) -> None:
     """Remove a run's own files from its directory, and nothing else."""
     own = [path / name for name in FILES]
     own += [path / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "new")]
-    own += [file for file in (path / "snapshots").glob("*.npy") if file.stem.isdigit()]
+    own += [file for folder in PATHS for file in (path / folder).glob("*.npy") if file.stem.isdigit()]
     for file in (*own, *path.glob("events.out.tfevents.*")):
         file.unlink(missing_ok=True)
 

@@ -23,6 +23,7 @@ from .config import HYPERPARAMETERS, Config, ConfigError, flag, load_images, loa
 from .data import Batch, ImageSet, batches
 from .diagnostics import collapse
 from .diagnostics.em import prediction_quality, response
+from .diagnostics.trajectory import sketch
 from .diagnostics.verdict import Evidence, verdict
 from .eta import bank as banks
 from .methods import METHODS, hyperparameters
@@ -30,7 +31,6 @@ from .networks import Siamese
 from .observe import Alternation, look, probe_set, schedule
 from .optim import SGD
 from .run import PICTURE, Run, Writer, build, dtype, leftovers, load_checkpoint, load_run
-from .views import Recipe
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
@@ -51,8 +51,6 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
     config, more = resolve(config, len(data.images), data.shape, len(data.labels))
     if start and start["files"] != data.digest:
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
-    recipe = data.recipe._asdict() | (config.augment or {})
-    data, config = data._replace(recipe=Recipe(**recipe)), dataclasses.replace(config, augment=recipe)
     torch.set_num_threads(config.threads or 1)
     with ranks.together(config.device):
         return _fit(dataclasses.replace(config, out=ranks.agree(str(config.out))), data, notes + more, start, stop)
@@ -101,9 +99,7 @@ def _fit(c: Config, data: ImageSet, notes: list[str], start: dict[str, Any] | No
     steps = c.epochs * per_epoch
     net = build(c, data.shape).to(c.device)
     ranks.convert(net)
-    method, k = METHODS[c.mode], int(c.k or 1)
-    solve = load_solver(c.eta) if c.eta else method.solve
-    chosen = {name: getattr(c, name) for name in hyperparameters(solve) if name in HYPERPARAMETERS}
+    how = alternation(c)
     optimizer = SGD(
         net,
         lr=c.lr * c.batch_size / 256,
@@ -125,18 +121,14 @@ def _fit(c: Config, data: ImageSet, notes: list[str], start: dict[str, Any] | No
     }
     trained = alternate(
         ranks.wrap(net),
-        partial(solve, **chosen),
-        partial(objective.loss, similarity=objective.SIMILARITIES[c.similarity]),
-        optimizer,
-        batches(data, start=start["step"] if start else 0, stop=steps, **order),
-        k=k,
-        held=method.held or k > 1,
-        stop_grad=c.stop_grad,
-        state=_restored(c, start["state"]) if start else None,
+        optimizer=optimizer,
+        batches=batches(data, start=start["step"] if start else 0, stop=steps, **order),
+        state=restored(c, start["state"]) if start else None,
         theta={name: x.to(c.device) for name, x in start["theta"].items()} if start else None,
+        **how,
     )
     if ":" in (c.eta or ""):
-        _try(solve, chosen, net, next(batches(data, start=0, stop=1, **order)), c)
+        _try(how["solve"], net, next(batches(data, start=0, stop=1, **order)), c)
     writer, refused = None, ""
     if ranks.rank() == 0:
         try:
@@ -148,12 +140,26 @@ def _fit(c: Config, data: ImageSet, notes: list[str], start: dict[str, Any] | No
     for note in notes if writer else ():  # once nothing is left to refuse
         print(f"note: {note}", file=sys.stderr)
     try:
-        watch = Watch(c, data, net, optimizer, partial(solve, **chosen), writer, steps, per_epoch, start)
+        watch = Watch(c, data, net, optimizer, how["solve"], writer, steps, per_epoch, start)
         return _follow(trained, watch, stop)
     except BaseException:
         if writer:
             writer.close()
         raise
+
+
+def alternation(c: Config) -> dict[str, Any]:
+    """What a resolved configuration tells `alternate`: how η is solved, and for which objective."""
+    method, k = METHODS[c.mode], int(c.k or 1)
+    solve = load_solver(c.eta) if c.eta else method.solve
+    chosen = {name: getattr(c, name) for name in hyperparameters(solve) if name in HYPERPARAMETERS}
+    return {
+        "solve": partial(solve, **chosen),
+        "objective": partial(objective.loss, similarity=objective.SIMILARITIES[c.similarity]),
+        "k": k,
+        "held": method.held or k > 1,
+        "stop_grad": c.stop_grad,
+    }
 
 
 def _follow(trained: Iterable[Step], watch: "Watch", stop: Sized) -> Run:
@@ -171,11 +177,11 @@ def _follow(trained: Iterable[Step], watch: "Watch", stop: Sized) -> Run:
     return watch.finish()
 
 
-def _try(solve: Callable, chosen: dict[str, Any], net: Siamese, batch: Batch, c: Config) -> None:
+def _try(solve: Callable, net: Siamese, batch: Batch, c: Config) -> None:
     """Ask a user's solver for one batch before anything is written. Raises ConfigError with what is wrong."""
     shape = (len(batch.trained), len(batch.ids), c.dim)
     try:
-        answer = solve({}, frozen(net.F, hold(net.F, copy=True), batch), batch, **chosen)
+        answer = solve({}, frozen(net.F, hold(net.F, copy=True), batch), batch)
         eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
     except Exception as error:
         line = traceback.extract_tb(error.__traceback__)[-1]
@@ -193,7 +199,7 @@ def _try(solve: Callable, chosen: dict[str, Any], net: Siamese, batch: Batch, c:
         )
 
 
-def _restored(c: Config, state: dict[str, Any]) -> dict[str, Any]:
+def restored(c: Config, state: dict[str, Any]) -> dict[str, Any]:
     """A solver's state from a checkpoint: on the device, but for a bank's rows, which go where they were."""
     here = {name: x.to(c.device) for name, x in state.items() if isinstance(x, Tensor) and name != "rows"}
     if c.bank and "rows" in state:
@@ -247,6 +253,9 @@ class Watch:
             self.em, self.last_em = dict(start["em"]), dict(start["last_em"])
             self.alternation.kept = {name: x.to(config.device) for name, x in start["alternation"].items()}
         else:
+            if writer:
+                classes = data.classes
+                writer.probe(self.seen.ids, None if classes is None else classes[self.seen.ids.to(classes.device)])
             self._observe({})
             self.first = self._measure(0, evaluate=True)
             self._snapshot(0)
@@ -388,7 +397,7 @@ class Watch:
     def _snapshot(self, step: int) -> None:
         z = look(self.net.F, self.seen.views[0])
         if self.writer:
-            self.writer.snapshot(step, z)
+            self.writer.snapshot(step, z, sketch(self.net.F.parameters()))
 
     def leave(self, step: Step) -> Run:
         """Save, unless there is nothing good to save, and stop before the end."""

@@ -5,11 +5,13 @@ A snapshot is z [N, d] of the same N images; runs may differ in d. A path is {st
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Array = NDArray[np.floating]
 Path = Mapping[int, Array]
@@ -26,6 +28,12 @@ CRITERIA = {
 def _centred(z: Array) -> Array:
     x = np.asarray(z, dtype=np.float64)
     return x - x.mean(0)
+
+
+def unit(z: Array) -> Array:
+    """ẑ."""
+    x = np.asarray(z, dtype=np.float64)
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-300)
 
 
 def gram(z: Array) -> Array:
@@ -90,14 +98,13 @@ def parting(cka: Mapping[int, float], tolerance: float = 0.05) -> int | None:
 
 
 def turning(path: Path) -> dict[int, float]:
-    """Angle in degrees between successive moves of ẑ, at the snapshot between them: 0 straight on, 90 a random walk's.
+    """Angle in degrees between successive moves of a path, at the point between: 0 straight on, 90 a random walk's.
 
-    All in one basis, so it is of one run only. A move of length 0 is passed over.
+    Points are ẑ or weights of one run: all in one basis. A move of length 0 is passed over.
     """
     steps = sorted(path)
-    unit = [np.asarray(path[s], dtype=np.float64) for s in steps]
-    unit = [z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-300) for z in unit]
-    moves = [(b - a).ravel() for a, b in itertools.pairwise(unit)]
+    points = [np.asarray(path[s], dtype=np.float64) for s in steps]
+    moves = [(b - a).ravel() for a, b in itertools.pairwise(points)]
     return {
         step: angle(a, b)
         for step, a, b in zip(steps[1:], moves, moves[1:], strict=False)
@@ -111,6 +118,41 @@ def angle(a: Array, b: Array) -> float:
     if lengths == 0:
         return math.nan
     return math.degrees(math.acos(float(np.clip((np.ravel(a) @ np.ravel(b)) / lengths, -1, 1))))
+
+
+def cloud(path: Path, at: Sequence[int], like: Array | None = None) -> dict[int, Array]:
+    """ẑ of a path seen in three dimensions: {step of `at`: [N, 3]}, at one scale and from one side throughout.
+
+    The axes are the principal ones of ẑ at the first, the middle and the last of these steps together. like: [N, 3],
+    the same images in another cloud; the axes are then turned (and mirrored) so that the last points lie nearest to it.
+    """
+    seen = {step: unit(path[step]) for step in at}
+    few = np.concatenate([seen[at[i]] for i in sorted({0, len(at) // 2, len(at) - 1})])
+    mean = few.mean(0)
+    axes = np.linalg.svd(few - mean, full_matrices=False)[2][:3].T
+    axes = np.pad(axes, ((0, 0), (0, 3 - axes.shape[1])))
+    if like is not None:
+        u, _, v = np.linalg.svd(((seen[at[-1]] - mean) @ axes).T @ (like - like.mean(0)))
+        axes = axes @ u @ v
+    return {step: (z - mean) @ axes for step, z in seen.items()}
+
+
+SKETCH = 4096
+
+
+def sketch(weights: Iterable[Tensor], size: int = SKETCH) -> Tensor:
+    """θ [p₁], [p₂], … as `size` numbers, float32: each weight, with a fixed random sign, in one of as many sums.
+
+    Linear, and inner products are kept on average, with a standard deviation of √(2/size)·‖a‖‖b‖ at most: distances and
+    angles of paths through θ without the space that θ takes. Comparable between networks of one form. Count sketch:
+    Charikar et al. 2002, Weinberger et al. 2009.
+    """
+    rng = torch.Generator().manual_seed(0)
+    sums = torch.zeros(size, dtype=torch.float64)
+    for w in weights:
+        code = torch.randint(2 * size, (w.numel(),), generator=rng)
+        sums.index_add_(0, code >> 1, w.detach().flatten().double().cpu() * (1 - 2 * (code & 1)))
+    return sums.float()
 
 
 class Onset(NamedTuple):

@@ -1,0 +1,132 @@
+"""What can a run's last checkpoint still tell? Where other methods would go from there, and what its η is made of."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from .alternate import alternate, frozen, hold
+from .config import Config, ConfigError, load_images
+from .data import ETA, IDS, SYMMETRY, VIEWS, Batch, ImageSet, batches, generator
+from .diagnostics import em
+from .networks import Siamese
+from .observe import cut, eta_gap, passes, probe_set
+from .optim import SGD
+from .run import Run, build, dtype, load_checkpoint
+from .training import alternation, restored
+
+FILL = 10  # epochs that fill a solver's memory where a checkpoint has none
+
+
+def _opened(run: Run) -> tuple[dict[str, Any], ImageSet, Siamese]:
+    """The last checkpoint, the images and the network in train mode. Raises ConfigError where one is not to be had."""
+    c, saved = run.config, load_checkpoint(run.path)
+    if saved is None:
+        raise ConfigError(f"{run.path}: has no checkpoint yet")
+    _, data, _ = load_images(c)
+    if data.digest != saved["files"]:
+        raise ConfigError(f"{run.path}: {c.data_dir} holds other images than when the run began")
+    net = build(c, saved["shape"]).to(c.device)
+    net.load_state_dict(saved["net"])
+    return saved, data.to(torch.device(c.device)), net.train()
+
+
+def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
+    """θ′ − θ [p]: where a method takes the parameters of F from a run's last checkpoint, in `steps` SGD steps.
+
+    method: a resolved configuration, as `Run.config`, by default the run's own. How it solves η and forms the loss is
+    used, on the run's images and draws, at the run's base lr, without momentum and weight decay, so the direction is
+    the objective's own; `diagnostics.trajectory.angle` compares two. A memory of η is the run's where the solver is its
+    own, else it is filled under θ for FILL epochs. Without h in `method` the run's h is left out.
+    Raises ConfigError where the method needs an h that the run does not have, and without a checkpoint.
+    """
+    saved, data, net = _opened(run)
+    c = run.config
+    method = method or c
+    if method.predictor == "none":
+        net.h = nn.Identity()
+    elif c.predictor == "none":
+        raise ConfigError(f"{run.path}: has no predictor, and {method.mode} --predictor {method.predictor} needs one")
+    how, start = alternation(method), saved["step"]
+    order: dict[str, Any] = {"seed": c.seed, "batch_size": c.batch_size, "symmetry": method.symmetry, "dtype": dtype(c)}
+    own = alternation(c)["solve"]
+    if (how["solve"].func, how["solve"].keywords) == (own.func, own.keywords) and method.symmetry == c.symmetry:
+        state = restored(c, saved["state"])
+    else:
+        state = {}
+        theta = hold(net.F, copy=True)
+        until = start + FILL * (len(data.images) // c.batch_size)
+        for batch in batches(data, start=start, stop=until, **order):
+            _, state = how["solve"](state, frozen(net.F, theta, batch), batch)
+            if not state:
+                break
+    optimizer = SGD(net, lr=c.lr * c.batch_size / 256, momentum=0, wd=0, steps=0, schedule="constant")
+    before = _theta(net)
+    stream = batches(data, start=start, stop=start + steps, **order)
+    for _ in alternate(net, optimizer=optimizer, batches=stream, state=state, **how):
+        pass
+    return _theta(net) - before
+
+
+def _theta(net: Siamese) -> Tensor:
+    return torch.cat([w.detach().flatten() for w in net.F.parameters()])
+
+
+def gap(run: Run) -> em.Gap:
+    """The η gap of a run's last checkpoint on the probe set, split exactly, see `em.eta_gap`.
+
+    What a memory of η was made of follows from (seed, step): the views of the probe's images are made again and handed
+    to the solver under today's θ, from the first step on. Batch statistics are those of the probe set; that they were
+    another batch's at the time counts as lag. Cost: a pass of the probe set for each epoch and view.
+    Raises ConfigError without a checkpoint.
+    """
+    saved, data, net = _opened(run)
+    c, solve = run.config, alternation(run.config)["solve"]
+    seen = probe_set(data, c.symmetry, dtype(c))
+    today = passes(net)
+    state = cut(restored(c, saved["state"]), seen.ids, len(data.images))
+    again: dict[str, Tensor] = {}
+    for batch in visits(data, seen.ids, c, saved["step"]) if state else ():
+        _, again = solve(again, today, batch)
+    theta = {name: x.to(c.device) for name, x in saved["theta"].items()}  # of the alternation, where it is held
+    then = frozen(net.F, theta, seen.batch) if theta else today
+    eta, replayed = (solve(s, F_t, seen.batch)[0] for s, F_t in ((state, then), (again, today)))
+    return eta_gap(net, seen, eta, replayed, today(seen.views[len(seen.batch.views) :]))
+
+
+def visits(data: ImageSet, ids: Tensor, c: Config, steps: int) -> Iterator[Batch]:
+    """What a run showed of images `ids` [P] until `steps` steps were taken, again: a batch an epoch, ids 0 … P − 1.
+
+    Images that an epoch did not show, or not yet, are left out of its batch.
+    """
+    trained, partners = SYMMETRY[c.symmetry]
+    per_epoch = len(data.images) // c.batch_size
+    for epoch in range(math.ceil(steps / per_epoch)):
+        order = torch.randperm(len(data.images), generator=generator(c.seed, IDS, epoch))
+        steps_here = range(epoch * per_epoch, min(steps, (epoch + 1) * per_epoch))
+        drawn = []
+        for step, batch in zip(steps_here, order.split(c.batch_size), strict=False):
+            at, place = (batch[:, None] == ids.cpu()).nonzero().T
+            if len(at):
+                drawn.append((step, batch, at, place))
+        if not drawn:
+            continue
+        rngs = {stream: [generator(c.seed, stream, step) for step, *_ in drawn] for stream in (VIEWS, ETA)}
+
+        def views(stream: int, n: int, drawn: list = drawn, rngs: dict[int, list[Generator]] = rngs) -> Tensor:
+            parts = zip(drawn, rngs[stream], strict=True)
+            return torch.cat([_again(data, batch, at, n, rng, dtype(c)) for (_, batch, at, _), rng in parts], 1)
+
+        x = views(VIEWS, len(set(trained + partners)))
+        places = torch.cat([place for *_, place in drawn]).to(x.device)
+        others, draw = x[list(partners)], partial(views, ETA)
+        yield Batch(steps_here[-1], places, x, trained, partners, others, draw, len(ids), lambda rows: rows)
+
+
+def _again(data: ImageSet, batch: Tensor, at: Tensor, n: int, rng: Generator, precision: torch.dtype) -> Tensor:
+    """n views [n, A, C, H, W] of the images at some places [A] of a batch, as drawn for all of it."""
+    draw = data.sample(batch, n, rng).map(lambda field: field.unflatten(0, (n, len(batch)))[:, at].flatten(0, 1))
+    return data.ask(batch[at], draw, n, precision)()
