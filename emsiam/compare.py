@@ -14,7 +14,8 @@ import numpy as np
 
 from .config import HYPERPARAMETERS, Config, ConfigError
 from .diagnostics import trajectory as t
-from .methods import METHODS
+from .eta import SOLVERS
+from .methods import METHODS, hyperparameters
 from .run import Run, load_run
 
 IMAGES = 128  # of the probe set, for Procrustes and the plane
@@ -102,7 +103,8 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
     labels: dict[str, str] = {}
     for o, name in zip(options, names, strict=True):
         method = METHODS[o["mode"]]
-        own = fields | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
+        solver = SOLVERS.get(o.get("eta") or "", method.solve)
+        own = fields | hyperparameters(solver) | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
         told = (n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS)
         shown = [f"{n}={_written(o[n])}" for n in told if o[n] not in (own[n], options[0].get(n))]
         text = " ".join([o["mode"], *shown])
@@ -252,6 +254,23 @@ def _plane(
     }
 
 
+def updates(runs: Sequence[Run], groups: dict[str, list[str]], names: Sequence[str], steps: int) -> dict[str, Any]:
+    """Where each group's method would go from the first run's last checkpoint: angles in degrees of every two.
+
+    A method that cannot start there has a reason in their place. See `emsiam.revisit.update`.
+    """
+    from .revisit import update
+
+    moves, refused = {}, {}
+    for name, members in groups.items():
+        try:
+            moves[name] = update(runs[0], runs[names.index(members[0])].config, steps=steps).cpu().numpy()
+        except ConfigError as error:
+            refused[name] = str(error)
+    angles = [{"a": a, "b": b, "angle": t.angle(moves[a], moves[b])} for a, b in itertools.combinations(moves, 2)]
+    return {"from": names[0], "steps": steps, "angles": angles, "refused": refused}
+
+
 def report(result: dict[str, Any]) -> str:
     """The comparison in a screen of text."""
     rows: list[tuple[str, ...]] = [("run", "verdict", "std·√d", "PR", "kNN", "std·√d < 0.5 at step")]
@@ -277,7 +296,7 @@ def report(result: dict[str, Any]) -> str:
                 rows.append((f"{d['b']} − {d['a']}", d["metric"], span, f"{d['p']:.3g}", f"{d['detectable']:.3f}"))
         lines += ["", *_columns(rows)]
     rows = [("pair", "CKA at the end", "parts at step", "")]
-    for pair in result["pairs"][:20]:
+    for pair in sorted(result["pairs"], key=lambda pair: not pair["paired"])[:20]:
         last = pair["cka"][max(pair["cka"])] if pair["cka"] else None
         kind = "paired" if pair["paired"] else "not paired"
         at = f"{pair['parts_at']:,}" if pair["parts_at"] is not None else "-"
@@ -287,6 +306,11 @@ def report(result: dict[str, Any]) -> str:
     lines += ["", *_columns(rows)]
     if len(result["pairs"]) > 20:
         lines.append(f"… and {len(result['pairs']) - 20} more pairs in comparison.json")
+    if "updates" in result:
+        found = result["updates"]
+        rows = [(f"updates from {found['from']}, {found['steps']:,} steps", "angle")]
+        rows += [(f"{one['a']} · {one['b']}", f"{one['angle']:.1f}°") for one in found["angles"]]
+        lines += ["", *_columns(rows + [(name, reason) for name, reason in found["refused"].items()])]
     return "\n".join(lines)
 
 
@@ -313,6 +337,12 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}; allowed is a number of steps from 1")
+    return int(text)
+
+
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
     from .page import page
@@ -321,10 +351,16 @@ def main(arguments: list[str]) -> int:
     parser = _Parser(prog="python -m emsiam.compare", description="Compare the trajectories of runs.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
     parser.add_argument("--out", default="comparison", help="directory for what is written (comparison)")
+    steps = "also compare the updates that each method makes from the first run's last checkpoint, in so many steps"
+    parser.add_argument("--updates", type=_count, metavar="STEPS", help=steps)
     try:
         given = parser.parse_args(arguments)
         runs = [load_run(path) for path in given.runs]
         result = compare(runs)
+        if given.updates:
+            groups = {group["name"]: group["runs"] for group in result["groups"]}
+            names = [run["name"] for run in result["runs"]]
+            result["updates"] = updates(runs, groups, names, given.updates)
         out = Path(given.out)
         try:
             out.mkdir(parents=True, exist_ok=True)

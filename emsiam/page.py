@@ -1,6 +1,7 @@
 """How do runs move, step by step? The page of `emsiam.compare`: one HTML file that a browser opens offline."""
 
 import html
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ IMAGES = 256  # of the probe set, in each cloud
 STOPS = 40  # of the slider, at most
 POINTS = 400  # of a curve, at most
 DIRECTIONS = 128  # of a spectrum, at most
-ROW = 5  # clouds side by side
 CURVES = {  # column of metrics.jsonl: title
     "z_std_ratio": "std of ẑ · √d (1 healthy, 0 collapsed)",
     "participation_ratio": "rank: participation ratio of ẑ",
@@ -127,14 +127,21 @@ def _clouds(runs: Sequence[Run], paths: Sequence[t.Path], shown: Sequence[list[i
         like = found[0][shown[0][-1]] if found and same_images(run, runs[0]) else None
         found.append(t.cloud({s: path[s][:IMAGES] for s in steps}, list(dict.fromkeys(steps)), like))
     size = max(np.abs(points).max() for one in found for points in one.values()) or 1.0
+    centres = [_centre(i, _row(len(found))) for i in range(len(found))]
     return [
-        {step: (points / size + _centre(i)).astype("f4") for step, points in one.items()} for i, one in enumerate(found)
+        {step: (points / size + centre).astype("f4") for step, points in one.items()}
+        for one, centre in zip(found, centres, strict=True)
     ]
 
 
-def _centre(i: int) -> np.ndarray:
-    """Of the cloud of the i-th run."""
-    return np.array([2.0 * (i % ROW), 0.0, -2.3 * (i // ROW)])
+def _row(count: int) -> int:
+    """How many of so many clouds stand side by side."""
+    return min(count, max(5, math.ceil(math.sqrt(2.6 * count))))
+
+
+def _centre(i: int, row: int) -> np.ndarray:
+    """Of the i-th cloud."""
+    return np.array([2.0 * (i % row), 0.0, -2.3 * (i // row)])
 
 
 def _spectrum(z: np.ndarray) -> dict[str, Any]:
@@ -156,11 +163,13 @@ def _shades(
 
 
 def _axes(figure: "go.Figure", names: Sequence[str]) -> None:
-    wide, high = 2.0 * min(ROW, len(names)) + 0.4, 2.3 * -(-len(names) // ROW) + 0.2
-    scale = min(4.6 / wide, 1.9 / high)  # fills the scene
+    row = _row(len(names))
+    wide, high = 2.0 * row + 0.4, 2.3 * math.ceil(len(names) / row) + 0.2
+    scale = min(6.0 / wide, 2.2 / high)  # fills the scene
     hidden = {"visible": False, "showspikes": False}
     titles = [
-        {"text": name, "showarrow": False} | dict(zip("xyz", _centre(i) + np.array([0, 0, 1.15]), strict=True))
+        {"text": name, "showarrow": False, "font": {"size": 13 if row <= 5 else 10}}
+        | dict(zip("xyz", _centre(i, row) + np.array([0, 0, 1.15]), strict=True))
         for i, name in enumerate(names)
     ]
     figure.update_scenes(
@@ -175,7 +184,8 @@ def _axes(figure: "go.Figure", names: Sequence[str]) -> None:
     figure.update_xaxes(title_text="step", row=2)
     figure.update_xaxes(title_text="direction", row=1, col=4)
     figure.update_yaxes(type="log", range=[-9, 0], exponentformat="power", row=1, col=4)
-    figure.update_annotations(font_size=13)
+    for title in figure.layout.annotations:
+        title.font.size = 13
     figure.update_layout(
         height=780,
         template="plotly_white",

@@ -98,7 +98,7 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
         e.set_title("paths of the Gram matrix of z, from dot to arrow")
         _plane(f, result["weight_plane"], groups, names, colours)
         f.set_title(f"paths of the weights of F, seed {runs[0].config.seed}")
-        _cka_matrix(g, result, names)
+        _cka_matrix(g, result, groups, names)
         for run, group in zip(runs, groups, strict=True):
             last = run.snapshots()[max(run.snapshots())]
             h.plot(eigenvalues(last), color=colours[group], linewidth=1.2)
@@ -164,7 +164,7 @@ def _plane(axes, plane, groups, names, colours) -> None:
     axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=8)
 
 
-def _cka_matrix(axes, result, names) -> None:
+def _cka_matrix(axes, result, groups, names) -> None:
     """Linear CKA of every two runs at their last common snapshot."""
     import seaborn as sns
 
@@ -172,10 +172,12 @@ def _cka_matrix(axes, result, names) -> None:
     for pair in result["pairs"]:
         i, j = names.index(pair["a"]), names.index(pair["b"])
         matrix[i, j] = matrix[j, i] = pair["cka"][max(pair["cka"])] if pair["cka"] else np.nan
-    few = len(names) <= 8
+    few = len(names) <= 8  # else where each group begins
+    shown = names if few else [g if g not in groups[:i] else "" for i, g in enumerate(groups)]
     sns.heatmap(
         matrix, vmin=0, vmax=1, cmap="viridis", annot=few, fmt=".2f", square=True, ax=axes,
-        xticklabels=names if few else False, yticklabels=names if few else False, cbar_kws={"shrink": 0.8},
+        xticklabels=shown if few else False, yticklabels=shown, cbar_kws={"shrink": 0.8},
     )  # fmt: skip
+    axes.tick_params(axis="y", rotation=0)
     axes.set_title("linear CKA at the last common snapshot")
     axes.tick_params(axis="x", rotation=30)

@@ -71,6 +71,34 @@ def test_cka_is_that_of_the_snapshots(runs, result):
     assert result["seed_band"]["onestep"][0][0] < 1
 
 
+def test_ways_of_weights_are_compared_from_a_common_start(runs, result):
+    by_names = {(p["a"], p["b"]): p for p in result["pairs"]}
+    one, two = (runs[name, 0].weights() for name in ("a", "b"))
+    assert np.array_equal(one[0], two[0])
+    found = by_names["a/0", "b/0"]["angle_of_weights"]
+    assert sorted(found) == sorted(set(one) & set(two) - {0})
+    assert found[14] == trajectory.angle(one[14] - one[0], two[14] - two[0])
+    assert 0 < found[1] < 90  # the first updates of two methods, from one θ
+    assert by_names["a/0", "a/1"]["angle_of_weights"] == by_names["a/0", "c/0"]["angle_of_weights"] == {}
+    assert list(result["weight_plane"]["runs"]) == ["a/0", "b/0"]
+    assert list(result["plane"]["runs"]) == ["a/0", "b/0", "a/1", "b/1", "c/0"]
+    described = result["runs"][0]
+    assert described["weights_turning"] == trajectory.turning(one)
+    assert described["turning"] != described["weights_turning"]
+
+
+def test_updates_from_one_checkpoint(runs, tmp_path, capsys):
+    first, second, third = (str(runs[key].path) for key in (("b", 0), ("c", 0), ("b", 1)))
+    assert compare.main([second, first, "--updates", "2", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "comparison.json").read_text())["updates"]
+    assert found["steps"] == 2
+    assert 0 < found["angles"][0]["angle"] < 120
+    assert compare.main([first, second, third, "--updates", "2", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "updates from b/0, 2 steps" in said
+    assert "has no predictor, and multistep --predictor mlp needs one" in said
+
+
 def test_procrustes_does_not_depend_on_the_basis():
     z = np.random.default_rng(0).standard_normal((200, 300))
     y = np.random.default_rng(1).standard_normal((200, 300))
@@ -97,6 +125,7 @@ def test_the_command(runs, tmp_path, capsys):
     assert written["runs"][0]["steps_to_collapse"].keys() == trajectory.CRITERIA.keys()
     assert written["pairs"][0].keys() >= {"a", "b", "cka", "procrustes"}
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 20_000
+    assert (tmp_path / "out" / "comparison.html").stat().st_size > 4_000_000
 
 
 def test_other_data_sets_are_not_compared(runs, tmp_path):
@@ -114,6 +143,7 @@ def test_wrong_input(runs, tmp_path, capsys):
         ([good, good], "a run is given twice"),
         ([good, str(tmp_path)], "holds no run"),
         ([good, good, "--ut"], "unrecognized arguments: --ut"),
+        ([good, good, "--updates", "0"], "--updates: 0; allowed is a number of steps from 1"),
     ):
         assert compare.main(arguments) == 2
         line = capsys.readouterr().err.strip()

@@ -118,6 +118,15 @@ def test_the_unlabelled_part_of_stl10_is_trained_on_and_the_labelled_one_is_comp
     assert len(loaded.labelled) == len(loaded.labels) == 24
 
 
+def test_labels_are_of_the_images_trained_on_where_they_have_any(tmp_path, no_checksums, digits):
+    write_stl10(tmp_path)
+    assert data.stl10(data_dir=str(tmp_path)).classes is None
+    assert torch.equal(digits.classes, digits.labels)
+    drawn = data.shapes(num_images=2500)
+    assert torch.equal(drawn.classes[7:9], drawn.images.labels(torch.tensor([7, 8])))
+    assert len(drawn.classes) == 2500
+
+
 def test_statistics_are_those_of_the_pixels(tmp_path, no_checksums):
     train, _ = WRITERS["cifar10"](tmp_path)
     loaded = data.cifar10(data_dir=str(tmp_path))

@@ -130,6 +130,7 @@ def test_streamed_images_are_those_in_memory(tmp_path):
     assert torch.equal(streamed.images[ids], memory.images[ids])
     assert torch.equal(streamed.test_images[torch.arange(4)], memory.test_images)
     assert streamed.labels.tolist() == memory.labels.tolist()
+    assert torch.equal(streamed.classes, memory.classes)
     assert streamed.digest == memory.digest
 
 

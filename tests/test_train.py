@@ -15,8 +15,10 @@ import torch
 
 import emsiam
 import emsiam.plots
+from emsiam import data
 from emsiam.config import parse
 from emsiam.data import batches
+from emsiam.diagnostics import trajectory
 from emsiam.diagnostics.verdict import VERDICTS
 from emsiam.run import build
 
@@ -105,6 +107,15 @@ def test_snapshots_are_z_of_the_probe_set(run):
     z = torch.from_numpy(snapshots[33])
     assert z.shape == (512, 128)
     assert emsiam.diagnostics.collapse.z_std(z).item() == pytest.approx(run.summary["z_std"], rel=1e-6)
+
+
+def test_weights_are_those_of_f_in_short_at_the_same_steps(run, digits):
+    run, _ = run
+    weights = run.weights()
+    assert list(weights) == list(run.snapshots())
+    assert np.array_equal(weights[33], trajectory.sketch(run.model().F.parameters()).numpy())
+    assert run.probe["ids"] == data.probe_ids(digits).tolist()
+    assert run.probe["labels"] == digits.labels[run.probe["ids"]].tolist()
 
 
 def test_checkpoints_are_plain(run, digits):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.spatial
 import scipy.stats
+import torch
 
 from emsiam.diagnostics import trajectory as t
 
@@ -83,7 +84,7 @@ def test_angles():
     assert math.isnan(t.angle(np.zeros(3), np.ones(3)))
     circle = {i: np.array([[math.cos(a), math.sin(a)]]) for i, a in enumerate(np.radians([0, 10, 20, 30]))}
     assert t.turning(circle) == pytest.approx({1: 10, 2: 10})  # chords of a circle turn by the arc
-    walk = {i: 100 + z for i, z in enumerate(t.random_walk(6, 30_000).reshape(6, 10, 3000))}
+    walk = dict(enumerate(t.random_walk(6, 30_000).reshape(6, 10, 3000)))
     assert all(abs(a - 90) < 3 for a in t.turning(walk).values())
 
 
@@ -145,3 +146,43 @@ def test_one_run_a_group_has_no_interval():
     assert (same.mean, same.p) == (0, 1)
     with pytest.raises(ValueError, match="pairs need"):
         t.difference([1.0, 2.0], [1.0], paired=True)
+
+
+def test_a_sketch_keeps_lengths_and_angles():
+    rng = torch.Generator().manual_seed(1)
+    sizes = (3, 700, 20_000)
+    a, b = ([torch.randn(n, generator=rng) for n in sizes] for _ in range(2))
+    x, y = (torch.cat(w).double() for w in (a, b))
+    for shift in (0.0, 0.5, 2.0):
+        moved = [u + shift * v for u, v in zip(a, b, strict=True)]
+        seen = t.sketch(moved).double() - t.sketch(a).double()
+        assert seen.norm() == pytest.approx((shift * y).norm().item(), rel=0.05, abs=1e-9)
+        cosine = t.sketch(moved).double() @ t.sketch(a).double() / (x.norm() * (x + shift * y).norm())
+        true = (x + shift * y) @ x / (x.norm() * (x + shift * y).norm())
+        assert cosine == pytest.approx(true.item(), abs=5 * math.sqrt(2 / t.SKETCH))
+    assert torch.allclose(t.sketch(a) + t.sketch(b), t.sketch([u + v for u, v in zip(a, b, strict=True)]), atol=1e-4)
+    assert t.sketch(a).shape == (t.SKETCH,)
+
+
+def test_inner_products_of_sketches_are_right_on_average():
+    a, b = torch.randn(50, generator=torch.Generator().manual_seed(2)), torch.linspace(-1, 1, 50)
+    products = []
+    for cut in range(1, 400):  # other places in θ have other signs and sums
+        zeros = torch.zeros(cut)
+        products.append((t.sketch([zeros, a], 16).double() @ t.sketch([zeros, b], 16).double()).item())
+    error = a.norm().item() * b.norm().item() * math.sqrt(2 / 16 / len(products))
+    assert np.mean(products) == pytest.approx((a @ b).item(), abs=4 * error)
+
+
+def test_a_cloud_of_three_dimensions_is_seen_as_it_is():
+    basis = rotation(20)[:3]
+    path = {s: t.unit(RNG.standard_normal((30, 3)) @ basis) for s in (0, 4, 9)}
+    seen = t.cloud(path, [0, 4, 9])
+    for step, points in seen.items():
+        assert points.shape == (30, 3)
+        assert scipy.spatial.distance.pdist(points) == pytest.approx(scipy.spatial.distance.pdist(path[step]))
+    turn = rotation(20)
+    turned = {s: z @ turn for s, z in path.items()}
+    like = t.cloud(turned, [0, 4, 9], seen[9])
+    assert all(like[s] == pytest.approx(seen[s]) for s in path)
+    assert t.cloud({0: RNG.standard_normal((5, 2))}, [0])[0].shape == (5, 3)
