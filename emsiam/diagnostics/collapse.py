@@ -1,7 +1,8 @@
 """Has the representation collapsed? z in, numbers out. z: [N, d], any real dtype, computed in float64.
 
-Most look at ẑ = z/‖z‖, so lengths do not matter. N vectors of width d; r = min(N, d). "Healthy" and "collapsed" are
-values seen on `digits`, d = 128, N = 512 (python -m emsiam.train, and with --no-stop-grad); other data has others.
+Most look at ẑ = z/‖z‖, so lengths do not matter. N vectors of width d; r = min(N, d). "Seen" are the ranges of seeds
+0-4 on `digits`, d = 128, N = 512: healthy (python -m emsiam.train), then collapsed (with --no-stop-grad, z_std_ratio
+0.11-0.46); other data has others.
 Degenerate input (a constant, zeros, one image) gives the value that a docstring states, never NaN; what is not finite,
 or lacks the views that are needed, raises ValueError. `measure` gives all of them by name.
 """
@@ -53,21 +54,23 @@ def _perplexity(weights: Tensor) -> Tensor:
 def z_std(z: Tensor) -> Tensor:
     """Standard deviation of each channel of ẑ over the images, averaged over channels (Fig. 2 of the paper).
 
-    1/√d for vectors that are spread evenly, 0 for a constant. Blind to rank: two antipodal points also have 1/√d.
+    1/√d for vectors that are spread evenly, 0 for a constant. Blind to rank: two antipodal points also have 1/√d. Seen:
+    0.088; 0.010-0.040, and 0.080-0.085 with `ema_eta`, which has lost all but two directions. Cost N·d.
     """
     return _hat(z).std(0, correction=0).mean()
 
 
 def z_std_ratio(z: Tensor) -> Tensor:
-    """z_std·√d: 1 healthy, 0 collapsed, whatever d. Cost N·d."""
+    """z_std·√d: 1 healthy, 0 collapsed, whatever d. Seen: 0.99-1.00; 0.11-0.46. Cost N·d."""
     return z_std(z) * math.sqrt(z.shape[-1])
 
 
 def pre_bn_std(x: Tensor) -> Tensor:
     """Standard deviation of each channel of x [N, d], averaged: for what enters the projector's last BN.
 
-    In units of x. That BN scales any spread up to 1, so a shrinking one shows here before it shows in z; 0 for a
-    constant. Compare it with its own start, not between networks. Cost N·d.
+    In units of x; 0 for a constant. That BN scales any spread up to 1, so a shrinking one shows here and not in z.
+    Compare it with its own start, not between networks. Seen: 0.34-0.36; 0.39-0.73, for there the BN's own shift
+    collapses z, not its input. Cost N·d.
     """
     return _finite(x).std(0, correction=0).mean()
 
@@ -75,7 +78,7 @@ def pre_bn_std(x: Tensor) -> Tensor:
 def centre_norm(z: Tensor) -> Tensor:
     """m_o = ‖o‖/√(E‖ẑ‖²) with o = E ẑ, the share of ẑ that is the same for all images (Zhang et al. 2022).
 
-    0 healthy, 1 collapsed; m_o² + m_r² = 1. Zeros give 0. Cost N·d.
+    0 healthy, 1 collapsed; m_o² + m_r² = 1. Zeros give 0. Seen: 0.06-0.11; 0.89-0.99. Cost N·d.
     """
     x = _hat(z)
     length = x.square().sum(-1).mean().sqrt()
@@ -83,7 +86,10 @@ def centre_norm(z: Tensor) -> Tensor:
 
 
 def residual_norm(z: Tensor) -> Tensor:
-    """m_r = √(E‖ẑ − o‖² / E‖ẑ‖²), o = E ẑ (Zhang et al. 2022). 1 healthy, 0 collapsed. Zeros give 0. Cost N·d."""
+    """m_r = √(E‖ẑ − o‖² / E‖ẑ‖²), o = E ẑ (Zhang et al. 2022). 1 healthy, 0 collapsed. Zeros give 0.
+
+    Seen: 0.99-1.00; 0.11-0.46. Cost N·d.
+    """
     x = _hat(z)
     length = x.square().sum(-1).mean().sqrt()
     return _where(length > 0, (x - x.mean(0)).square().sum(-1).mean().sqrt(), length, 0.0)
@@ -93,7 +99,7 @@ def effective_rank(z: Tensor) -> Tensor:
     """RankMe (Garrido et al. 2023): exp of the entropy of ẑ's singular values, p = σ/Σσ. Uncentred; 1 to r.
 
     Not a detector of collapse by itself: an untrained network may score higher than a trained one. All z = 0 give 1.
-    Cost N·d·r.
+    Seen: 57-59; 3.0-5.5. Cost N·d·r.
     """
     return _perplexity(torch.linalg.svdvals(_hat(z)))
 
@@ -116,8 +122,7 @@ def spectrum(z: Tensor) -> Tensor:
 def participation_ratio(z: Tensor) -> Tensor:
     """(Σλ)²/Σλ² of `spectrum`: how many directions carry the variance (Halvagal et al. 2023).
 
-    8-14 healthy at d = 128, 1-2 in a dimensional collapse. A constant gives 0.
-    Computed as (tr C)²/‖C‖², which needs no eigenvalues. Cost N·d·r.
+    A constant gives 0. Computed as (tr C)²/‖C‖², which needs no eigenvalues. Seen: 7.7-9.0; 1.1-1.7. Cost N·d·r.
     """
     gram = _gram(z)
     trace = gram.trace()
@@ -127,7 +132,7 @@ def participation_ratio(z: Tensor) -> Tensor:
 def nesum(z: Tensor) -> Tensor:
     """NESum Σλ/λ₁ of `spectrum` (He & Ozay 2022): total variance in units of the largest direction's; 1 to r.
 
-    A constant gives 0. Cost N·d·r.
+    A constant gives 0. Seen: 3.7-4.6; 1.05-1.37. Cost N·d·r.
     """
     values = spectrum(z)
     return _where(values.sum() > _noise(z), values.sum(), values[0], 0.0)
@@ -138,7 +143,7 @@ def alpha_req(z: Tensor, first: int = 0, last: int | None = None) -> Tensor:
 
     Over positions first … last − 1 of `spectrum`, those of rounding alone left out. 1 is where the paper sees the best
     features; large in a dimensional collapse, 0 for a flat spectrum. Fewer than two directions give infinity.
-    Cost N·d·r.
+    Seen: 2.65-2.71; 3.2-3.5. Cost N·d·r.
     """
     values = spectrum(z)
     rounding = values[0].clamp_min(_noise(z) / len(values) / 1e-13) * 1e-13  # of the eigenvalues, and of z
@@ -154,7 +159,7 @@ def singular_value_auc(z: Tensor) -> Tensor:
     """Area under the cumulated singular values of centred ẑ, (1/d) Σᵢ (Σ_{j≤i} σⱼ/Σσ) (Li, Efros & Pathak 2022).
 
     ½ + 1/(2d) for an even spectrum, to 1 in a collapse; directions that N < d vectors cannot have count as empty.
-    A constant gives 1. Cost N·d·r.
+    A constant gives 1. Seen: 0.82; 0.93-0.94. Cost N·d·r.
     """
     sigma = spectrum(z).sqrt()
     missing = z.shape[1] - len(sigma)
@@ -165,7 +170,8 @@ def singular_value_auc(z: Tensor) -> Tensor:
 def alignment(z: Tensor) -> Tensor:
     """E‖ẑ₁ − ẑ₂‖² over pairs of views of an image, z [n, N, d], n ≥ 2 (Wang & Isola 2020).
 
-    0: views coincide, as they do in a collapse too; 2: unrelated. Cost n·N·d, by E‖ẑ₁ − ẑ₂‖² = 2·(variance over views).
+    0: views coincide, as they do in a collapse too; 2: unrelated. Seen: 0.53-0.56; 0.04-0.05.
+    Cost n·N·d, by E‖ẑ₁ − ẑ₂‖² = 2·(variance over views).
     """
     return 2 * _hat(_views(z)).var(0).sum(-1).mean()
 
@@ -173,7 +179,8 @@ def alignment(z: Tensor) -> Tensor:
 def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
     """log E e^{−t‖ẑᵢ − ẑⱼ‖²} over pairs of different images (Wang & Isola 2020).
 
-    About −2t for vectors spread evenly in many dimensions, 0 for a constant and for one image. Cost N²·d.
+    About −2t for vectors spread evenly in many dimensions, 0 for a constant and for one image.
+    Seen: −2.9; −0.20 to −0.03. Cost N²·d.
     """
     if len(z) < 2:
         return _finite(z).new_tensor(0.0)
@@ -185,7 +192,8 @@ def lidar(z: Tensor, delta: float = 1e-4) -> Tensor:
 
     z [n, N, d], n ≥ 2, as it is (not ẑ); Σ_b is the covariance of the images' means, Σ_w the mean of the images'
     covariances plus δI. Up to min(N − 1, d): directions in which images differ by more than their views do; 1 in a
-    complete collapse. Cost (n·N + d)·d² + N³.
+    complete collapse. Not a detector by itself: what little is left may still tell images apart.
+    Seen: 38-39; 12-70. Cost (n·N + d)·d² + N³.
     """
     n, count, d = _views(z).shape
     x = _finite(z)
@@ -203,7 +211,7 @@ def between_share(z: Tensor) -> Tensor:
 
     Σ_w is the variance over an image's views, Σ_b that of the images' expectations, both unbiased (one-way
     analysis of variance). 1: views of an image coincide; 0: a view says nothing about which image it shows.
-    A constant and one image give 0; the estimate is cut at 0. Cost n·N·d.
+    A constant and one image give 0; the estimate is cut at 0. Seen: 0.72-0.74; 0-0.90. Cost n·N·d.
     """
     n, x = len(z), _hat(_views(z))
     if x.shape[1] < 2:
@@ -217,7 +225,7 @@ def between_share(z: Tensor) -> Tensor:
 def rank_ratio(p: Tensor, z: Tensor) -> Tensor:
     """Effective rank of p over that of z, both [N, d] (Zhuo et al. 2023): below 1 where h filters directions out.
 
-    1 without h, and where both are constant. Cost N·d·r.
+    1 without h, and where both are constant. Seen: 0.23-0.24; 0.37-0.49. Cost N·d·r.
     """
     return effective_rank(p) / effective_rank(z)
 
@@ -232,13 +240,20 @@ def linearised(z: Tensor, p: Tensor) -> Tensor:
 
 
 def predictor_spectrum(w: Tensor) -> Tensor:
-    """Eigenvalues of the symmetric part of W [d, d], descending (Tian et al. 2021, luckmatters' logs). Cost d³."""
+    """Eigenvalues of the symmetric part of W [d, d], descending (Tian et al. 2021, luckmatters' logs).
+
+    0 where h lets a direction die. Of an h with hidden layers, linearised, the largest is set by directions that z
+    hardly has: it says little. Seen: the largest 11-139; 184-22,000. Cost d³.
+    """
     w = w.double()
     return torch.linalg.eigvalsh((w + w.T) / 2).flip(0)
 
 
 def asymmetry(w: Tensor) -> Tensor:
-    """‖W − Wᵀ‖/‖W‖ (Tian et al. 2021): 0 for a symmetric h, as theory wants it; √2 for a random one. W = 0 gives 0."""
+    """‖W − Wᵀ‖/‖W‖ (Tian et al. 2021): 0 for a symmetric h, as theory wants it; √2 for a random one. W = 0 gives 0.
+
+    Seen, of h linearised: 1.41 in both: no trace of symmetry. Cost d².
+    """
     w = w.double()
     return _where(w.norm() > 0, (w - w.T).norm(), w.norm(), 0.0)
 
@@ -247,7 +262,8 @@ def eigenspace_alignment(w: Tensor, z: Tensor, top: int | None = None) -> Tensor
     """How well eigenvectors u of F = E[zzᵀ] are eigenvectors of W: mean cosine of u and Wu (Tian et al. 2021).
 
     w [d, d], z [N, d]; over the `top` largest eigenvalues of F, all above rounding by default. |cos| is 1 where they
-    commute, about √(2/(π·d)) for unrelated matrices. z = 0 gives 0. Cost d³ + N·d².
+    commute, about √(2/(π·d)) for unrelated matrices. z = 0 gives 0. Seen: 0.13-0.14; 0.06-0.07 (0.07 is unrelated).
+    Cost d³ + N·d².
     """
     x, w = _finite(z), w.double()
     values, vectors = torch.linalg.eigh(x.T @ x / len(x))
