@@ -4,11 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find emsiam -name '*.py' 2>/dev/null) pyproject.toml
 TESTED := $(SOURCES) $(wildcard tests/*.py) README.md environment.yml Makefile
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test retest check slow lab
+.PHONY: demo test retest check slow notebooks lab
 .DELETE_ON_ERROR:
 
 demo: runs/demo/summary.json
@@ -35,12 +34,15 @@ check: $(VENV)/installed-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/jupyter nbconvert --to notebook --execute --output-dir $(VENV)/notebooks --log-level WARN $(NOTEBOOKS)
+	@$(BIN)/python docs/notebooks.py --check
 	@echo "Checks passed."
 
 slow: $(VENV)/installed-test
 	@echo "Running the long tests ..."
 	@$(PYTEST) -m slow -s
+
+notebooks: $(VENV)/installed-test
+	@$(BIN)/python docs/notebooks.py
 
 lab: $(VENV)/installed-test
 	@$(BIN)/jupyter lab notebooks

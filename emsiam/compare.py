@@ -205,12 +205,15 @@ def _values(members: list[str], runs: Sequence[Run], names: Sequence[str]) -> di
 
 
 def interval(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean and 95 % bootstrap interval (BCa, scipy); no interval for one value, or where all are the same."""
+    """Mean and 95 % bootstrap interval (BCa, scipy). None for fewer than three values: it would be their range.
+
+    Five are few for it too: it comes out too narrow. Where all values are the same it has no width.
+    """
     from scipy import stats
 
     x = np.asarray(values, dtype=float)
-    if len(x) < 2 or np.ptp(x) == 0 or not np.isfinite(x).all():
-        low = high = float(x[0]) if len(x) > 1 and np.ptp(x) == 0 else None
+    if len(x) < 3 or np.ptp(x) == 0 or not np.isfinite(x).all():
+        low = high = float(x[0]) if len(x) > 2 and np.ptp(x) == 0 else None
         return {"mean": float(x.mean()), "low": low, "high": high, "n": len(x)}
     found = stats.bootstrap((x,), np.mean, rng=np.random.default_rng(0), n_resamples=2000).confidence_interval
     return {"mean": float(x.mean()), "low": float(found.low), "high": float(found.high), "n": len(x)}

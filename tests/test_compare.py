@@ -108,7 +108,8 @@ def test_procrustes_does_not_depend_on_the_basis():
 
 def test_intervals():
     assert compare.interval([2.0]) == {"mean": 2, "low": None, "high": None, "n": 1}
-    assert compare.interval([2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 2}
+    assert compare.interval([2.0, 3.0]) == {"mean": 2.5, "low": None, "high": None, "n": 2}
+    assert compare.interval([2.0, 2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 3}
     values = np.random.default_rng(0).standard_normal(200)
     i = compare.interval(values)
     assert (i["high"] - i["low"]) / 2 == pytest.approx(1.96 * values.std() / np.sqrt(200), rel=0.1)

@@ -73,3 +73,25 @@ def test_each_equation_is_cited_on_one_line():
                 cited.setdefault(int(number), []).append(f"{file.name}: {line.strip()}")
     assert set(cited) == {1, 2, 5, 6, 7, 8, 9, 10}, cited
     assert all(len(lines) == 1 for lines in cited.values()), cited
+
+
+def test_notebooks_show_what_their_code_gave():
+    """`make check` runs them again; here: cells are those that were run, in order, and nothing went wrong."""
+    import nbformat
+
+    sys.path.insert(0, str(ROOT / "docs"))
+    from notebooks import stale
+
+    sys.path.remove(str(ROOT / "docs"))
+    files = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert len(files) >= 4
+    for file in files:
+        notebook = nbformat.read(file, as_version=4)
+        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+        assert not stale(notebook), f"{file.name}: make notebooks runs it again"
+        assert any("image/png" in output.get("data", {}) for output in outputs)
+        assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+        notebook.cells[-1 if notebook.cells[-1].cell_type == "code" else -2].source += "\n# changed"
+        assert stale(notebook)
+        defined = [line for cell in notebook.cells for line in cell.source.splitlines() if line.startswith("def ")]
+        assert not defined, "notebooks import, they define no algorithms"
