@@ -1,38 +1,56 @@
 """python benchmarks/diagnose.py [--repeats N]: what do the diagnostics cost at their default cadence?
 
-Whole runs on digits with the defaults, interleaved: as they are; without watching alternations; and without lines,
-snapshots and evaluations between the ends either. Medians.
+Whole runs on digits with the defaults; the time inside each kind of look, as a share of the run. Medians.
 """
 
 import argparse
 import statistics
 import tempfile
+import time
+from collections import defaultdict
+from functools import wraps
 
 import _report
 
 from emsiam import Config, fit
+from emsiam.training import Watch
 
-NEVER = 10**6
 KINDS = {
-    "the defaults": {},
-    "no alternation watched": {"diagnose_every": NEVER},
-    "nothing looked at but the ends": {"diagnose_every": NEVER, "log_every": NEVER, "eval_every": NEVER},
+    "_observe": "alternations watched (`--diagnose-every`)",
+    "_snapshot": "snapshots of z and of the weights",
+    "_measure": "log lines and kNN evaluations",
 }
+
+
+def timed(look, spent):
+    @wraps(look)
+    def inside(*given, **options):
+        began = time.perf_counter()
+        answer = look(*given, **options)
+        spent[look.__name__] += time.perf_counter() - began
+        return answer
+
+    return inside
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    lines = ["A run of onestep or ema_eta on digits, 1,320 steps.", "", "| | s | × the defaults |", "|---|---|---|"]
-    for mode in ("onestep", "ema_eta"):
-        seconds = {kind: [] for kind in KINDS}
-        for _ in range(repeats):
-            for kind, options in KINDS.items():
-                with tempfile.TemporaryDirectory() as folder:
-                    run = fit(Config(mode=mode, quiet=True, out=f"{folder}/run", **options))
-                seconds[kind].append(run.summary["seconds"])
-        medians = {kind: statistics.median(s) for kind, s in seconds.items()}
-        base = medians["the defaults"]
-        lines += [f"| {mode}, {kind} | {s:.2f} | {s / base:.3f} |" for kind, s in medians.items()]
+    spent: dict[str, float] = defaultdict(float)
+    for name in KINDS:
+        setattr(Watch, name, timed(getattr(Watch, name), spent))
+    modes = {mode: defaultdict(list) for mode in ("onestep", "multistep", "ema_eta")}
+    for _ in range(repeats):
+        for mode, shares in modes.items():
+            spent.clear()
+            with tempfile.TemporaryDirectory() as folder:
+                seconds = fit(Config(mode=mode, quiet=True, out=f"{folder}/run")).summary["seconds"]
+            shares["the run, s"].append(seconds)
+            for name in KINDS:
+                shares[name].append(spent[name] / seconds)
+    lines = ["Runs on digits with the defaults, 1,320 steps.", "", f"| | {' | '.join(modes)} |", "|---|---|---|---|"]
+    rows = {"the run, s": ("the run, s", "{:.1f}"), **{name: (what, "{:.1%}") for name, what in KINDS.items()}}
+    for name, (what, form) in rows.items():
+        lines.append(f"| {what} | {' | '.join(form.format(statistics.median(m[name])) for m in modes.values())} |")
     _report.write("python benchmarks/diagnose.py", "\n".join(lines))

@@ -87,7 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "proj_layers": 3,
     },
 }
-DIAGNOSED = 440  # steps apart, at least, are alternations that are watched unasked: one costs as much as about 22
+LOOKS, APART = 3, 600  # alternations watched unasked, at most, and steps between: one costs as much as about 25
 HYPERPARAMETERS = ("k", "m", "n", "bank", "bank_dtype")  # read by some solvers only; k by the loop
 DATA_OPTIONS = ("data_dir", "download", "num_images", "image_size", "workers")  # read by some data sets only
 
@@ -248,7 +248,7 @@ class Config:
     log_every: int = option(30, whole(1), "steps between lines of metrics.jsonl")
     save_every: int = option(10, whole(1), "epochs between checkpoints")
     diagnose_every: int | None = option(
-        None, whole(1), "epochs between looks at an alternation (a third of the run, 440 steps or more)"
+        None, whole(1), "epochs between looks at an alternation (three looks, 600 steps apart or more)"
     )
     quiet: bool = option(False, SWITCH, "no progress bar")
 
@@ -422,8 +422,9 @@ def resolve(
         elif o[name] is not None:
             refuse(name, o[name], reason)
 
-    apart = math.ceil(DIAGNOSED / (num_images // o["batch_size"]))
-    o["diagnose_every"] = o["diagnose_every"] or max(apart, o["epochs"] // 3)
+    per_epoch = num_images // o["batch_size"]
+    looks = min(LOOKS, o["epochs"] * per_epoch // APART)
+    o["diagnose_every"] = o["diagnose_every"] or (o["epochs"] // looks if looks else math.ceil(APART / per_epoch))
     if o["resume"] and o["out"] is None:
         raise ConfigError("--resume: which run? add --out DIR")
     if o["warmup_epochs"] > o["epochs"]:

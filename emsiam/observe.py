@@ -43,6 +43,8 @@ NUMBERS = {
     "share_median": "and their median",
     "force_between": "change of tr Σ_b by the alternation's k steps",
     "force_within": "change of tr Σ_w",
+    "force_share_max": "change of the largest generalised eigenvalue",
+    "force_share_median": "and of their median",
 }
 
 
@@ -152,8 +154,10 @@ class Alternation:
         was, now = em.variance_table(z), em.variance_table(z_next)
         numbers |= {"trace_between": now.between, "trace_within": now.within}
         numbers |= {"force_between": now.between - was.between, "force_within": now.within - was.within}
-        if z.shape[-1] <= DIRECTIONS:
-            numbers |= {"share_max": now.shares[0].item(), "share_median": now.shares.median().item()}
+        if z.shape[-1] <= DIRECTIONS and len(was.shares) and len(now.shares):  # a constant has none
+            for name, of in (("max", torch.max), ("median", torch.median)):
+                share = of(now.shares).item()
+                numbers |= {f"share_{name}": share, f"force_share_{name}": share - of(was.shares).item()}
         return numbers
 
 

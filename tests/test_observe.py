@@ -127,6 +127,9 @@ def test_the_numbers_are_those_of_a_slow_account(watched, digits):
     was, now = em.variance_table(z1), em.variance_table(z2)
     assert numbers["force_within"] == pytest.approx(now.within - was.within, rel=1e-3)
     assert numbers["trace_between"] == pytest.approx(now.between, rel=1e-4)
+    assert numbers["share_median"] == pytest.approx(now.shares.median().item(), rel=1e-4)
+    moved = now.shares.max() - was.shares.max()
+    assert numbers["force_share_max"] == pytest.approx(moved.item(), abs=1e-5)
 
 
 def test_it_leaves_no_trace(watched, digits):

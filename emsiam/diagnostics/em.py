@@ -165,14 +165,18 @@ def predictor_as_expectation(z: Tensor, p: Tensor, targets: Tensor) -> Expectati
     noise = targets.double().var(0).sum(-1).mean() / len(targets)
     eta = targets.double().mean(0).repeat(v, 1)
     fold = (torch.arange(count, device=z.device) % FOLDS).repeat(v)
-    given = {"h": p, "scalar": z, "permuted": p.view(v, count, d).roll(1, 1).flatten(0, 1)}
-    guesses = {name: torch.empty_like(z) for name in (*given, "linear")}
-    for i in range(FOLDS):
-        fit, score = fold != i, fold == i
-        for name, x in given.items():
-            c = (x[fit] * eta[fit]).sum() / x[fit].square().sum().clamp_min(1e-300)
-            guesses[name][score] = c * x[score]
-        ridge = RidgeCV(alphas=np.logspace(-4, 4, 9)).fit(z[fit].cpu(), eta[fit].cpu())
+    of_fold = fold == torch.arange(FOLDS, device=z.device)[:, None]
+
+    def scaled(x: Tensor) -> Tensor:
+        """c·x, with c by least squares on the other folds."""
+        products, squares = ((of_fold * y.sum(-1)).sum(1) for y in (x * eta, x.square()))
+        c = (products.sum() - products) / (squares.sum() - squares).clamp_min(1e-300)
+        return c[fold][:, None] * x
+
+    guesses = {"h": scaled(p), "scalar": scaled(z), "permuted": scaled(p.view(v, count, d).roll(1, 1).flatten(0, 1))}
+    guesses["linear"] = torch.empty_like(z)
+    for score in of_fold:
+        ridge = RidgeCV(alphas=np.logspace(-4, 4, 9)).fit(z[~score].cpu(), eta[~score].cpu())
         guesses["linear"][score] = torch.as_tensor(ridge.predict(z[score].cpu())).to(z)
     base = (distance(z, eta) - noise).clamp_min(1e-300)
     far = (1 - (unit(z) * unit(eta)).sum(-1)).mean().clamp_min(1e-300)

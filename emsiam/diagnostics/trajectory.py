@@ -148,11 +148,11 @@ def sketch(weights: Iterable[Tensor], size: int = SKETCH) -> Tensor:
     Charikar et al. 2002, Weinberger et al. 2009.
     """
     rng = torch.Generator().manual_seed(0)
-    sums = torch.zeros(size, dtype=torch.float64)
+    sums = torch.zeros(2 * size, dtype=torch.float64)  # of those with sign + and with sign −
     for w in weights:
-        code = torch.randint(2 * size, (w.numel(),), generator=rng)
-        sums.index_add_(0, code >> 1, w.detach().flatten().double().cpu() * (1 - 2 * (code & 1)))
-    return sums.float()
+        places = torch.randint(2 * size, (w.numel(),), generator=rng)
+        sums += torch.bincount(places, w.detach().flatten().double().cpu(), 2 * size)
+    return (sums[:size] - sums[size:]).float()
 
 
 class Onset(NamedTuple):
