@@ -396,8 +396,9 @@ class Watch:
 
     def _snapshot(self, step: int) -> None:
         z = look(self.net.F, self.seen.views[0])
-        if self.writer:
-            self.writer.snapshot(step, z, sketch(self.net.F.parameters()))
+        weights = sketch(self.net.F.parameters()) if self.writer else z
+        if self.writer and z.isfinite().all() and weights.isfinite().all():  # else the run is about to end
+            self.writer.snapshot(step, z, weights)
 
     def leave(self, step: Step) -> Run:
         """Save, unless there is nothing good to save, and stop before the end."""

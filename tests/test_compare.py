@@ -129,6 +129,16 @@ def test_the_command(runs, tmp_path, capsys):
     assert (tmp_path / "out" / "comparison.html").stat().st_size > 4_000_000
 
 
+def test_a_run_that_diverged_is_compared_as_far_as_it_went(runs, tmp_path, capsys):
+    wild = SMALL | {"lr": 1e5, "bn": "none", "log_every": 30, "epochs": 5}
+    diverged = emsiam.fit(emsiam.Config(**wild, out=str(tmp_path / "diverged")))
+    assert diverged.summary["verdict"] == "diverged"
+    for paths in ((diverged, runs["a", 0]), (runs["a", 0], diverged)):
+        assert compare.main([*(str(run.path) for run in paths), "--out", str(tmp_path / "out")]) == 0
+    assert "diverged" in capsys.readouterr().out
+    assert all(np.isfinite(z).all() for z in diverged.snapshots().values())
+
+
 def test_other_data_sets_are_not_compared(runs, tmp_path):
     options = SMALL | {"epochs": 1, "batch_size": 1000, "dataset": "shapes", "num_images": 2000}
     other = emsiam.fit(emsiam.Config(**options, out=str(tmp_path / "run")))
