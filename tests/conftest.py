@@ -1,7 +1,9 @@
 """What several tests start from: small nets without batch statistics, double precision, a few images."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from emsiam import data, networks
@@ -26,6 +28,16 @@ class Plain(nn.Module):
     def forward(self, views, trained):
         z = torch.stack([self.F(x) for x in views])
         return z, torch.stack([self.h(z[v]) for v in trained])
+
+
+@pytest.fixture(scope="session")
+def few_files(tmp_path_factory):
+    """Options of a data set of 160 small colour images in files."""
+    root, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
+    for i in range(200):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(root / "ab"[i % 2] / f"{i}.png")
+    return {"dataset": "folder", "data_dir": str(root), "batch_size": 80, "epochs": 2}
 
 
 @pytest.fixture

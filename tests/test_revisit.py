@@ -90,9 +90,11 @@ def test_visits_are_what_the_run_has_shown(run, digits, symmetry):
 
 def test_a_bank_replayed_under_one_theta_has_no_lag_and_its_number_of_views(tmp_path):
     """θ stands still, but for batch statistics: what is left is the sampling of so many views."""
-    still = trained(tmp_path / "still", mode="ema_eta", m=0.8, lr=1e-9, epochs=20, batch_size=1437, wd=0)
+    still = trained(
+        tmp_path / "still", mode="ema_eta", m=0.6, lr=1e-9, epochs=9, batch_size=1437, wd=0, precision="fp32"
+    )
     found = revisit.gap(still)
-    views = em.response(alternation(still.config)["solve"], steps_per_epoch=1, epochs=20).views
+    views = em.response(alternation(still.config)["solve"], steps_per_epoch=1, epochs=9).views
     assert found.sampling == pytest.approx(1 / views, rel=0.15)
     assert found.lag < 0.05 * found.sampling
     assert found.total == pytest.approx(found.sampling, rel=0.15)
@@ -100,7 +102,7 @@ def test_a_bank_replayed_under_one_theta_has_no_lag_and_its_number_of_views(tmp_
 
 
 def test_lag_is_of_the_moving_theta(tmp_path):
-    moving = revisit.gap(trained(tmp_path / "moving", mode="ema_eta", m=0.95, epochs=10))
+    moving = revisit.gap(trained(tmp_path / "moving", mode="ema_eta", m=0.95, epochs=6, precision="fp32"))
     assert moving.lag > 0.1
     assert moving.total == pytest.approx(moving.lag + moving.sampling + moving.cross)
 
