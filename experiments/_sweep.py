@@ -1,0 +1,248 @@
+"""How does a list of configurations become a table? Runs by key, several at once, seeds in pairs, intervals.
+
+An experiment is a module with a docstring (its first paragraph is the claim) and ROWS, the first of them the baseline.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import submitit
+from scipy import stats
+from tqdm import tqdm
+
+import emsiam.train
+from emsiam.compare import plain
+from emsiam.config import Config, ConfigError, given_flag, load_images, resolve
+from emsiam.diagnostics.trajectory import difference
+from emsiam.run import Run
+
+NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
+NOT_NUMBERS = ("out", "quiet", "resume", "overwrite", "data_dir", "download")  # options that change no result
+METRICS = ("knn_acc1", "z_std_ratio", "participation_ratio", "loss", "r_h")
+KINDS = {  # of failure, by the verdict that shows it
+    "healthy": "",
+    "dimensional collapse": "collapse",
+    "complete collapse": "collapse",
+    "not converging": "does not converge",
+    "diverged": "diverges",
+}
+SEAL = "seal"  # digest of a run that came to its end
+INTERRUPTED = "interrupted; the same command goes on"
+
+
+class Row(NamedTuple):
+    """One line of a table."""
+
+    name: str
+    options: Mapping[str, Any] = MappingProxyType({})  # of `emsiam.Config`, all others at their defaults
+    paper: float | None = None  # its number
+    fails: str = ""  # how it fails in the paper, a value of KINDS
+
+
+class Job(NamedTuple):
+    """One run of a table."""
+
+    key: str
+    folder: Path
+    arguments: list[str]  # of `python -m emsiam.train`
+
+
+def main(name: str, text: str, rows: Sequence[Row], arguments: Sequence[str] | None = None) -> int:
+    """The command of an experiment. Status 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=text.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5, help="runs a row (5)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="where runs and tables go (results)")
+    parser.add_argument("--smoke", action="store_true", help="one short run a row, to see that all of it works")
+    given = parser.parse_args(arguments)
+    if given.seeds < 1 or given.jobs < 1:
+        parser.error("--seeds and --jobs: allowed is a number from 1")
+    if given.smoke:
+        rows = [row._replace(options={**row.options, "epochs": 1, "warmup_epochs": 0}) for row in rows]
+        given.seeds, given.out = 1, given.out / "smoke"
+    try:
+        table = [jobs(row.options, given.seeds, given.out) for row in rows]
+    except ConfigError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    wanted = list({job.key: job for line in table for job in line}.values())  # rows may share runs
+    failed = run(wanted, given.jobs, given.launcher, given.out)
+    if failed:
+        print(*failed, sep="\n", file=sys.stderr)
+        return 130 if failed == [INTERRUPTED] else 1
+    result = tabulate(text, rows, table)
+    short = name.rpartition(".")[2]
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / f"{short}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    from .report import picture, table_of
+
+    picture(result).savefig(given.out / f"{short}.png", dpi=110)
+    print(table_of(result))
+    print(f"\n{result['agrees']}\n{given.out / f'{short}.json'}")
+    return 0
+
+
+def jobs(options: Mapping[str, Any], seeds: int, out: Path) -> list[Job]:
+    """The runs of one row, by seed. Raises ConfigError.
+
+    A key is that of all options, resolved, of the files of the data set, and of NUMERICS.
+    """
+    options = {"threads": 1, **options}
+    config, data, _ = load_images(Config(**options))
+    resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
+    told = {name: value for name, value in resolved.to_dict().items() if name not in NOT_NUMBERS}
+    made = []
+    for seed in range(seeds):
+        text = json.dumps(told | {"seed": seed, "files": data.digest, "numerics": NUMERICS}, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        flags = [part for n, v in (options | {"seed": seed}).items() for part in given_flag(n, v).split(" ", 1)]
+        made.append(Job(key, out / "runs" / key, [*flags, "--quiet", "--out", str(out / "runs" / key)]))
+    return made
+
+
+def digest(folder: Path) -> str:
+    """Of the files that a table is made from."""
+    files = (folder / name for name in ("config.json", "metrics.jsonl", "summary.json"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def done(job: Job) -> bool:
+    """Whether a run is there, whole. One that is damaged is removed."""
+    seal = job.folder / SEAL
+    if not seal.exists():
+        return False
+    try:
+        if seal.read_text() == digest(job.folder):
+            return True
+    except OSError:
+        pass
+    print(f"{job.folder} is damaged and is run again", file=sys.stderr)
+    shutil.rmtree(job.folder)
+    return False
+
+
+def train(arguments: list[str]) -> int:
+    """What a job runs: the command, on from where it was. Status of `python -m emsiam.train`."""
+    os.setpgid(0, 0)  # Ctrl-C is for the sweep, which then asks each run once to save and end
+    return emsiam.train.main([*arguments, "--resume"])
+
+
+def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[str]:
+    """Run what is not done yet; what failed, a line each.
+
+    Interrupted, runs save and end; the same command goes on with them.
+    """
+    left = [job for job in wanted if not done(job)]
+    if not left:
+        return []
+    os.environ["OMP_NUM_THREADS"] = "1"  # jobs take it over
+    executor = submitit.AutoExecutor(folder=out / "logs", cluster=launcher)
+    executor.update_parameters(name="emsiam", timeout_min=24 * 60, cpus_per_task=1, slurm_array_parallelism=at_once)
+    failed: list[str] = []
+    running: list[tuple[Job, submitit.Job]] = []
+    bar = tqdm(total=len(wanted), initial=len(wanted) - len(left), unit="run", smoothing=0, mininterval=1)
+    try:
+        if launcher == "slurm":  # which sees to how many run at once
+            running = list(zip(left, executor.map_array(train, [job.arguments for job in left]), strict=True))
+            left = []
+        while left or running:
+            while left and len(running) < at_once:
+                job = left.pop(0)
+                handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a job takes this over
+                running.append((job, executor.submit(train, job.arguments)))
+                signal.signal(signal.SIGINT, handler)
+            bar.set_postfix(running=len(running), left=len(left), refresh=False)
+            bar.update(0)
+            time.sleep(0.2)
+            for job, submitted in [pair for pair in running if pair[1].done()]:
+                running.remove((job, submitted))
+                if reason := _ended(job, submitted):
+                    failed.append(reason)
+                bar.update()
+    except KeyboardInterrupt:
+        for _, submitted in running:
+            if launcher == "local":
+                os.kill(int(submitted.job_id), signal.SIGTERM)  # which submitit hands on
+            else:
+                submitted.cancel()
+        while not all(submitted.done() for _, submitted in running):
+            time.sleep(0.1)
+        return [INTERRUPTED]
+    finally:
+        bar.close()
+    return failed
+
+
+def _ended(job: Job, submitted: submitit.Job) -> str:
+    """Seal a run that ended; else why it did not."""
+    error = submitted.exception()
+    status = None if error else submitted.result()
+    if status in (0, 3):  # 3: diverged, which is a result
+        (job.folder / SEAL).write_text(digest(job.folder))
+        return ""
+    return f"python -m emsiam.train {' '.join(job.arguments)}: status {status}, see {submitted.paths.stderr}"
+
+
+def mean_interval(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Mean and its 95 % interval by the t distribution; none for one value."""
+    x = np.asarray(values, dtype=float)
+    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan
+    return {"mean": x.mean(), "low": x.mean() - half, "high": x.mean() + half, "n": len(x)}
+
+
+def tabulate(text: str, rows: Sequence[Row], table: Sequence[Sequence[Job]]) -> dict[str, Any]:
+    """The result of an experiment, as it is written; see the README for the fields."""
+    summaries = [[Run(job.folder).summary for job in line] for line in table]
+    made = []
+    for row, line, found in zip(rows, table, summaries, strict=True):
+        entry: dict[str, Any] = {"name": row.name, "config": {**row.options}, "paper": row.paper, "fails": row.fails}
+        entry["metrics"], entry["difference"] = {}, {}
+        for metric in METRICS:
+            values, base = ([s[metric] for s in of if s.get(metric) is not None] for of in (found, summaries[0]))
+            if len(values) == len(found):
+                entry["metrics"][metric] = mean_interval(values)
+                if row is not rows[0] and len(base) == len(found):
+                    entry["difference"][metric] = difference(base, values, paired=True)._asdict()
+        entry["verdicts"] = dict(Counter(s["verdict"] for s in found))
+        entry["failed"] = Counter(KINDS[s["verdict"]] for s in found).most_common(1)[0][0]
+        entry["runs"] = [
+            {"seed": seed, "key": job.key, "summary": s} for seed, (job, s) in enumerate(zip(line, found, strict=True))
+        ]
+        made.append(entry)
+    claim = " ".join(text.partition("\n\n")[0].split())
+    environment = json.loads((table[0][0].folder / "env.json").read_text())
+    kept = {n: environment[n] for n in ("torch", "torchvision", "numpy", "python", "platform", "device", "commit")}
+    head = {"claim": claim, "date": date.today().isoformat(), "numerics": NUMERICS, "environment": kept}
+    return plain(head | {"rows": made, "agrees": agreement(made)})
+
+
+def agreement(rows: Sequence[dict[str, Any]]) -> str:
+    """Whether direction, by accuracy against the first row, and kind of failure are the paper's: in words."""
+    said = []
+    for row in rows:
+        if row["failed"] != row["fails"]:
+            said.append(f"{row['name']}: {row['failed'] or 'healthy'} here, {row['fails'] or 'healthy'} in the paper.")
+        moved = row["difference"].get("knn_acc1")
+        if moved is None or None in (row["paper"], rows[0]["paper"]) or math.isnan(moved["p"]):
+            continue
+        theirs, ours = row["paper"] - rows[0]["paper"], moved["mean"]
+        if moved["p"] >= 0.05:
+            said.append(f"{row['name']}: kNN is not told apart from {rows[0]['name']} (p = {moved['p']:.2g}).")
+        elif theirs * ours < 0:
+            said.append(f"{row['name']}: kNN {ours:+.3f} here, accuracy {theirs:+.1f} points in the paper.")
+    return " ".join(said) or "Direction and kind of failure agree with the paper in every row."

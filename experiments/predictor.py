@@ -1,0 +1,22 @@
+"""Without a predictor SimSiam collapses; with a fixed random one it does not converge; its lr need not be decayed
+(Table 1).
+
+Paper: lr decayed with the rest 67.7, no h 0.1, fixed random h 1.5 (the loss stays high: no collapse), lr of h not
+decayed 68.1.
+Here: digits, 20 runs, 6 minutes on 2 cores.
+Command: python -m experiments.predictor
+"""
+
+import sys
+
+from ._sweep import Row, main
+
+ROWS = (
+    Row("h, lr decayed", {"fix_pred_lr": False}, 67.7),
+    Row("(a) no h", {"predictor": "none"}, 0.1, "collapse"),
+    Row("(b) h fixed random", {"predictor": "fixed"}, 1.5, "does not converge"),
+    Row("(c) h, lr not decayed", {}, 68.1),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(__spec__.name, __doc__, ROWS))
