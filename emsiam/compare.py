@@ -6,7 +6,9 @@ import itertools
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ from .config import HYPERPARAMETERS, Config, ConfigError
 from .diagnostics import trajectory as t
 from .eta import SOLVERS
 from .methods import METHODS, hyperparameters
-from .run import Run, load_run
+from .run import Run, load_checkpoint, load_run
 
 IMAGES = 128  # of the probe set, for Procrustes and the plane
 START = ("seed", "dataset", "arch", "stem", "dim", "hidden_dim", "proj_layers", "bn", "output_affine")  # of F
-SHARED = ("seed", "dataset", "num_images", "batch_size", "symmetry", "augment", "image_size")  # of a pair
+SHARED = ("seed", "batch_size", "symmetry", "augment", "image_size")  # of a pair, beside the images
 APART = (  # groups may differ in these
     *("seed", "out", "device", "threads", "quiet", "resume", "overwrite", "data_dir", "download", "workers"),
     *("log_every", "eval_every", "save_every", "diagnose_every"),
@@ -39,13 +41,13 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
         if not run.finished:
             raise ConfigError(f"{run.path}: is not finished; --resume --out {run.path} goes on")
     names = endings([run.path for run in runs])
-    paths, weights = [run.snapshots() for run in runs], [run.weights() for run in runs]
+    paths, weights = zip(*map(_read, runs), strict=True)
     groups = grouped(runs, names)
     similar = _cka(runs, paths)
     listed = [_describe(run, name, path) for run, name, path in zip(runs, names, paths, strict=True)]
     for entry, group in zip(listed, (g for n in names for g in groups if n in groups[g]), strict=True):
         entry["group"] = group
-    few = [_few(path) for path in paths]
+    short = cache(lambda i, step: _short(paths[i][step]))
     pairs = []
     for i, j in itertools.combinations(range(len(runs)), 2):
         cka = similar[i, j]
@@ -55,8 +57,8 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
                 "b": names[j],
                 "paired": paired(runs[i], runs[j]),
                 "cka": cka,
-                "procrustes": t.along(few[i], few[j], t.procrustes) if same_images(runs[i], runs[j]) else {},
-                "parts_at": t.parting(cka) if paired(runs[i], runs[j]) else None,
+                "procrustes": {s: t.procrustes(short(i, s), short(j, s)) for s in _few(sorted(cka))},
+                "parts_at": t.parting(cka) if paired(runs[i], runs[j]) and same_start(runs[i], runs[j]) else None,
                 "angle_of_weights": _angles(weights[i], weights[j]) if same_start(runs[i], runs[j]) else {},
                 "note": _note(runs[i], runs[j], paths[i], paths[j]),
             }
@@ -86,14 +88,16 @@ def endings(paths: Iterable[Path]) -> list[str]:
 
 def paired(a: Run, b: Run) -> bool:
     """Whether two runs saw the same images in the same order under the same draws, from the same seed."""
-    return all(getattr(a.config, name) == getattr(b.config, name) for name in SHARED)
+    return same_images(a, b) and all(getattr(a.config, name) == getattr(b.config, name) for name in SHARED)
 
 
 def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
-    """{label: names} of runs that differ by seed alone. A label is the mode and the options in which a group differs
-    from the first run, those left out that are the mode's own.
+    """{label: names} of runs that differ by seed alone. A label is the mode, its k, m or n, and the options in which a
+    group differs from the first run, those left out that are the mode's own. A second run of one seed is another group.
     """
     options = [{n: v for n, v in run.config.to_dict().items() if n not in APART} for run in runs]
+    for o, run in zip(options, runs, strict=True):
+        o |= {"files": run.probe["files"][:6]} if run.probe["files"] else {}
     values: dict[str, set[str]] = {}
     for o in options:
         for n, v in o.items():
@@ -101,28 +105,67 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
     fields = {f.name: f.default for f in dataclasses.fields(Config)}
     groups: dict[str, list[str]] = {}
     labels: dict[str, str] = {}
-    for o, name in zip(options, names, strict=True):
+    seen: Counter[str] = Counter()
+    for o, name, run in zip(options, names, runs, strict=True):
         method = METHODS[o["mode"]]
         solver = SOLVERS.get(o.get("eta") or "", method.solve)
         own = fields | hyperparameters(solver) | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
         told = (n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS)
-        shown = [f"{n}={_written(o[n])}" for n in told if o[n] not in (own[n], options[0].get(n))]
+        shown = [
+            f"{n}={_written(o[n])}" for n in told if _tells(n, o[n]) or o[n] not in (own.get(n), options[0].get(n))
+        ]
         text = " ".join([o["mode"], *shown])
         key = json.dumps(o, sort_keys=True)
+        seen[f"{run.config.seed} {key}"] += 1
+        key += f" {seen[f'{run.config.seed} {key}']}"
         labels.setdefault(key, text if text not in labels.values() else f"{text} ({len(labels) + 1})")
         groups.setdefault(labels[key], []).append(name)
     return groups
+
+
+def _tells(name: str, value: Any) -> bool:
+    """Whether a hyper-parameter belongs into each label."""
+    return name in ("m", "n") or (name == "k" and value > 1)
 
 
 def _written(value: Any) -> str:
     return ",".join(f"{n}:{v}" for n, v in value.items() if v) if isinstance(value, dict) else str(value)
 
 
-def _few(path: t.Path) -> dict[int, np.ndarray]:
-    """Few images of the first, the last and some snapshots between, in at most as many dimensions as images."""
-    steps = sorted(path)
-    chosen = sorted({steps[i] for i in np.linspace(0, len(steps) - 1, 9).round().astype(int)}) if steps else []
-    return {step: _short(path[step]) for step in chosen}
+def _read(run: Run) -> tuple[t.Path, t.Path]:
+    """Snapshots and weights of a run. Raises ConfigError where something of it is missing or damaged."""
+    about = "summary.json"
+    try:
+        numbers = [run.summary[name] for name in (*METRICS, "steps")]
+        if not all(x is None or isinstance(x, int | float) for x in numbers) or not isinstance(
+            run.summary["verdict"], str
+        ):
+            raise ValueError
+        about = "metrics.jsonl"
+        _ = run.metrics[["step", "lr", *METRICS]].astype(float)
+        about = "probe.json"
+        images = len(run.probe["ids"])
+        _ = run.probe["labels"], run.probe["files"]
+        about = "snapshots"
+        paths = run.snapshots(), run.weights()
+        z = paths[0][0]
+        if (
+            z.ndim != 2
+            or len(z) != images
+            or any(x.shape != z.shape or not np.isfinite(x).all() for x in paths[0].values())
+        ):
+            raise ValueError
+        about = "weights"
+        if paths[0].keys() != paths[1].keys() or any(w.shape != (t.SKETCH,) for w in paths[1].values()):
+            raise ValueError
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{run.path / about} is missing or damaged") from error
+    return paths
+
+
+def _few(steps: Sequence[int]) -> list[int]:
+    """The first, the last and some between."""
+    return sorted({steps[i] for i in np.linspace(0, len(steps) - 1, 9).round().astype(int)}) if steps else []
 
 
 def _short(z: np.ndarray) -> np.ndarray:
@@ -137,7 +180,7 @@ def _short(z: np.ndarray) -> np.ndarray:
 
 def same_images(a: Run, b: Run) -> bool:
     """Whether two runs' snapshots show the same images."""
-    return all(getattr(a.config, name) == getattr(b.config, name) for name in ("dataset", "num_images", "data_dir"))
+    return a.config.dataset == b.config.dataset and all(a.probe[name] == b.probe[name] for name in ("ids", "files"))
 
 
 def same_start(a: Run, b: Run) -> bool:
@@ -188,10 +231,14 @@ def _note(a: Run, b: Run, x: t.Path, y: t.Path) -> str:
     if not same_images(a, b):
         return f"{a.config.dataset} and {b.config.dataset}: their probe sets show other images, so z is not compared"
     shared = len(set(x) & set(y))
+    notes = []
     if a.summary["steps"] != b.summary["steps"]:
         lengths = f"{a.summary['steps']:,} and {b.summary['steps']:,} steps"
-        return f"{lengths}: z is compared at the {shared} snapshots that both have"
-    return ""
+        notes.append(f"{lengths}, so other schedules: z is compared at the {shared} snapshots that both have")
+    if a.config.seed == b.config.seed and not same_start(a, b):
+        unlike = [n for n in START if getattr(a.config, n) != getattr(b.config, n)]
+        notes.append(f"other {', '.join(unlike)}: F begins elsewhere")
+    return "; ".join(notes)
 
 
 def _summarise(label: str, members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
@@ -233,7 +280,7 @@ def _differences(groups: dict[str, list[str]], runs: Sequence[Run], names: Seque
     for a, b in itertools.combinations(groups, 2):
         one, two = groups[a], groups[b]
         partners = [next((y for y in two if paired(by_name[x], by_name[y])), None) for x in one]
-        pairs = None not in partners and len(set(partners)) == len(two)
+        pairs = None not in partners and len(set(partners)) == len(one) == len(two)
         second = [p for p in partners if p] if pairs else two
         x, y = _values(one, runs, names), {m: [by_name[n].summary[m] for n in second] for m in METRICS}
         for metric in METRICS:
@@ -244,16 +291,16 @@ def _differences(groups: dict[str, list[str]], runs: Sequence[Run], names: Seque
 def _plane(
     runs: Sequence[Run], names: Sequence[str], paths: Sequence[t.Path], same: Callable[[Run, Run], bool]
 ) -> dict[str, Any]:
-    """Paths of the runs that go with the first in one plane, and the plane of a random walk as long as the longest."""
+    """Paths of the runs that go with the first in one plane, and the plane of as many random walks of their lengths."""
     chosen = [i for i, run in enumerate(runs) if same(run, runs[0])]
     found = t.plane([[paths[i][s] for s in sorted(paths[i])] for i in chosen])
-    longest = max(len(paths[i]) for i in chosen)
-    null = t.plane([list(t.random_walk(longest, 2000))])
+    null = t.plane([list(t.random_walk(len(paths[i]), 2000, seed=i)) for i in chosen])
     return {
         "runs": {names[i]: p.tolist() for i, p in zip(chosen, found.paths, strict=True)},
         "steps": {names[i]: sorted(paths[i]) for i in chosen},
         "explained": found.explained,
-        "random_walk": {"path": null.paths[0].tolist(), "explained": null.explained},
+        "random_walk": {"paths": [path.tolist() for path in null.paths], "explained": null.explained},
+        "left_out": [name for i, name in enumerate(names) if i not in chosen],
     }
 
 
@@ -264,7 +311,10 @@ def updates(runs: Sequence[Run], groups: dict[str, list[str]], names: Sequence[s
     """
     from .revisit import update
 
-    moves, refused = {}, {}
+    moves: dict[str, np.ndarray] = {}
+    refused: dict[str, str] = {}
+    if load_checkpoint(runs[0].path) is None:
+        raise ConfigError(f"--updates: {runs[0].path} has no checkpoint to start from")
     for name, members in groups.items():
         try:
             moves[name] = update(runs[0], runs[names.index(members[0])].config, steps=steps).cpu().numpy()
@@ -303,17 +353,18 @@ def report(result: dict[str, Any]) -> str:
         last = pair["cka"][max(pair["cka"])] if pair["cka"] else None
         kind = "paired" if pair["paired"] else "not paired"
         at = f"{pair['parts_at']:,}" if pair["parts_at"] is not None else "-"
-        rows.append(
-            (f"{pair['a']} · {pair['b']}", f"{last:.3f}" if last is not None else "-", at, pair["note"] or kind)
-        )
+        told = "; ".join(filter(None, (kind, pair["note"])))
+        rows.append((f"{pair['a']} · {pair['b']}", f"{last:.3f}" if last is not None else "-", at, told))
     lines += ["", *_columns(rows)]
     if len(result["pairs"]) > 20:
         lines.append(f"… and {len(result['pairs']) - 20} more pairs in comparison.json")
     if "updates" in result:
         found = result["updates"]
         rows = [(f"updates from {found['from']}, {found['steps']:,} steps", "angle")]
-        rows += [(f"{one['a']} · {one['b']}", f"{one['angle']:.1f}°") for one in found["angles"]]
-        lines += ["", *_columns(rows + [(name, reason) for name, reason in found["refused"].items()])]
+        for one in found["angles"]:
+            known = math.isfinite(one["angle"])
+            rows.append((f"{one['a']} · {one['b']}", f"{one['angle']:.1f}°" if known else "one does not move"))
+        lines += ["", *_columns(rows), *(f"{name}: not from there, {why}" for name, why in found["refused"].items())]
     return "\n".join(lines)
 
 
@@ -341,7 +392,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
+    if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text}; allowed is a number of steps from 1")
     return int(text)
 

@@ -142,8 +142,9 @@ class Alternation:
         numbers |= _named("em", em.half_steps(z[held], z_next[held], before, eta), "_held")
         if not isinstance(self.net.h, nn.Identity):
             numbers |= _named("em_h", em.half_steps(p[used], p_next[used], before, eta))
-            r = em.predictor_as_expectation(z_next[:2], p_next[:2], z_next[2:])
-            numbers |= {f"r_{name}": getattr(r, name) for name in ("h", "linear", "scalar", "permuted")}
+            if z.shape[1] >= em.FOLDS:
+                r = em.predictor_as_expectation(z_next[:2], p_next[:2], z_next[2:])
+                numbers |= {f"r_{name}": getattr(r, name) for name in ("h", "linear", "scalar", "permuted")}
 
         again = eta_as_it_is if state else self.target(state)
         gap = eta_gap(self.net, self.seen, eta_as_it_is, again, z_as_it_is[len(batch.views) :])

@@ -32,7 +32,7 @@ PAGE = """<!doctype html>
 <p>The slider moves the clouds, the spectra and the marks on the curves, of all runs at once. A cloud is ẑ of {images}
 images in the three directions in which it varies most over its run, all at one scale; runs that show the same images
 are turned towards the first. Drag turns, the wheel comes nearer; a click in the legend hides a run, a double click
-leaves it alone.</p>
+leaves it alone. By image, a dot has the colour of its place from left to right in the first run at the end.</p>
 {figure}</body></html>
 """
 States = list[dict[str, Any]]  # what a trace shows at each stop
@@ -62,7 +62,7 @@ def _figure(runs: Sequence[Run], result: dict[str, Any]) -> "go.Figure":
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    names = [entry["name"] for entry in result["runs"]]
+    names = [html.escape(entry["name"]) for entry in result["runs"]]
     colours = [palette(run["group"] for run in result["runs"])[entry["group"]] for entry in result["runs"]]
     paths = [run.snapshots() for run in runs]
     at = stops(paths)
@@ -89,7 +89,8 @@ def _figure(runs: Sequence[Run], result: dict[str, Any]) -> "go.Figure":
     for i, (run, name, colour) in enumerate(zip(runs, names, colours, strict=True)):
         own = {"name": name, "legendgroup": name, "showlegend": False}
         line = {"color": colour, "width": 1.5}
-        text = [f"image {image}" for image in run.probe["ids"][:IMAGES]]
+        labels = [f", label {label}" for label in run.probe["labels"] or ()] or [""] * len(run.probe["ids"])
+        text = [f"image {image}{label}" for image, label in zip(run.probe["ids"], labels, strict=True)][:IMAGES]
         dots = go.Scatter3d(mode="markers", text=text, hoverinfo="text+name", marker={"size": 2.5}, **own)
         add(dots, 1, 1, [dict(zip("xyz", clouds[i][s].T, strict=True)) for s in shown[i]])
         spectra = {s: _spectrum(paths[i][s]) for s in set(shown[i])}
@@ -182,6 +183,8 @@ def _axes(figure: "go.Figure", names: Sequence[str]) -> None:
         annotations=titles,
     )
     figure.update_xaxes(title_text="step", row=2)
+    for column in (1, 2):  # std and rank
+        figure.update_yaxes(rangemode="tozero", row=2, col=column)
     figure.update_xaxes(title_text="direction", row=1, col=4)
     figure.update_yaxes(type="log", range=[-9, 0], exponentformat="power", row=1, col=4)
     for title in figure.layout.annotations:

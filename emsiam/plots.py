@@ -75,23 +75,28 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
     groups = [run["group"] for run in result["runs"]]
     names = [run["name"] for run in result["runs"]]
     colours = palette(groups)
-    table = pd.concat([run.metrics.assign(group=group) for run, group in zip(runs, groups, strict=True)])
+    parts = zip(runs, groups, names, strict=True)
+    table = pd.concat([run.metrics.assign(group=g, run=n) for run, g, n in parts], ignore_index=True)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
         figure = Figure(figsize=(19, 8.6), layout="constrained")
         (a, b, c, d), (e, f, g, h) = figure.subplots(2, 4)
         curves = (
             (a, "z_std_ratio", "std of ẑ · √d (1 healthy, 0 collapsed)"),
-            (b, "participation_ratio", "rank: participation ratio of ẑ"),
+            (b, "participation_ratio", "rank: participation ratio of ẑ (start cut off)"),
             (c, "knn_acc1", "kNN accuracy of the backbone"),
         )
         for axes, column, title in curves:
             rows = table.dropna(subset=[column])
-            sns.lineplot(rows, x="step", y=column, hue="group", palette=colours, ax=axes, legend=False)
+            for group, colour in colours.items():
+                own = rows[rows.group == group]
+                few = groups.count(group) < 3  # then each run a line: an interval would be their range
+                how: dict[str, Any] = {"units": "run", "estimator": None} if few else {}
+                sns.lineplot(own, x="step", y=column, color=colour, ax=axes, legend=False, **how)
             axes.set(title=title, ylabel="", xlim=(0, None))
             if column != "knn_acc1":
                 axes.set_ylim(0, 1.1 * rows[rows.step >= 0.02 * rows.step.max()][column].max())
         handles = [Line2D([], [], color=colour, label=group) for group, colour in colours.items()]
-        band = "mean and 95 % interval over seeds" if len(colours) < len(groups) else None
+        band = "mean and 95 % interval over seeds" if any(groups.count(g) > 2 for g in colours) else None
         figure.legend(handles=handles, loc="outside lower center", ncols=4, title=band, frameon=False)
         _cka_curves(d, result, groups, names, colours)
         _plane(e, result["plane"], groups, names, colours)
@@ -102,7 +107,7 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
         for run, group in zip(runs, groups, strict=True):
             last = run.snapshots()[max(run.snapshots())]
             h.plot(eigenvalues(last), color=colours[group], linewidth=1.2)
-        h.set(title="spectrum of ẑ at the end", xlabel="direction", yscale="log", ylim=(1e-9, 1))
+        h.set(title="spectrum of ẑ at the end", xlabel="direction", ylabel="variance", yscale="log", ylim=(1e-9, 1))
     return figure
 
 
@@ -111,7 +116,9 @@ def palette(groups: Iterable[str]) -> dict[str, str]:
     import seaborn as sns
 
     named = list(dict.fromkeys(groups))
-    return dict(zip(named, sns.color_palette("colorblind", len(named)).as_hex(), strict=True))
+    known = sns.color_palette("colorblind", 10).as_hex()
+    apart = [known[i] for i in (0, 1, 2, 4, 5, 3, 9, 7, 6, 8)]  # the two oranges are not neighbours
+    return dict(zip(named, apart if len(named) <= 10 else sns.color_palette("husl", len(named)).as_hex(), strict=False))
 
 
 def eigenvalues(z: np.ndarray) -> np.ndarray:
@@ -148,10 +155,11 @@ def _cka_curves(axes, result, groups, names, colours) -> None:
 def _plane(axes, plane, groups, names, colours) -> None:
     """Paths in their common plane; a dot where one starts, an arrow where it ends; the null in grey."""
     paths = {name: np.array(path) for name, path in plane["runs"].items()}
-    null = np.array(plane["random_walk"]["path"])
     size = max(np.abs(path).max() for path in paths.values()) or 1.0
-    axes.plot(*(null / np.abs(null).max() * size).T, color="0.7", linewidth=1, zorder=0)
-    axes.annotate("a random walk's", null[-1] / np.abs(null).max() * size, color="0.5", fontsize=8)
+    nulls = [np.array(path) for path in plane["random_walk"]["paths"]]
+    most = max(np.abs(null).max() for null in nulls) or 1.0
+    for null in nulls:
+        axes.plot(*(null / most * size).T, color="0.8", linewidth=0.8, zorder=0)
     for name, path in paths.items():
         colour = colours[groups[names.index(name)]]
         axes.plot(*path.T, color=colour, linewidth=1.2)
@@ -159,9 +167,10 @@ def _plane(axes, plane, groups, names, colours) -> None:
         if len(path) > 1:
             axes.annotate("", path[-1], path[-2], arrowprops={"arrowstyle": "-|>", "color": colour})
     share, walk = sum(plane["explained"]), sum(plane["random_walk"]["explained"])
-    axes.set(xlabel="1st axis", ylabel="2nd axis")
-    text = f"{share:.0%} of the variance (random walk {walk:.0%})"
-    axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=8)
+    axes.set(ylabel="2nd axis")
+    some = f", {len(paths)} of {len(names)} runs" if len(paths) < len(names) else ""
+    text = f"{share:.0%} of the variance{some}; grey: as many random walks, {walk:.0%}"
+    axes.set_xlabel(f"1st axis\n{text}", fontsize=9)
 
 
 def _cka_matrix(axes, result, groups, names) -> None:

@@ -41,11 +41,18 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
     used, on the run's images and draws, at the run's base lr, without momentum and weight decay, so the direction is
     the objective's own; `diagnostics.trajectory.angle` compares two. A memory of η is the run's where the solver is its
     own, else it is filled under θ for FILL epochs. Without h in `method` the run's h is left out.
-    Raises ConfigError where the method needs an h that the run does not have, and without a checkpoint.
+    Options of data, network, precision and schedule in `method` play no part; k counts from the run's first step, so an
+    alternation may begin within the `steps`.
+    Raises ConfigError where the method needs an h that the run does not have, where `method` is not resolved, and
+    without a checkpoint; ValueError for fewer than one step.
     """
+    if steps < 1:
+        raise ValueError(f"{steps} steps; allowed is 1 or more")
     saved, data, net = _opened(run)
     c = run.config
     method = method or c
+    if method.predictor is None:
+        raise ConfigError("the method's configuration is not resolved; a run's is")
     if method.predictor == "none":
         net.h = nn.Identity()
     elif c.predictor == "none":

@@ -123,12 +123,12 @@ class Run:
         return self._path("weights")
 
     def _path(self, folder: str) -> dict[int, np.ndarray]:
-        files = {int(f.stem): f for f in (self.path / folder).glob("*.npy")}
+        files = {int(f.stem): f for f in (self.path / folder).glob("*.npy") if f.stem.isdigit()}
         return {step: np.load(files[step]) for step in sorted(files)}
 
     @cached_property
     def probe(self) -> dict[str, Any]:
-        """`ids` of the images that snapshots show, and their `labels`, null where they have none."""
+        """`ids` of the images that snapshots show, their `labels`, null where they have none, and digest of `files`."""
         return json.loads((self.path / "probe.json").read_text())
 
     def _repr_html_(self) -> str:
@@ -195,9 +195,11 @@ class Writer:
         for name, value in metrics.items():
             self.events.add_scalar(name, value, int(metrics["step"]))
 
-    def probe(self, ids: Tensor, labels: Tensor | None) -> None:
+    def probe(self, ids: Tensor, labels: Tensor | None, files: str) -> None:
+        """files: digest of the data set's, see `ImageSet`."""
+        told = {"ids": ids.tolist(), "labels": None if labels is None else labels.tolist(), "files": files}
         with self._writing():
-            self._json("probe.json", {"ids": ids.tolist(), "labels": None if labels is None else labels.tolist()})
+            self._json("probe.json", told)
 
     def snapshot(self, step: int, z: Tensor, weights: Tensor) -> None:
         with self._writing():

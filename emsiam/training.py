@@ -254,8 +254,8 @@ class Watch:
             self.alternation.kept = {name: x.to(config.device) for name, x in start["alternation"].items()}
         else:
             if writer:
-                classes = data.classes
-                writer.probe(self.seen.ids, None if classes is None else classes[self.seen.ids.to(classes.device)])
+                classes, ids = data.classes, self.seen.ids
+                writer.probe(ids, None if classes is None else classes[ids.to(classes.device)], data.digest)
             self._observe({})
             self.first = self._measure(0, evaluate=True)
             self._snapshot(0)

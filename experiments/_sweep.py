@@ -180,7 +180,7 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[s
                 os.kill(int(submitted.job_id), signal.SIGTERM)  # which submitit hands on
             else:
                 submitted.cancel()
-        while not all(submitted.done() for _, submitted in running):
+        while launcher == "local" and not all(submitted.done() for _, submitted in running):
             time.sleep(0.1)
         return [INTERRUPTED]
     finally:

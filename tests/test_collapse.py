@@ -216,3 +216,32 @@ def test_rank_ratio_sees_a_predictor_that_filters():
     numbers = collapse.measure(z, p, pre_bn=z)
     assert {"rank_ratio", "asymmetry", "eigenspace_alignment", "predictor_top_eigenvalue", "pre_bn_std"} <= set(numbers)
     assert set(collapse.SCREEN) <= set(collapse.measure(z.expand(2, -1, -1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_directions_that_z_lacks_are_left_out_whatever_the_precision(dtype):
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(512, 16, generator=rng, dtype=torch.float64) @ torch.randn(
+        16, 128, generator=rng, dtype=torch.float64
+    )
+    h = torch.randn(128, 128, generator=rng, dtype=torch.float64)
+    h = h + h.T
+    w = collapse.linearised(z.to(dtype), (z @ h).to(dtype))
+    lacked = torch.linalg.svd(z)[2][16:]
+    assert (w @ lacked.T).norm() < 1e-3 * w.norm()
+
+
+def test_lengths_do_not_matter_at_any_size():
+    z = torch.randn(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = collapse.measure(z)
+    for scale in (1e-30, 1e-200, 1e200):
+        assert collapse.measure(z * scale) == pytest.approx(whole)
+    assert collapse.measure((10 * z).round().long()) == collapse.measure((10 * z).round())
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (4,), (2, 2, 2, 2)])
+def test_what_is_no_representation_is_refused(shape):
+    with pytest.raises(ValueError, match=r"empty|must be"):
+        collapse.measure(torch.zeros(shape))
+    with pytest.raises(ValueError, match="must be"):
+        collapse.measure(torch.zeros(4, 4), torch.zeros(3, 4))

@@ -1,6 +1,7 @@
 """python -m emsiam.compare on real runs, small ones."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -64,7 +65,12 @@ def test_cka_is_that_of_the_snapshots(runs, result):
     assert sorted(pair["cka"]) == sorted(set(a) & set(c))
     for step, value in pair["cka"].items():
         assert value == pytest.approx(trajectory.linear_cka(a[step], c[step]), abs=1e-9)
-    assert "14 and 21 steps: z is compared at the" in pair["note"]
+    assert "14 and 21 steps, so other schedules: z is compared at the" in pair["note"]
+    assert "other dim: F begins elsewhere" in pair["note"]
+    assert pair["parts_at"] is None  # they never were together
+    assert set(pair["procrustes"]) <= set(pair["cka"])
+    assert len(pair["procrustes"]) == 9
+    assert pair["procrustes"][0] == pytest.approx(trajectory.procrustes(a[0][:128], c[0][:128]))
     same = next(p for p in result["pairs"] if (p["a"], p["b"]) == ("a/0", "b/0"))
     assert same["cka"][0] == pytest.approx(1)  # one initial projector
     assert same["note"] == ""
@@ -87,6 +93,55 @@ def test_ways_of_weights_are_compared_from_a_common_start(runs, result):
     assert described["turning"] != described["weights_turning"]
 
 
+def test_the_null_has_as_many_walks_as_there_are_paths(result):
+    for plane in (result["plane"], result["weight_plane"]):
+        walks, paths = plane["random_walk"]["paths"], plane["runs"].values()
+        assert list(map(len, walks)) == list(map(len, paths))
+        assert len(plane["left_out"]) == 5 - len(walks)
+    assert sum(result["plane"]["random_walk"]["explained"]) < 0.5  # one walk has 0.77
+
+
+def test_a_second_run_of_one_seed_is_no_second_seed(runs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["a", 0].path, copy)
+    found = compare.compare([runs["a", 0], emsiam.load_run(copy), runs["b", 0]])
+    assert [len(group["runs"]) for group in found["groups"]] == [1, 1, 1]
+    assert all(np.isnan(d["p"]) for d in found["differences"])
+
+
+def test_runs_of_other_files_are_not_one_group(tmp_path, few_files):
+    other = tmp_path / "moved"
+    shutil.copytree(few_files["data_dir"], other)
+    changed = tmp_path / "changed"
+    shutil.copytree(few_files["data_dir"], changed)
+    (changed / "a" / "0.png").write_bytes((changed / "b" / "1.png").read_bytes() + b"\0")
+    made = {}
+    for i, (seed, place) in enumerate(((0, few_files["data_dir"]), (1, str(other)), (2, str(changed)))):
+        options = SMALL | few_files | {"seed": seed, "data_dir": place}
+        made[i] = emsiam.fit(emsiam.Config(**options, out=str(tmp_path / "runs" / str(i))))
+    found = compare.compare(list(made.values()))
+    assert [group["runs"] for group in found["groups"]] == [["0", "1"], ["2"]]  # where the files are does not matter
+    assert [bool(pair["cka"]) for pair in found["pairs"]] == [True, False, False]
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "probe.json", "snapshots/0.npy", "weights/14.npy"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "binary"])
+def test_a_damaged_file_is_one_line(runs, tmp_path, capsys, name, damage):
+    shutil.copytree(runs["a", 0].path, tmp_path / "run")
+    file = tmp_path / "run" / name
+    content = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "binary": b"\x93\xff\0" * 99}[damage])
+    assert compare.main([str(runs["b", 0].path), str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("emsiam.compare: ")
+    assert said.count("\n") == 1
+    assert str(tmp_path / "run") in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_updates_from_one_checkpoint(runs, tmp_path, capsys):
     first, second, third = (str(runs[key].path) for key in (("b", 0), ("c", 0), ("b", 1)))
     assert compare.main([second, first, "--updates", "2", "--out", str(tmp_path)]) == 0
@@ -97,6 +152,9 @@ def test_updates_from_one_checkpoint(runs, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "updates from b/0, 2 steps" in said
     assert "has no predictor, and multistep --predictor mlp needs one" in said
+    shutil.copytree(first, tmp_path / "bare", ignore=shutil.ignore_patterns("*.pt"))
+    assert compare.main([str(tmp_path / "bare"), second, "--updates", "2", "--out", str(tmp_path)]) == 2
+    assert "has no checkpoint to start from" in capsys.readouterr().err
 
 
 def test_procrustes_does_not_depend_on_the_basis():

@@ -173,3 +173,24 @@ def test_without_h_it_is_a_scalar():
     targets = means + gaussian(4, 500, 5, seed=21) * W.sqrt()
     r = em.predictor_as_expectation(z, z, targets)
     assert (r.h, r.h_cosine) == (r.scalar, r.scalar_cosine)
+
+
+def test_one_dimension_and_few_images():
+    z = torch.randn(2, 40, 1, generator=torch.Generator().manual_seed(0))
+    r = em.predictor_as_expectation(z, z, torch.cat([z, z]) + 0.1)
+    assert r.h == pytest.approx(r.scalar)
+    for few, images in ((1, 8), (2, 3)):
+        with pytest.raises(ValueError, match="are needed"):
+            em.predictor_as_expectation(z[:, :images], z[:, :images], torch.zeros(few, images, 1))
+        with pytest.raises(ValueError, match="are needed"):
+            em.variance_table(torch.zeros(few, 1, 4))
+    with pytest.raises(ValueError, match="are needed"):
+        em.eta_gap(torch.zeros(4, 2), torch.zeros(1, 4, 2), torch.zeros(4, 2))
+
+
+def test_nan_is_not_taken_for_a_perfect_value():
+    z = torch.full((3, 8, 4), math.nan)
+    assert math.isnan(em.eta_gap(z[0], z, z[0]).total)
+    assert math.isnan(em.prediction_quality(z[:2], z[:2]))
+    with pytest.raises(ValueError, match="finite"):
+        em.variance_table(z)

@@ -21,12 +21,15 @@ SCREEN = ("z_std_ratio", "participation_ratio", "effective_rank", "between_share
 def _finite(z: Tensor) -> Tensor:
     if not z.isfinite().all():
         raise ValueError("the representation holds values that are not finite")
+    if not z.numel():
+        raise ValueError(f"the representation is empty: {list(z.shape)}")
     return z.double()
 
 
 def _hat(z: Tensor) -> Tensor:
-    """ẑ, in float64."""
-    return unit(_finite(z))
+    """ẑ, in float64, of vectors of any length but 0."""
+    x = _finite(z)
+    return unit(x / x.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny))
 
 
 def _views(z: Tensor) -> Tensor:
@@ -37,7 +40,12 @@ def _views(z: Tensor) -> Tensor:
 
 def _noise(z: Tensor) -> float:
     """Variance that rounding alone gives ẑ: below it there is nothing to share out."""
-    return (16 * torch.finfo(z.dtype).eps) ** 2
+    return (16 * _eps(z)) ** 2
+
+
+def _eps(z: Tensor) -> float:
+    """Relative precision of what was given."""
+    return torch.finfo(z.dtype if z.is_floating_point() else torch.float64).eps
 
 
 def _where(condition: Tensor, numerator: Tensor, denominator: Tensor, otherwise: float) -> Tensor:
@@ -236,7 +244,7 @@ def linearised(z: Tensor, p: Tensor) -> Tensor:
     h's own matrix where it is linear and z spans all directions; 0 on directions that z lacks. Cost N·d·r + d²·r.
     """
     x, y = _finite(z) - z.double().mean(0), _finite(p) - p.double().mean(0)
-    return (torch.linalg.pinv(x, rtol=1e-10) @ y).T
+    return (torch.linalg.pinv(x, rtol=max(1e-10, max(x.shape) * _eps(z))) @ y).T
 
 
 def predictor_spectrum(w: Tensor) -> Tensor:
@@ -283,6 +291,10 @@ def measure(z: Tensor, p: Tensor | None = None, pre_bn: Tensor | None = None) ->
     too. p [N, d]: predictions from that first view. pre_bn [N, d]: what entered the projector's last BN.
     """
     one = z[0] if z.ndim == 3 else z
+    if one.ndim != 2 or (p is not None and p.shape != one.shape):
+        raise ValueError(
+            f"z must be [N, d] or [n, N, d] and p [N, d], not {[list(x.shape) for x in (z, p) if x is not None]}"
+        )
     numbers = {f.__name__: f(one) for f in ALONE}
     if z.ndim == 3 and len(z) > 1:
         numbers |= {f.__name__: f(z) for f in PAIRED}

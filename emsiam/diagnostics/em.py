@@ -3,6 +3,7 @@
 Everything takes representations of a fixed probe set: z [N, d] of one view of each image or [n, N, d] of n views,
 p = h(z), η [N, d]. `emsiam.observe` makes them from a network and its solver. All is computed in float64 on the vectors
 as they are given; where the objective is the cosine, give ẑ, p̂, η̂ (`objective.unit`): ‖ẑ − η̂‖² = 2 + 2D (footnote 5).
+A NaN in them gives NaN or raises ValueError, as do too few views or images.
 """
 
 import math
@@ -35,7 +36,7 @@ def prediction_quality(p: Tensor, z: Tensor) -> Tensor:
 
     predicted = agreement(p[0], z[1]) + agreement(p[1], z[0])
     given = agreement(z[0], z[1]) + agreement(z[1], z[0])
-    return torch.where(given > 1e-9, predicted / given, 0.0)
+    return torch.where(given <= 1e-9, 0.0, predicted / given)  # NaN stays NaN
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -85,6 +86,8 @@ def variance_table(z: Tensor) -> Variance:
     without weight decay). Directions that hold less than 1e-10 of the largest variance are left out. Cost n·N·d² + d³.
     """
     n, count, _ = z.shape
+    if n < 2 or count < 2 or not z.isfinite().all():
+        raise ValueError(f"two or more finite views of two or more images are needed, not {list(z.shape)}")
     x = z.double()
     means = x.mean(0)
     inside = (x - means).flatten(0, 1)
@@ -119,11 +122,13 @@ def eta_gap(eta: Tensor, z: Tensor, same_views: Tensor, z_eval: Tensor | None = 
     today's θ, of the views that η comes from; z_eval [n, N, d]: the fresh views in eval mode. tr Σ_w = 0 gives zeros.
     """
     n, x = len(z), z.double()
+    if n < 2:
+        raise ValueError("two or more fresh views are needed")
     mean, within = x.mean(0), x.var(0).sum(-1).mean()
     noise = within / n  # of the mean itself
 
     def share(value: Tensor) -> float:
-        return torch.where(within > 0, value / within.clamp_min(1e-300), 0.0).item()
+        return torch.where(within == 0, 0.0, value / within).item()  # NaN stays NaN
 
     return Gap(
         share(distance(eta, mean) - noise),
@@ -146,7 +151,7 @@ class Expectation(NamedTuple):
     permuted: float  # c·h(z) of another image
     h_cosine: float
     linear_cosine: float
-    scalar_cosine: float  # 1 but for the sampling of c
+    scalar_cosine: float  # 1, unless c < 0
     permuted_cosine: float
 
 
@@ -161,6 +166,8 @@ def predictor_as_expectation(z: Tensor, p: Tensor, targets: Tensor) -> Expectati
     from sklearn.linear_model import RidgeCV
 
     v, count, d = z.shape
+    if len(targets) < 2 or count < FOLDS:
+        raise ValueError(f"2 or more targets of {FOLDS} or more images are needed, not {list(targets.shape)}")
     z, p = z.double().flatten(0, 1), p.double().flatten(0, 1)
     noise = targets.double().var(0).sum(-1).mean() / len(targets)
     eta = targets.double().mean(0).repeat(v, 1)
@@ -177,7 +184,7 @@ def predictor_as_expectation(z: Tensor, p: Tensor, targets: Tensor) -> Expectati
     guesses["linear"] = torch.empty_like(z)
     for score in of_fold:
         ridge = RidgeCV(alphas=np.logspace(-4, 4, 9)).fit(z[~score].cpu(), eta[~score].cpu())
-        guesses["linear"][score] = torch.as_tensor(ridge.predict(z[score].cpu())).to(z)
+        guesses["linear"][score] = torch.as_tensor(ridge.predict(z[score].cpu())).to(z).view(-1, d)
     base = (distance(z, eta) - noise).clamp_min(1e-300)
     far = (1 - (unit(z) * unit(eta)).sum(-1)).mean().clamp_min(1e-300)
     squared = {name: ((distance(x, eta) - noise) / base).item() for name, x in guesses.items()}

@@ -42,6 +42,7 @@ def gram(z: Array) -> Array:
     The inner product of two of them is their linear CKA. A constant gives 0.
     """
     x = _centred(z)
+    x = x / (np.abs(x).max() or 1.0)
     k = x @ x.T
     length = np.linalg.norm(k)
     return k / length if length > 1e-300 else k * 0
@@ -53,7 +54,7 @@ def linear_cka(x: Array, y: Array) -> float:
     1: equal up to rotation and scale; 0 for a constant. For N ≪ d unrelated representations score high too: look at
     the band of other seeds beside it.
     """
-    x, y = _centred(x), _centred(y)
+    x, y = (c / (np.abs(c).max() or 1.0) for c in (_centred(x), _centred(y)))
     if len(x) < max(x.shape[1], y.shape[1]):
         a, b = x @ x.T, y @ y.T
         cross, own = (a * b).sum(), np.linalg.norm(a) * np.linalg.norm(b)
