@@ -26,7 +26,7 @@ retest:
 
 $(VENV)/tested: $(VENV)/installed-test $(TESTED)
 	@echo "Running the tests ..."
-	@$(PYTEST) -n 2
+	@$(PYTEST) -n 2 --dist loadgroup
 	@date '+on %Y-%m-%d at %H:%M' > $@
 
 check: $(VENV)/installed-test

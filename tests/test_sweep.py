@@ -15,6 +15,8 @@ import scipy.stats
 from experiments import _sweep, report
 from experiments._sweep import Row
 
+pytestmark = pytest.mark.xdist_group("sweep")  # one process makes the runs once
+
 ROOT = Path(__file__).parents[1]
 SHORT = {"epochs": 1, "batch_size": 479, "dim": 8, "hidden_dim": 8, "diagnose_every": 9}
 TEXT = "A claim,\nin two lines.\n\nMore."
@@ -117,7 +119,7 @@ def test_a_run_that_fails_is_named(tmp_path, capsys):
 
 def test_an_interrupted_sweep_goes_on(tmp_path):
     script = tmp_path / "long.py"
-    long = {"epochs": 40, "save_every": 1, "eval_every": 40}
+    long = {"epochs": 30, "save_every": 1, "eval_every": 30}
     script.write_text(
         "import sys\nfrom experiments._sweep import Row, main\n"
         f"rows = [Row('short', {SHORT}), Row('long', {SHORT | long})]\n"
