@@ -26,7 +26,7 @@ retest:
 
 $(VENV)/tested: $(VENV)/installed-test $(TESTED)
 	@echo "Running the tests ..."
-	@$(PYTEST) -n 2 --dist loadgroup
+	@$(PYTEST) -n 2
 	@date '+on %Y-%m-%d at %H:%M' > $@
 
 check: $(VENV)/installed-test

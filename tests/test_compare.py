@@ -10,8 +10,6 @@ import emsiam
 from emsiam import compare
 from emsiam.diagnostics import trajectory
 
-pytestmark = pytest.mark.xdist_group("compare")  # one process makes the runs once
-
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
 
 

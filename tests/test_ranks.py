@@ -13,8 +13,6 @@ from emsiam import fit
 from emsiam.config import parse
 from emsiam.observe import NUMBERS
 
-pytestmark = pytest.mark.xdist_group("ranks")  # one process makes the runs once
-
 MODES = ["--mode onestep", "--mode multistep --k 5", "--mode ema_eta --m 0.8"]
 
 

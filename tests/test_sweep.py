@@ -15,8 +15,6 @@ import scipy.stats
 from experiments import _sweep, report
 from experiments._sweep import Row
 
-pytestmark = pytest.mark.xdist_group("sweep")  # one process makes the runs once
-
 ROOT = Path(__file__).parents[1]
 SHORT = {"epochs": 1, "batch_size": 479, "dim": 8, "hidden_dim": 8, "diagnose_every": 9}
 TEXT = "A claim,\nin two lines.\n\nMore."
