@@ -55,5 +55,4 @@ if __name__ == "__main__":
         wrong = [
             said for said in pool.map(lambda f: run(f, "--check" in sys.argv), sorted(FOLDER.glob("*.ipynb"))) if said
         ]
-    print(*wrong, sep="\n", file=sys.stderr)
-    sys.exit(bool(wrong))
+    sys.exit("\n".join(wrong) or 0)
