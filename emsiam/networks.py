@@ -54,8 +54,8 @@ class Siamese(nn.Module):
 
         Each view has its own forward pass, hence its own batch statistics.
         """
-        z = torch.stack([self.F(x) for x in views])
-        return z, torch.stack([self.predict(z[v]) for v in trained])
+        z = [self.F(x) for x in views]  # not one tensor yet: no backward pass through views that nothing trains on
+        return torch.stack(z), torch.stack([self.predict(z[v]) for v in trained])
 
     def predict(self, z: Tensor) -> Tensor:
         """p = h(z), [B, d] -> [B, d]."""
