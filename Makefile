@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find emsiam -name '*.py' 2>/dev/null) pyproject.toml
 TESTED := $(SOURCES) $(wildcard tests/*.py experiments/*.py docs/*.py notebooks/*.ipynb results/*.json) \
-	README.md RESULTS.md environment.yml Makefile
+	README.md RESULTS.md docs/paper_scale.md environment.yml Makefile
+TABLES := $(filter-out __init__ _sweep report paper_scale,$(basename $(notdir $(wildcard experiments/*.py))))
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test retest check slow notebooks lab
+.PHONY: demo test retest check slow notebooks lab paper
 .DELETE_ON_ERROR:
 
 demo: runs/demo/summary.json
@@ -47,6 +48,12 @@ notebooks: $(VENV)/installed-test
 
 lab: $(VENV)/installed-test
 	@$(BIN)/jupyter lab notebooks
+
+# every table of the paper, what is done already left as it is; then what is made of them
+paper: $(VENV)/installed-test
+	@for table in $(TABLES); do echo "$$table"; $(BIN)/python -m experiments.$$table || exit; done
+	@$(BIN)/python -m experiments.report
+	@$(BIN)/python -m experiments.paper_scale
 
 $(VENV)/made:
 	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."

@@ -1,6 +1,7 @@
 """How does a list of configurations become a table? Runs by key, several at once, seeds in pairs, intervals.
 
-An experiment is a module with a docstring (its first paragraph is the claim) and ROWS, the first of them the baseline.
+An experiment is a module with a docstring and ROWS, the first of them the baseline. Of the docstring a table takes its
+first paragraph, the claim, and what follows "To decide:", what would settle where rows and paper differ.
 """
 
 import argparse
@@ -37,7 +38,7 @@ KINDS = {  # of failure, by the verdict that shows it
     "healthy": "",
     "dimensional collapse": "collapse",
     "complete collapse": "collapse",
-    "not converging": "does not converge",
+    "not converging": "slow or stuck",
     "diverged": "diverges",
 }
 SEAL = "seal"  # digest of a run that came to its end
@@ -49,8 +50,8 @@ class Row(NamedTuple):
 
     name: str
     options: Mapping[str, Any] = MappingProxyType({})  # of `emsiam.Config`, all others at their defaults
-    paper: float | None = None  # its number
-    fails: str = ""  # how it fails in the paper, a value of KINDS
+    paper: float | None = None  # its number, where it has this row
+    fails: str | None = None  # how it fails there, a value of KINDS; with a number and without this, it does not
 
 
 class Job(NamedTuple):
@@ -89,11 +90,10 @@ def main(name: str, text: str, rows: Sequence[Row], arguments: Sequence[str] | N
     short = name.rpartition(".")[2]
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / f"{short}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    from .report import picture, table_of
+    from .report import against, picture, table_of
 
     picture(result).savefig(given.out / f"{short}.png", dpi=110)
-    print(table_of(result))
-    print(f"\n{result['agrees']}\n{given.out / f'{short}.json'}")
+    print(table_of(result), against(result), given.out / f"{short}.json", sep="\n\n")
     return 0
 
 
@@ -210,7 +210,8 @@ def tabulate(text: str, rows: Sequence[Row], table: Sequence[Sequence[Job]]) -> 
     summaries = [[Run(job.folder).summary for job in line] for line in table]
     made = []
     for row, line, found in zip(rows, table, summaries, strict=True):
-        entry: dict[str, Any] = {"name": row.name, "config": {**row.options}, "paper": row.paper, "fails": row.fails}
+        entry: dict[str, Any] = {"name": row.name, "config": {**row.options}, "paper": row.paper}
+        entry["fails"] = "" if row.fails is None and row.paper is not None else row.fails
         entry["metrics"], entry["difference"] = {}, {}
         for metric in METRICS:
             values, base = ([s[metric] for s in of if s.get(metric) is not None] for of in (found, summaries[0]))
@@ -225,24 +226,30 @@ def tabulate(text: str, rows: Sequence[Row], table: Sequence[Sequence[Job]]) -> 
         ]
         made.append(entry)
     claim = " ".join(text.partition("\n\n")[0].split())
-    environment = json.loads((table[0][0].folder / "env.json").read_text())
-    kept = {n: environment[n] for n in ("torch", "torchvision", "numpy", "python", "platform", "device", "commit")}
+    decides = " ".join(text.partition("To decide:")[2].partition("\nCommand:")[0].split())
+    environments = [json.loads((job.folder / "env.json").read_text()) for line in table for job in line]
+    names = ("torch", "torchvision", "numpy", "python", "platform", "device", "commit")
+    kept = {n: ", ".join(sorted({str(e[n]) for e in environments})) for n in names}
     head = {"claim": claim, "date": date.today().isoformat(), "numerics": NUMERICS, "environment": kept}
-    return plain(head | {"rows": made, "agrees": agreement(made)})
+    return plain(head | {"rows": made, "differs": differs(made), "decides": decides})
 
 
-def agreement(rows: Sequence[dict[str, Any]]) -> str:
-    """Whether direction, by accuracy against the first row, and kind of failure are the paper's: in words."""
+def differs(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Where direction, by accuracy against the first row, or kind of failure are not the paper's, or not to be told."""
     said = []
     for row in rows:
-        if row["failed"] != row["fails"]:
-            said.append(f"{row['name']}: {row['failed'] or 'healthy'} here, {row['fails'] or 'healthy'} in the paper.")
+        if row["fails"] is not None and row["failed"] != row["fails"]:
+            seen = ", ".join(f"{verdict} {n}" for verdict, n in row["verdicts"].items())
+            kinds = [kind or "no failure" for kind in (row["failed"], row["fails"])]
+            said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}), {kinds[1]} in the paper.")
         moved = row["difference"].get("knn_acc1")
         if moved is None or None in (row["paper"], rows[0]["paper"]) or math.isnan(moved["p"]):
             continue
-        theirs, ours = row["paper"] - rows[0]["paper"], moved["mean"]
-        if moved["p"] >= 0.05:
-            said.append(f"{row['name']}: kNN is not told apart from {rows[0]['name']} (p = {moved['p']:.2g}).")
-        elif theirs * ours < 0:
-            said.append(f"{row['name']}: kNN {ours:+.3f} here, accuracy {theirs:+.1f} points in the paper.")
-    return " ".join(said) or "Direction and kind of failure agree with the paper in every row."
+        points = row["paper"] - rows[0]["paper"]
+        told = f"{row['name']}: kNN {moved['mean']:+.3f} ({moved['low']:+.3f} to {moved['high']:+.3f}) here"
+        theirs = f"accuracy {points:+.1f} points in the paper"
+        if points and moved["low"] <= 0 <= moved["high"]:
+            said.append(f"{told}, undecided: it takes {moved['detectable']:.3f} to be seen; {theirs}.")
+        elif points * moved["mean"] < 0:
+            said.append(f"{told}, {theirs}.")
+    return said

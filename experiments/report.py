@@ -1,7 +1,9 @@
-"""python -m experiments.report [--results DIR] [--out FILE]: RESULTS.md and pictures from the results there."""
+"""python -m experiments.report: RESULTS.md, the README's table of §5 and the pictures, from results/*.json."""
 
 import argparse
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,22 @@ COLUMNS = {  # metric: heading, digits
     "loss": ("loss", 3),
     "r_h": ("R of h", 2),
 }
+SHOWN = ("knn_acc1", "z_std_ratio", "participation_ratio")  # in pictures and the README
 HEAD = """# Results
 
 Made by `python -m experiments.report` from results/*.json; nothing here is typed by hand. Mean (95 % interval, t) over
 seeds; the difference in kNN to the first row is that of pairs of the same seed, with its interval and p. Paper:
-ImageNet, linear top-1 after 100 epochs.
+ImageNet, linear top-1 after 100 epochs; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
 """
+SECTION_5 = {  # the rows that the README shows
+    "multi_step": ("SimSiam, 1 step", "10 steps", "100 steps", "an epoch"),
+    "moving_average": ("m = 0.8", "m = 0.8, 5 ×, constant lr", "SimSiam, 5 ×, constant lr", "no h, no average"),
+}
+
+
+def load(folder: Path) -> dict[str, dict[str, Any]]:
+    """Results by experiment."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
 
 
 def span(found: dict[str, Any] | None, digits: int) -> str:
@@ -32,6 +44,18 @@ def span(found: dict[str, Any] | None, digits: int) -> str:
     return f"{found['mean']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
 
 
+def verdicts(row: dict[str, Any]) -> str:
+    """How often each was given."""
+    return ", ".join(f"{verdict} {n}" for verdict, n in row["verdicts"].items())
+
+
+def spent(results: Iterable[dict[str, Any]]) -> str:
+    """How many runs, and their time."""
+    rows = [row for result in results for row in result["rows"]]
+    seconds = {run["key"]: run["summary"]["seconds"] for row in rows for run in row["runs"]}
+    return f"{len(seconds)} runs, {sum(seconds.values()) / 60:.0f} minutes of one thread"
+
+
 def table_of(result: dict[str, Any]) -> str:
     """One experiment as a table in Markdown."""
     used = [m for m in COLUMNS if any(m in row["metrics"] for row in result["rows"])]
@@ -41,25 +65,31 @@ def table_of(result: dict[str, Any]) -> str:
         cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:g}"]
         cells += [span(row["metrics"].get(m), COLUMNS[m][1]) for m in used]
         moved = row["difference"].get("knn_acc1")
-        cells += [span(moved, 3), f"{moved['p']:.2g}" if moved and moved["p"] is not None else ""]
-        cells.append(", ".join(f"{verdict} {n}" for verdict, n in row["verdicts"].items()))
+        cells += [span(moved, 3), f"{moved['p']:.2g}" if moved and moved["p"] is not None else "", verdicts(row)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def against(result: dict[str, Any]) -> str:
+    """Where an experiment and the paper differ, and what would decide it."""
+    if not result["differs"]:
+        return "Direction and kind of failure agree with the paper in every row."
+    said = "\n".join(f"- {line}" for line in result["differs"])
+    return f"Not as in the paper, or undecided:\n\n{said}\n\nTo decide: {result['decides']}"
+
+
 def section(name: str, result: dict[str, Any]) -> str:
     """One experiment in RESULTS.md."""
-    e = result["environment"]
-    seeds = len(result["rows"][0]["runs"])
-    ran = f"{seeds} seeds, {e['device']}, torch {e['torch']}, commit {e['commit']}, {result['date']}"
+    e, seeds = result["environment"], len(result["rows"][0]["runs"])
+    made = f"{e['device']}, torch {e['torch']}, commit {e['commit']}, {result['date']}"
     return "\n\n".join(
         (
             f"## `python -m experiments.{name}`",
             result["claim"],
             table_of(result),
-            f"Against the paper: {result['agrees']}",
+            against(result),
             f"![{name}](results/{name}.png)",
-            f"*{ran}.*",
+            f"*{seeds} seeds, {spent([result])}; {made}.*",
         )
     )
 
@@ -70,10 +100,9 @@ def picture(result: dict[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
 
     rows = result["rows"]
-    shown = ("knn_acc1", "z_std_ratio", "participation_ratio")
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
         figure = Figure(figsize=(13, 1.1 + 0.45 * len(rows)), layout="constrained")
-        for axes, metric in zip(figure.subplots(1, len(shown), sharey=True), shown, strict=True):
+        for axes, metric in zip(figure.subplots(1, len(SHOWN), sharey=True), SHOWN, strict=True):
             for y, row in enumerate(rows):
                 values = [run["summary"][metric] for run in row["runs"] if run["summary"][metric] is not None]
                 axes.plot(values, [y] * len(values), "o", color="0.6", markersize=4)
@@ -87,18 +116,34 @@ def picture(result: dict[str, Any]) -> "Figure":
     return figure
 
 
-def report(results: Path) -> str:
+def report(results: dict[str, dict[str, Any]]) -> str:
     """The text of RESULTS.md."""
-    found = {file.stem: json.loads(file.read_text()) for file in sorted(results.glob("*.json"))}
-    return "\n\n".join([HEAD.rstrip(), *(section(name, result) for name, result in found.items())]) + "\n"
+    head = f"{HEAD}All tables: {spent(results.values())}; tables share runs."
+    return "\n\n".join([head, *(section(name, result) for name, result in results.items())]) + "\n"
+
+
+def readme(text: str, results: dict[str, dict[str, Any]]) -> str:
+    """The README with its table of §5 made anew."""
+    lines = ["| | paper: ImageNet, linear | here: digits, kNN | std·√d | rank (PR) | verdict |", "|" + "---|" * 6]
+    for name, shown in SECTION_5.items():
+        rows = {row["name"]: row for row in results[name]["rows"]}
+        for row in map(rows.__getitem__, shown):
+            numbers = [span(row["metrics"][m], COLUMNS[m][1]) for m in SHOWN]
+            cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:.1f}", *numbers, verdicts(row)]
+            lines.append("| " + " | ".join(cells) + " |")
+    table = "\n".join(lines)
+    return re.sub(r"(?<=<!-- §5 -->\n).*?(?=<!-- /§5 -->)", lambda _: f"{table}\n", text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--out", type=Path, default=Path("RESULTS.md"))
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
     given = parser.parse_args()
-    for file in sorted(given.results.glob("*.json")):
-        picture(json.loads(file.read_text())).savefig(file.with_suffix(".png"), dpi=110)
-    given.out.write_text(report(given.results))
-    print(given.out)
+    found = load(given.results)
+    for name, result in found.items():
+        picture(result).savefig(given.results / f"{name}.png", dpi=110)
+    given.out.write_text(report(found))
+    given.readme.write_text(readme(given.readme.read_text(), found))
+    print(given.out, given.readme)

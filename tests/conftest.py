@@ -1,5 +1,9 @@
 """What several tests start from: small nets without batch statistics, double precision, a few images."""
 
+import fcntl
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +16,28 @@ from emsiam import data, networks
 @pytest.fixture(scope="session")
 def digits():
     return data.digits()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """once(name, make): the folder that make(folder) fills, once for all of pytest-xdist's processes; one makes, others
+    wait. Tests read it, or copy it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def made(name, make):
+        folder = root / name
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / f"{name}.made").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                (root / f"{name}.made").touch()
+        return folder
+
+    return made
 
 
 class Plain(nn.Module):

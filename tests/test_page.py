@@ -24,19 +24,27 @@ return {GRAPH}.data.map(t => ({{name: t.name, type: t.type, mode: t.mode, visibl
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, few_files):
-    """Five runs: three ways, one of them on other images, one of another width and length."""
-    root = tmp_path_factory.mktemp("runs")
-    ways = [{}, {"seed": 1}, {"mode": "multistep", "k": 3}, {"predictor": "none", "dim": 24, "epochs": 3}]
-    ways.append(few_files)
-    return [emsiam.fit(emsiam.Config(**SMALL | way, out=str(root / f"run{i}"))) for i, way in enumerate(ways)]
+def folder(once, few_files):
+    """Five runs and their comparison: three ways, one of them on other images, one of another width and length."""
+    ways = [{}, {"seed": 1}, {"mode": "multistep", "k": 3}, {"predictor": "none", "dim": 24, "epochs": 3}, few_files]
+
+    def make(folder):
+        runs = [str(folder / f"run{i}") for i in range(len(ways))]
+        for out, way in zip(runs, ways, strict=True):
+            emsiam.fit(emsiam.Config(**SMALL | way, out=out))
+        assert compare.main([*runs, "--out", str(folder)]) == 0
+
+    return once("page", make)
 
 
 @pytest.fixture(scope="module")
-def file(runs, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out")
-    assert compare.main([*(str(run.path) for run in runs), "--out", str(out)]) == 0
-    return out / "comparison.html"
+def runs(folder):
+    return [emsiam.load_run(folder / f"run{i}") for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def file(folder):
+    return folder / "comparison.html"
 
 
 @pytest.fixture(scope="module")

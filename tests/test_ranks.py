@@ -48,9 +48,14 @@ SINGLE = "--epochs 2 --warmup-epochs 2 --lr 0.0133 --batch-size 96"
 COMMON = "--log-every 1 --eval-every 1000 --diagnose-every 1 --quiet"
 
 
-def compared(folder, lines):
-    """{line: (folder of one process, folder of two)}, the latter all in one launch."""
-    found = {line: (folder / str(i) / "one", folder / str(i) / "two") for i, line in enumerate(lines)}
+def pairs(folder, lines):
+    """{line: (folder of one process, folder of two)}"""
+    return {line: (folder / str(i) / "one", folder / str(i) / "two") for i, line in enumerate(lines)}
+
+
+def compare(folder, lines):
+    """Train what `pairs` names, the runs of two processes all in one launch."""
+    found = pairs(folder, lines)
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in found]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -59,12 +64,12 @@ def compared(folder, lines):
     torchrun(Path(__file__).with_name("_trains.py"), *launched)
     for line, (one, _) in found.items():
         fit(parse(f"{line} {COMMON} --threads 1 --out {one}".split())[0])
-    return found
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return compared(tmp_path_factory.mktemp("ranks"), [*(f"{m} {DOUBLE}" for m in MODES), f"{MODES[0]} {SINGLE}"])
+def runs(once):
+    lines = [*(f"{m} {DOUBLE}" for m in MODES), f"{MODES[0]} {SINGLE}"]
+    return pairs(once("ranks", lambda folder: compare(folder, lines)), lines)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -87,7 +92,9 @@ def test_and_in_single_precision(runs):
 
 @pytest.mark.slow
 def test_the_other_modes_in_single_precision_too(tmp_path):
-    for folders in compared(tmp_path, [f"{mode} {SINGLE}" for mode in MODES[1:]]).values():
+    lines = [f"{mode} {SINGLE}" for mode in MODES[1:]]
+    compare(tmp_path, lines)
+    for folders in pairs(tmp_path, lines).values():
         assert_near(folders)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+import torchvision
 
-from experiments import _sweep, report
+from emsiam.config import parse, preset, resolve
+from experiments import _sweep, paper_scale, report
 from experiments._sweep import Row
 
 ROOT = Path(__file__).parents[1]
 SHORT = {"epochs": 1, "batch_size": 479, "dim": 8, "hidden_dim": 8, "diagnose_every": 9}
-TEXT = "A claim,\nin two lines.\n\nMore."
+TEXT = "A claim,\nin two lines.\n\nMore.\nTo decide: more\nseeds.\nCommand: this"
 
 
 def key(tmp_path, **options):
@@ -35,23 +39,25 @@ def test_a_key_is_of_what_decides_the_numbers(tmp_path, monkeypatch):
     assert len({base, key(tmp_path), *others}) == 5
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Two tables that share their baseline, run one after the other, and the runs after the first."""
-    out = tmp_path_factory.mktemp("results")
+def two_tables(out):
+    """Two tables that share their baseline, run one after the other; before.json: the runs after the first."""
     rows = (Row("base", SHORT, 67.7), Row("without h", SHORT | {"predictor": "none"}, 0.1, "collapse"))
     arguments = ["--seeds", "2", "--jobs", "2", "--out", str(out)]
     assert _sweep.main("experiments.first", TEXT, rows, arguments) == 0
-    before = {folder: (folder / "summary.json").stat().st_mtime_ns for folder in (out / "runs").iterdir()}
+    before = {folder.name: (folder / "summary.json").stat().st_mtime_ns for folder in (out / "runs").iterdir()}
     rows = (rows[0]._replace(paper=None), Row("wild", SHORT | {"lr": 1e6, "bn": "none"}, None, "diverges"))
     assert _sweep.main("experiments.second", TEXT, rows, arguments) == 0
-    return out, before
+    (out / "runs" / "before").write_text(json.dumps(before))
+
+
+@pytest.fixture(scope="module")
+def results(once):
+    return once("results", two_tables)
 
 
 def test_a_result_has_what_is_promised(results):
-    out, _ = results
-    result = json.loads((out / "first.json").read_text())
-    assert result["claim"] == "A claim, in two lines."
+    result = json.loads((results / "first.json").read_text())
+    assert (result["claim"], result["decides"]) == ("A claim, in two lines.", "more seeds.")
     base, other = result["rows"]
     assert base["config"] == SHORT
     assert (base["paper"], other["fails"]) == (67.7, "collapse")
@@ -62,8 +68,8 @@ def test_a_result_has_what_is_promised(results):
     p = scipy.stats.ttest_rel(values[1], values[0]).pvalue
     assert other["difference"]["knn_acc1"]["p"] == pytest.approx(p)
     assert [run["seed"] for run in base["runs"]] == [0, 1]
-    assert (out / "runs" / base["runs"][0]["key"] / "summary.json").exists()
-    assert (out / "first.png").stat().st_size > 5_000
+    assert (results / "runs" / base["runs"][0]["key"] / "summary.json").exists()
+    assert (results / "first.png").stat().st_size > 5_000
     assert set(result["environment"]) >= {"torch", "device", "commit"}
 
 
@@ -71,29 +77,30 @@ def test_seeds_are_pairs(results):
     from emsiam import load_run
     from emsiam.compare import paired
 
-    rows = json.loads((results[0] / "first.json").read_text())["rows"]
-    runs = [[load_run(results[0] / "runs" / run["key"]) for run in row["runs"]] for row in rows]
+    rows = json.loads((results / "first.json").read_text())["rows"]
+    runs = [[load_run(results / "runs" / run["key"]) for run in row["runs"]] for row in rows]
     assert all(paired(a, b) for a, b in zip(*runs, strict=True))
     assert not paired(runs[0][0], runs[1][1])
     assert np.array_equal(*(run[0].snapshots()[0] for run in runs))  # one initialisation of F
 
 
 def test_a_table_takes_the_runs_of_another(results):
-    out, before = results
+    before = json.loads((results / "runs" / "before").read_text())
     assert len(before) == 4
-    assert all((folder / "summary.json").stat().st_mtime_ns == then for folder, then in before.items())
-    assert len(list((out / "runs").iterdir())) == 6
+    for name, then in before.items():
+        assert (results / "runs" / name / "summary.json").stat().st_mtime_ns == then
+    assert len([folder for folder in (results / "runs").iterdir() if folder.is_dir()]) == 6
 
 
 def test_a_run_that_diverges_is_a_result(results):
-    second = json.loads((results[0] / "second.json").read_text())
+    second = json.loads((results / "second.json").read_text())
     assert second["rows"][1]["verdicts"] == {"diverged": 2}
     assert second["rows"][1]["failed"] == "diverges"
-    assert "wild" not in second["agrees"]
+    assert not any("wild" in line for line in second["differs"])
 
 
-def test_a_damaged_result_is_run_again(results, capsys):
-    out, _ = results
+def test_a_damaged_result_is_run_again(results, tmp_path, capsys):
+    out = shutil.copytree(results, tmp_path / "out")
     job = _sweep.jobs(SHORT, 1, out)[0]
     assert _sweep.done(job)
     good = (job.folder / "summary.json").read_text()
@@ -163,32 +170,87 @@ def test_a_row_that_cannot_be_is_refused_before_anything_runs(tmp_path, capsys):
 
 
 def test_agreement_is_said_in_words():
-    def row(name, paper, fails, failed, moved, p):
-        found = {"knn_acc1": {"mean": moved, "p": p}}
-        return {"name": name, "paper": paper, "fails": fails, "failed": failed, "difference": found}
+    def row(paper, fails, failed, moved, half):
+        found = {"mean": moved, "low": moved - half, "high": moved + half, "p": 0.5, "detectable": 0.25}
+        seen = {"verdicts": {"healthy": 3, "diverged": 2}, "failed": failed, "difference": {"knn_acc1": found}}
+        return {"name": "a", "paper": paper, "fails": fails, **seen}
 
-    base = row("base", 68.0, "", "", 0.0, 1.0) | {"difference": {}}
-    assert _sweep.agreement([base, row("a", 60.0, "", "", -0.1, 0.01)]).startswith("Direction and kind")
-    assert _sweep.agreement([base, row("a", 60.0, "", "", 0.1, 0.01)]) == (
-        "a: kNN +0.100 here, accuracy -8.0 points in the paper."
-    )
-    assert "not told apart from base (p = 0.3)" in _sweep.agreement([base, row("a", 60.0, "", "", 0.1, 0.3)])
-    assert _sweep.agreement([base, row("a", None, "collapse", "", 0.1, 0.3)]) == (
-        "a: healthy here, collapse in the paper."
-    )
+    base = row(68.0, "", "", 0.0, 1.0) | {"name": "base", "difference": {}}
+    assert _sweep.differs([base, row(60.0, "", "", -0.1, 0.05)]) == []
+    assert _sweep.differs([base, row(68.0, "", "", -0.1, 0.2)]) == []  # the paper has no difference
+    assert _sweep.differs([base, row(None, None, "collapse", -0.1, 0.05)]) == []  # nor this row
+    assert _sweep.differs([base, row(60.0, "", "", 0.1, 0.05)]) == [
+        "a: kNN +0.100 (+0.050 to +0.150) here, accuracy -8.0 points in the paper."
+    ]
+    assert _sweep.differs([base, row(60.0, "", "", 0.1, 0.15)]) == [
+        "a: kNN +0.100 (-0.050 to +0.250) here, undecided: it takes 0.250 to be seen; accuracy -8.0 points in the"
+        " paper."
+    ]
+    assert _sweep.differs([base, row(None, "collapse", "", 0.1, 0.3)]) == [
+        "a: no failure here (verdicts: healthy 3, diverged 2), collapse in the paper."
+    ]
 
 
 def test_results_are_made_from_what_was_measured(results):
-    text = report.report(results[0])
-    first = json.loads((results[0] / "first.json").read_text())
+    text = report.report(report.load(results))
+    first = json.loads((results / "first.json").read_text())
     mean = first["rows"][1]["metrics"]["knn_acc1"]["mean"]
     assert f"| without h | 0.1 | {mean:.3f} (" in text
     assert text.index("experiments.first") < text.index("experiments.second")
-    assert first["agrees"] in text
+    assert all(f"- {line}" in text for line in first["differs"])
 
 
-def test_results_md_is_the_report_of_results():
-    assert (ROOT / "RESULTS.md").read_text() == report.report(ROOT / "results")
-    for file in (ROOT / "results").glob("*.json"):
-        assert file.with_suffix(".png").exists()
-        assert (ROOT / "experiments" / f"{file.stem}.py").exists()
+COMMITTED = report.load(ROOT / "results")
+
+
+def test_results_and_readme_are_made_from_the_results():
+    assert (ROOT / "RESULTS.md").read_text() == report.report(COMMITTED)
+    text = (ROOT / "README.md").read_text()
+    assert text == report.readme(text, COMMITTED)
+    mean = COMMITTED["multi_step"]["rows"][1]["metrics"]["knn_acc1"]["mean"]
+    assert f"| 10 steps | 68.7 | {mean:.3f} (" in text
+
+
+def test_every_table_has_its_results():
+    tables = {module.__name__.rpartition(".")[2]: module for module in paper_scale.tables()}
+    assert tables.keys() == COMMITTED.keys()
+    makefile = (ROOT / "Makefile").read_text()
+    others = {file.stem for file in (ROOT / "experiments").glob("*.py")} - tables.keys()
+    assert f"$(filter-out {' '.join(sorted(others, key=makefile.index))}," in makefile
+    for name, module in tables.items():
+        rows = COMMITTED[name]["rows"]
+        assert [(row.name, {**row.options}) for row in module.ROWS] == [(row["name"], row["config"]) for row in rows]
+        assert all(len(row["runs"]) >= 5 for row in rows)
+        assert (ROOT / "results" / f"{name}.png").exists()
+        assert f"Command: python -m experiments.{name}\n" in module.__doc__
+        assert COMMITTED[name]["decides"]
+
+
+def test_commands_at_the_paper_s_scale_are_made_from_the_rows(monkeypatch):
+    written = paper_scale.FILE.read_text()
+    (hour,) = re.findall(r"python -m .* --download --mode multistep --k 100 .*; ([\d.]+) h", written)
+    multistep = {"mode": "multistep", "k": 100}
+    assert f"{paper_scale.hours(multistep, 'simsiam-cifar10'):.1f}" == hour
+    monkeypatch.setattr(paper_scale, "hours", lambda *_: 0)
+    assert re.sub(r"[\d.]+ h$", "0.0 h", written, flags=re.MULTILINE) == paper_scale.text()
+    assert "--dim 256 " in paper_scale.command({"dim": 16}, "simsiam-imagenet") + " "
+    for line in written.splitlines():
+        if line.startswith("python -m emsiam.train"):
+            arguments, shape = line.partition("  #")[0].split()[3:], (3, 32, 32) if "cifar" in line else (3, 224, 224)
+            config = preset(parse(arguments)[0])
+            assert resolve(config, 50_000, shape)[0].arch == ("resnet18" if "cifar" in line else "resnet50")
+
+
+def test_flops_are_those_of_the_passes():
+    """torchvision lists the multiply-adds of a ResNet-50, 4.09e9; training has them three times."""
+    listed = 1e9 * torchvision.models.ResNet50_Weights.IMAGENET1K_V2.meta["_ops"]
+    assert paper_scale.rate() / paper_scale.A100 == pytest.approx(3 * 2 * listed, rel=0.02)
+
+    def flops(**options):
+        return paper_scale.hours(options, "simsiam-cifar10")
+
+    assert flops(mode="multistep") / flops() == pytest.approx(4 / 3, rel=0.02)  # two more passes forward on six
+    assert flops(symmetry="asym") / flops() == pytest.approx(2 / 3, rel=0.02)
+    assert flops(symmetry="asym2x") / flops(symmetry="asym") == pytest.approx(2)
+    assert flops(mode="ema_eta") / flops() == pytest.approx(1, rel=0.02)
+    assert flops(epochs=240) == pytest.approx(2 * flops())

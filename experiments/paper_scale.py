@@ -1,0 +1,140 @@
+"""python -m experiments.paper_scale: docs/paper_scale.md, the commands on CIFAR-10 and ImageNet."""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import torchvision
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+import experiments
+from emsiam import optim
+from emsiam.alternate import alternate
+from emsiam.config import DEFAULTS, PRESETS, Config, given_flag, preset, resolve
+from emsiam.data import SYMMETRY, Batch
+from emsiam.run import build
+from emsiam.training import alternation
+
+from ._sweep import Row
+
+FILE = Path(__file__).parents[1] / "docs" / "paper_scale.md"
+SETS = {  # preset: images to train on, their shape, the command's options
+    "simsiam-cifar10": (50_000, (3, 32, 32), "--data-dir DIR --download"),
+    "simsiam-imagenet": (1_281_167, (3, 224, 224), "--data-dir DIR"),
+}
+A100 = 2470  # images/s: training of ResNet-50 at 224×224 in mixed precision, see HEAD
+HEAD = """# The tables at the paper's scale
+
+Made by `python -m experiments.paper_scale` from the rows of [experiments/](../experiments) and the presets; nothing
+here is typed by hand. A row on digits that is longer, wider or warmed up is so here in proportion. For an interval,
+each with `--seed` 0 to 4.
+
+Hours are those of one A100, reckoned, not measured: no GPU was at hand. The FLOPs of a step, forward and backward,
+are counted (`torch.utils.flop_counter`), and taken to run at {rate:.0f} TFLOP/s, as NVIDIA trains ResNet-50 there
+({A100:,} images/s in mixed precision; DeepLearningExamples at 291f0d0, PyTorch/Classification/ConvNets/resnet50v1.5).
+Small images reach less of it, and reading files, evaluations and looks come on top: these are lower bounds.
+
+Several GPUs: `torchrun --nproc-per-node=8 -m emsiam.train -- …`, with the numbers of one. ImageNet's DIR holds
+`train/` and `val/`, in each a folder a class.
+"""
+
+
+def tables() -> Iterator[ModuleType]:
+    """The experiments that have rows."""
+    for module in pkgutil.iter_modules(experiments.__path__):
+        loaded = importlib.import_module(f"experiments.{module.name}")
+        if hasattr(loaded, "ROWS"):
+            yield loaded
+
+
+def scaled(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A row's options under a preset: lengths and widths in proportion, and none that are of a small data set."""
+    o, to = dict(options), PRESETS[name]
+    if "dataset" in o:
+        o = {n: v for n, v in o.items() if n not in ("dataset", "num_images", "batch_size", "epochs")}
+    for option, of in (("epochs", "epochs"), ("warmup_epochs", "epochs"), ("dim", "dim")):
+        if option in o:
+            o[option] = o[option] * to[of] // DEFAULTS[of]
+    return {n: v for n, v in o.items() if to.get(n) != v}
+
+
+def command(options: Mapping[str, Any], name: str) -> str:
+    """The command line of a row under a preset."""
+    flags = [given_flag(n, v) for n, v in scaled(options, name).items()]
+    return " ".join(["python -m emsiam.train --preset", name, SETS[name][2], *flags])
+
+
+def hours(options: Mapping[str, Any], name: str) -> float:
+    """Of one A100, by the FLOPs of all steps."""
+    number, shape, _ = SETS[name]
+    config = Config(preset=name, device="cpu", precision="fp32", bank="device", **scaled(options, name))
+    resolved, _ = resolve(preset(config), number, shape)
+    c = resolved.to_dict()
+    decides = {n: c[n] for n in ("preset", "mode", "symmetry", "predictor", "dim", "stop_grad", "similarity", "bn")}
+    images = resolved.epochs * (number // resolved.batch_size) * resolved.batch_size
+    return images * step_flops(tuple(decides.items())) / rate() / 3600
+
+
+@functools.cache
+def step_flops(options: tuple[tuple[str, Any], ...]) -> float:
+    """FLOPs of an image in a step, counted in a real one of two images."""
+    name = dict(options)["preset"]
+    number, shape, _ = SETS[name]
+    c, _ = resolve(preset(Config(device="cpu", precision="fp32", **dict(options))), number, shape)
+    net = build(c, shape)
+    trained, partners = SYMMETRY[c.symmetry]
+    views = torch.randn(len({*trained, *partners}), 2, *shape)
+    ids = torch.arange(2)
+    batch = Batch(
+        0, ids, views, trained, partners, views[list(partners)], lambda n: views[:1].expand(n, -1, -1, -1, -1), 2, _same
+    )
+    optimizer = optim.SGD(net, lr=0.01, momentum=c.momentum, wd=c.wd, steps=1)
+    with FlopCounterMode(display=False) as counted:
+        next(alternate(net, optimizer=optimizer, batches=[batch], **alternation(c)))
+    return counted.get_total_flops() / 2
+
+
+def _same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+@functools.cache
+def rate() -> float:
+    """FLOP/s of an A100 by its images/s of ResNet-50, forward and backward."""
+    net = torchvision.models.resnet50()
+    with FlopCounterMode(display=False) as counted:
+        cross_entropy(net(torch.randn(2, 3, 224, 224)), torch.zeros(2, dtype=torch.long)).backward()
+    return A100 * counted.get_total_flops() / 2
+
+
+def section(names: list[str], rows: tuple[Row, ...]) -> str:
+    lines = [f"## {', '.join(f'`{name}`' for name in names)}"]
+    for name in SETS:
+        lines += ["", "```sh"]
+        for row in rows:
+            paper = "" if row.paper is None or name != "simsiam-imagenet" else f", paper {row.paper:g}"
+            lines.append(f"{command(row.options, name)}  # {row.name}{paper}; {hours(row.options, name):.1f} h")
+        lines.append("```")
+    return "\n".join(lines)
+
+
+def text() -> str:
+    """The text of docs/paper_scale.md. Tables that are the same at this scale are one."""
+    found: dict[tuple[str, ...], tuple[list[str], tuple[Row, ...]]] = {}
+    for module in tables():
+        rows = (*module.ROWS, *getattr(module, "AT_SCALE", ()))
+        commands = tuple(command(row.options, "simsiam-imagenet") for row in rows)
+        found.setdefault(commands, ([], rows))[0].append(module.__name__.rpartition(".")[2])
+    head = HEAD.format(rate=rate() / 1e12, A100=A100)
+    return "\n\n".join([head.rstrip(), *(section(*table) for table in found.values())]) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())
+    print(FILE.relative_to(Path.cwd()))
