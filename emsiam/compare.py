@@ -31,7 +31,7 @@ METRICS = ("loss", "z_std_ratio", "effective_rank", "participation_ratio", "knn_
 
 
 def compare(runs: Sequence[Run]) -> dict[str, Any]:
-    """What can be said of two or more finished runs; see the README for the fields.
+    """What can be said of two or more finished runs; docs/numbers.md has the fields.
 
     Raises ConfigError for fewer than two, for one that is not finished, and for a run given twice.
     """

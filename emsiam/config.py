@@ -134,7 +134,7 @@ def real(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
 
 def one_of(names: Iterable[str]) -> Rule:
     table = {name: name for name in names}
-    listing = list(table) if len(table) <= 12 else [*list(table)[:3], "… (see the README)"]
+    listing = list(table) if len(table) <= 12 else [*list(table)[:3], "… (see docs/training.md)"]
     return Rule(", ".join(listing), table.__getitem__)
 
 

@@ -86,7 +86,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":
-        """One row a log line, see the README for the columns."""
+        """One row a log line, docs/training.md has the columns."""
         import pandas
 
         lines = (self.path / "metrics.jsonl").read_text().splitlines()

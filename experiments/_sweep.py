@@ -206,7 +206,7 @@ def mean_interval(values: Sequence[float]) -> dict[str, float | int | None]:
 
 
 def tabulate(text: str, rows: Sequence[Row], table: Sequence[Sequence[Job]]) -> dict[str, Any]:
-    """The result of an experiment, as it is written; see the README for the fields."""
+    """The result of an experiment, as it is written; docs/tables.md has the fields."""
     summaries = [[Run(job.folder).summary for job in line] for line in table]
     made = []
     for row, line, found in zip(rows, table, summaries, strict=True):

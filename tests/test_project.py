@@ -46,22 +46,32 @@ def test_the_map_of_equations_is_the_same_in_readme_and_package():
         assert f"`{name}`" in readme, name
 
 
-def test_the_readme_names_every_option():
+def test_the_docs_name_every_option():
     import dataclasses
 
     from emsiam import Config
 
-    readme = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "training.md").read_text()
     for field in dataclasses.fields(Config):
-        assert f"`--{field.name.replace('_', '-')}" in readme, field.name
+        assert f"`--{field.name.replace('_', '-')}" in text, field.name
 
 
-def test_the_readme_names_every_number_of_an_alternation():
+def test_the_docs_name_every_number_of_an_alternation():
     from emsiam.observe import NUMBERS
 
-    readme = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "numbers.md").read_text()
     for name in NUMBERS:
-        assert f"`{name.removesuffix('_held')}`" in readme, name
+        assert f"`{name.removesuffix('_held')}`" in text, name
+
+
+def test_links_lead_somewhere():
+    for file in [ROOT / "README.md", ROOT / "RESULTS.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", file.read_text()):
+            path, _, heading = link.partition("#")
+            assert (file.parent / path).exists(), f"{file.name}: {link}"
+            if heading:
+                lines = (file.parent / path).read_text().lower().splitlines()
+                assert f"## {heading.replace('-', ' ')}" in lines, f"{file.name}: {link}"
 
 
 def test_each_equation_is_cited_on_one_line():
