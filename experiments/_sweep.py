@@ -231,7 +231,9 @@ def tabulate(text: str, rows: Sequence[Row], table: Sequence[Sequence[Job]]) -> 
     names = ("torch", "torchvision", "numpy", "python", "platform", "device", "commit")
     kept = {n: ", ".join(sorted({str(e[n]) for e in environments})) for n in names}
     head = {"claim": claim, "date": date.today().isoformat(), "numerics": NUMERICS, "environment": kept}
-    return plain(head | {"rows": made, "differs": differs(made), "decides": decides})
+    said = differs(made)
+    agrees = "\n".join(said) or "Direction and kind of failure agree with the paper in every row."
+    return plain(head | {"rows": made, "agrees": agrees, "decides": decides if said else ""})
 
 
 def differs(rows: Sequence[dict[str, Any]]) -> list[str]:

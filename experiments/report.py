@@ -72,9 +72,9 @@ def table_of(result: dict[str, Any]) -> str:
 
 def against(result: dict[str, Any]) -> str:
     """Where an experiment and the paper differ, and what would decide it."""
-    if not result["differs"]:
-        return "Direction and kind of failure agree with the paper in every row."
-    said = "\n".join(f"- {line}" for line in result["differs"])
+    if not result["decides"]:
+        return result["agrees"]
+    said = "\n".join(f"- {line}" for line in result["agrees"].splitlines())
     return f"Not as in the paper, or undecided:\n\n{said}\n\nTo decide: {result['decides']}"
 
 
