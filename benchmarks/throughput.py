@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from emsiam import data, objective, optim
-from emsiam.alternate import alternate, frozen, hold
+from emsiam.alternate import Frozen, alternate, hold
 from emsiam.config import Config, preset, resolve
 from emsiam.eta import SOLVERS
 from emsiam.eta.memory import moving_average
@@ -85,7 +85,7 @@ def forward(images, config):
     """The frozen passes that multistep adds to a step: two views, no gradient."""
     net = build(config, images.shape)
     views = torch.randn(2, BATCH, *images.shape)
-    F_t = frozen(net.F, hold(net.F, copy=True), None)
+    F_t = Frozen(net.F, hold(net.F, copy=True), None)
     while True:
         yield F_t(views)
 

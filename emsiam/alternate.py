@@ -4,6 +4,7 @@ k = 1 with the other view as η is SimSiam; any k goes with any solver of `emsia
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ class Step(NamedTuple):
 def alternate(
     net: nn.Module,
     solve: Callable,
-    objective: Callable[[Tensor, Tensor], Tensor],
+    objective: Callable[..., Tensor],
     optimizer: SGD,
     batches: Iterable[Batch],
     *,
@@ -39,6 +40,7 @@ def alternate(
 ) -> Iterator[Step]:
     """Alternate between (8) and k steps of (7), a `Step` at a time.
 
+    objective: (p, η, batch, state) -> a scalar, see `emsiam.objective`.
     held: η is computed by a frozen copy of θᵗ; False, for k = 1, reuses the representations of the θ-step,
     which are the same numbers without another forward pass, and is what stop_grad=False (no stop-gradient) needs.
     state, theta: those of an earlier `Step`, to go on from it.
@@ -50,8 +52,8 @@ def alternate(
             theta = hold(F, copy=held)  # θᵗ: a new alternation
         z, p = net(batch.views, batch.trained)
         here = None if held else (z.detach() if stop_grad else z)
-        eta, state = solve(state, frozen(F, theta, batch, here), batch)  # (8)
-        loss = objective(p, eta)
+        eta, state = solve(state, Frozen(F, theta, batch, here), batch)  # (8)
+        loss = objective(p, eta, batch, state)
         optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
         yield Step(batch.step, loss.detach(), state, theta if held else {})
 
@@ -62,18 +64,29 @@ def hold(F: nn.Module, *, copy: bool) -> dict[str, Tensor]:
     return theta | {name: b.clone() for name, b in F.named_buffers()}
 
 
-def frozen(
-    F: nn.Module, theta: dict[str, Tensor], batch: Batch, here: Tensor | None = None
-) -> Callable[[Tensor], Tensor]:
+@dataclass(frozen=True)
+class Frozen:
     """F_θᵗ: views [N, B, C, H, W] -> z [N, B, d], in train mode, no gradient, one pass a view.
 
     here: z of batch.views where they are known already, [V, B, d].
     """
 
-    def F_t(views: Tensor) -> Tensor:
-        if here is not None and views is batch.others:
-            return here[list(batch.partners)]
-        with torch.no_grad():
-            return torch.stack([functional_call(F, theta, (x,)) for x in views])
+    F: nn.Module
+    theta: dict[str, Tensor]  # parameters and buffers by name, not to be changed
+    batch: Batch | None = None
+    here: Tensor | None = None
 
-    return F_t
+    def __call__(self, views: Tensor) -> Tensor:
+        if self.here is not None and self.batch is not None and views is self.batch.others:
+            return self.here[list(self.batch.partners)]
+        return self.under(self.theta, views)
+
+    def under(self, weights: dict[str, Tensor], views: Tensor) -> Tensor:
+        """A pass under other weights; their buffers move."""
+        with torch.no_grad():
+            return torch.stack([functional_call(self.F, weights, (x,)) for x in views])
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names in theta that SGD moves."""
+        return [name for name, _ in self.F.named_parameters()]

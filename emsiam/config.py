@@ -28,7 +28,7 @@ from .data import DATASETS, SYMMETRY, ImageSet
 from .eta import SOLVERS
 from .eta.bank import DTYPES, needed
 from .methods import METHODS, hyperparameters
-from .objective import SIMILARITIES
+from .objective import SIMILARITIES, info_nce, loss, swapped_prediction
 from .views import LIMITS, Recipe, strength
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
@@ -88,7 +88,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 LOOKS, APART = 3, 600  # alternations watched unasked, at most, and steps between: one costs as much as about 25
-HYPERPARAMETERS = ("k", "m", "n", "bank", "bank_dtype")  # read by some solvers only; k by the loop
+# read by some solvers and objectives only; k by the loop
+HYPERPARAMETERS = ("k", "m", "n", "bank", "bank_dtype", "tau", "tau_schedule", "queue", "temperature")
+OWN_TARGETS = (info_nce, swapped_prediction)  # objectives that need more of a solver than a representation
 DATA_OPTIONS = ("data_dir", "download", "num_images", "image_size", "workers")  # read by some data sets only
 
 
@@ -200,6 +202,11 @@ class Config:
     n: int | None = option(None, whole(1), "views averaged for η (4)")
     bank: str | None = option(None, BANK, "where the bank of η is: device, host, or DIR, a file mapped there (device)")
     bank_dtype: str | None = named(None, DTYPES, "of the bank's rows; averages are formed in fp32 (fp32)")
+    tau: float | None = option(None, real(0, 1), "momentum of the encoder that gives η (0.99)")
+    tau_schedule: str | None = named(None, optim.SCHEDULES, "of tau: to 1 at the end, or constant (byol cosine)")
+    queue: int | None = option(None, whole(1, 10**8), "moco: negatives kept (65,536, but a quarter of the images)")
+    temperature: float | None = option(None, real(0, above=True), "of simclr and moco (0.2), swav (0.1)")
+    prototypes: int | None = option(None, whole(1, 10**6), "swav: how many (3,000, or d where that is less)")
 
     preset: str | None = named(None, PRESETS, "the paper's settings; other flags override it")
     dataset: str = named(None, DATASETS, "images to train on")
@@ -226,10 +233,10 @@ class Config:
     proj_layers: int = option(None, whole(1, 100), "fc layers of the projector")
     predictor: str | None = named(None, networks.PREDICTORS, "h (mlp; ema_eta none)")
     fix_pred_lr: bool | None = option(None, SWITCH, "constant lr for the predictor (on)")
-    stop_grad: bool = option(True, SWITCH, "no gradient through η")
+    stop_grad: bool | None = option(None, SWITCH, "no gradient through η (on; off for simclr, vicreg, barlow, sigreg)")
     symmetry: str = named("sym", SYMMETRY, "which views train θ: both, one, or one of each of two pairs")
-    similarity: str = named("cosine", SIMILARITIES, "D(p, η)")
-    bn: str = named("default", networks.BN, "batch normalisation in the heads (Table 3)")
+    similarity: str | None = named(None, SIMILARITIES, "D(p, η) (cosine)")
+    bn: str | None = named(None, networks.BN, "batch normalisation in the heads, Table 3 (default; vicreg … hidden)")
     output_affine: bool | None = option(None, SWITCH, "scale and shift in the BN of the projector's output (on)")
 
     precision: str = named(
@@ -265,6 +272,11 @@ class Config:
             except (ValueError, TypeError, KeyError, OverflowError):
                 hint = nearest(value, f.metadata["names"])
                 raise ConfigError(f"{flag(f.name)} {value}: allowed is {rule.allowed}{hint}") from None
+
+    @property
+    def width(self) -> int:
+        """Of z: d, or the number of prototypes where F ends in their scores."""
+        return self.prototypes or self.dim
 
     def to_dict(self) -> dict[str, Any]:
         """What config.json holds: every option that something reads."""
@@ -376,7 +388,7 @@ def resolve(
             f"its parameter {missing[0]} needs a default" if missing else "k belongs to the loop, call it otherwise"
         )
         refuse("eta", o["eta"], reason)
-    read = own | ({"k": method.k} if method.any_k else {})
+    read = own | hyperparameters(method.objective) | ({"k": method.k} if method.any_k else {})
     for name in HYPERPARAMETERS:
         if name in read:
             o[name] = read[name] if o[name] is None else o[name]
@@ -385,9 +397,24 @@ def resolve(
             notes.append(f"{flag(name)} {o[name]} is not used by --mode {o['mode']}{solver}")
             o[name] = None
 
+    if "queue" in read and o["queue"] == read["queue"]:
+        o["queue"] = min(o["queue"], 2 ** int(math.log2(max(1, num_images // 4))))  # few keys of the same image
+    for name, used, default in (
+        ("prototypes", method.prototypes, min(3000, o["dim"])),
+        ("similarity", method.objective is loss, "cosine"),
+    ):
+        if used:
+            o[name] = o[name] or default
+        elif o[name] is not None:
+            notes.append(f"{given_flag(name, o[name])} is not used by --mode {o['mode']}")
+            o[name] = None
+    o["bn"] = o["bn"] or method.bn
+    o["stop_grad"] = method.stop_grad if o["stop_grad"] is None else o["stop_grad"]
+    width = o["prototypes"] or o["dim"]
+
     if o["bank"] not in (None, "device", "host"):
         of_z = torch.float64 if o["precision"] == "fp64" else torch.float32
-        _check_disk(o["bank"], needed(num_images, o["dim"], o["bank_dtype"], of_z))
+        _check_disk(o["bank"], needed(num_images, width, o["bank_dtype"], of_z))
     size = ranks.world_size()
     if not 2 <= o["batch_size"] <= num_images:
         refuse("batch_size", o["batch_size"], f"allowed is 2 to {num_images}, the training images of {o['dataset']}")
@@ -395,9 +422,14 @@ def resolve(
         refuse("batch_size", o["batch_size"], f"allowed is a multiple of the {size} processes")
     if o["k"] == "epoch":
         o["k"] = num_images // o["batch_size"]
-    if not o["stop_grad"] and (solve is not SOLVERS["other_view"] or method.held or (o["k"] or 1) > 1):
+    fitting = method.objective not in OWN_TARGETS or solve is method.solve
+    if o["eta"] in SOLVERS and not fitting:
+        refuse("eta", o["eta"], f"gives no target that the objective of --mode {o['mode']} is defined for")
+    passing = (SOLVERS["other_view"], SOLVERS["sinkhorn_codes"])
+    if not o["stop_grad"] and (solve not in passing or method.held or (o["k"] or 1) > 1):
         given = f"--mode {o['mode']}" + (f" --eta {o['eta']}" if o["eta"] else "")
-        reason = "a gradient passes only through the other view under the same θ; allowed is --mode onestep as it is"
+        given += f" --k {o['k']}" if (o["k"] or 1) > 1 and not method.held else ""
+        reason = "a gradient passes only through the other view under the same θ, with k = 1 and --mode onestep or swav"
         raise ConfigError(f"--no-stop-grad with {given}: {reason}")
 
     o["predictor"] = predictor = o["predictor"] or method.predictor
@@ -412,7 +444,7 @@ def resolve(
     o["arch"] = o["arch"] or ("tiny" if side <= 32 else "resnet18")
     resnet = networks.is_resnet(o["arch"])
     for name, default, used, reason in (
-        ("pred_dim", max(1, o["dim"] // 4), predictor in ("mlp", "fixed"), ""),
+        ("pred_dim", max(1, width // 4), predictor in ("mlp", "fixed"), ""),
         ("fix_pred_lr", True, predictor in ("mlp", "linear"), f"--predictor {predictor} is not trained"),
         ("output_affine", True, o["bn"] in ("default", "all"), f"--bn {o['bn']} has no BN on the projector's output"),
         ("stem", "imagenet" if side > 64 else "cifar", resnet, f"--arch {o['arch']} has no stem to choose"),

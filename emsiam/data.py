@@ -258,6 +258,7 @@ class Batch(NamedTuple):
     draw: Callable[[int], Tensor]  # draw(n) -> [n, B, C, H, W]: n further views, independent of `views`
     num_images: int  # ids are in 0 … num_images − 1
     gather: Callable[[Tensor], Tensor]  # [B, ...] of this process -> the rows of every process, in order
+    total: int = 0  # steps of the whole training, where something follows a schedule
 
 
 # How a loss is symmetrised (§4.6): the views that train θ, and for each the view that its target comes from.
@@ -275,11 +276,20 @@ def generator(seed: int, stream: int, step: int = 0) -> Generator:
 
 
 def batches(
-    data: ImageSet, *, seed: int, batch_size: int, start: int, stop: int, symmetry: str, dtype: torch.dtype
+    data: ImageSet,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int,
+    stop: int,
+    symmetry: str,
+    dtype: torch.dtype,
+    total: int | None = None,
 ) -> Iterator[Batch]:
     """Batches `start` to `stop` − 1. Every epoch has a new order; its incomplete last batch is left out.
 
-    batch_size: images a step over all processes, at most the number of images.
+    batch_size: images a step over all processes, at most the number of images. total: steps of the whole training, by
+    default `stop`.
     """
     num_images = len(data.images)
     per_epoch = num_images // batch_size
@@ -290,14 +300,17 @@ def batches(
             epoch = step // per_epoch
             order = torch.randperm(num_images, generator=generator(seed, IDS, epoch))
         first = step % per_epoch * batch_size
-        asked.append(_ask_batch(data, seed, step, order[first : first + batch_size], symmetry, dtype))
+        ids = order[first : first + batch_size]
+        asked.append(_ask_batch(data, seed, step, ids, symmetry, dtype, total or stop))
         if len(asked) > AHEAD:
             yield asked.popleft()()
     for batch in asked:
         yield batch()
 
 
-def _ask_batch(data: ImageSet, seed: int, step: int, ids: Tensor, symmetry: str, dtype) -> Callable[[], Batch]:
+def _ask_batch(
+    data: ImageSet, seed: int, step: int, ids: Tensor, symmetry: str, dtype: torch.dtype, total: int
+) -> Callable[[], Batch]:
     trained, partners = SYMMETRY[symmetry]
     views_asked = _ask_views(data, ids, len(set(trained + partners)), generator(seed, VIEWS, step), dtype)
     further = generator(seed, ETA, step)
@@ -314,6 +327,7 @@ def _ask_batch(data: ImageSet, seed: int, step: int, ids: Tensor, symmetry: str,
             lambda n: _ask_views(data, ids, n, further, dtype)(),
             len(data.images),
             gather,
+            total,
         )
 
     return batch

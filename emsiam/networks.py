@@ -12,8 +12,10 @@ import torchvision
 from torch import Generator, Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from .ranks import gather
+
 STEMS = ("cifar", "imagenet")
-PREDICTORS = ("mlp", "none", "fixed", "linear")
+PREDICTORS = ("mlp", "none", "fixed", "linear", "directpred", "directcopy")
 BN = ("default", "none", "hidden", "all")
 TINY_WIDTHS = (32, 64, 128)
 
@@ -152,30 +154,82 @@ def mlp(widths: list[int], *, hidden_bn: bool, output_bn: bool, output_affine: b
 
 
 def build_projector(
-    features: int, *, hidden_dim: int, dim: int, layers: int, bn: str, output_affine: bool
+    features: int,
+    *,
+    hidden_dim: int,
+    dim: int,
+    layers: int,
+    bn: str,
+    output_affine: bool,
+    prototypes: int | None = None,
 ) -> nn.Sequential:
-    """features → hidden_dim → … → dim, `layers` fc in all (paper: 3; CIFAR: 2).
+    """features → hidden_dim → … → dim, `layers` fc in all (paper: 3; CIFAR: 2), and then prototypes, if any.
 
     bn, Table 3: `none`; `hidden` layers only; `default`, also on the output; `all`, on h's output too.
     """
-    return mlp(
+    projector = mlp(
         [features, *[hidden_dim] * (layers - 1), dim],
         hidden_bn=bn != "none",
         output_bn=bn in ("default", "all"),
         output_affine=output_affine,
     )
+    return projector.append(Prototypes(dim, prototypes)) if prototypes else projector
+
+
+class Prototypes(nn.Linear):
+    """Scores of unit vectors against K unit prototypes: [B, d] -> cosines [B, K].
+
+    SwAV as Chen & He 2021 reproduce it: the weights are normalised, and have their full gradient from the start.
+    """
+
+    def __init__(self, dim: int, prototypes: int):
+        super().__init__(dim, prototypes, bias=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return nn.functional.linear(nn.functional.normalize(z, dim=1), nn.functional.normalize(self.weight, dim=1))
 
 
 def build_predictor(kind: str, *, dim: int, pred_dim: int, bn: str) -> nn.Module:
     """h: `mlp` dim → pred_dim → dim, BN and ReLU after the hidden layer and nothing after the output (Table 3: `all`
-    adds a BN there); `linear` a matrix; `fixed` an mlp that stays as initialised (Table 1); `none` the identity.
+    adds a BN there); `linear` a matrix; `fixed` an mlp that stays as initialised (Table 1); `none` the identity;
+    `directpred` and `directcopy` a matrix that follows from z, see `Direct`.
     """
     if kind == "none":
         return nn.Identity()
     if kind == "linear":
         return nn.Linear(dim, dim, bias=False)
+    if kind in ("directpred", "directcopy"):
+        return Direct(dim, eigen=kind == "directpred")
     h = mlp([dim, pred_dim, dim], hidden_bn=bn != "none", output_bn=bn == "all")
     return h.requires_grad_(kind != "fixed")
+
+
+class Direct(nn.Module):
+    """A linear h set from C, a moving average of E[z zᵀ], instead of trained.
+
+    DirectPred: the eigenvectors of C, with eigenvalues √λ + ε·max √λ. DirectCopy: C/‖C‖ + ε·identity. A scale would
+    not matter to a cosine. C moves at each pass in train mode, by a share that two passes a step make 1 − 0.3.
+    Source: Tian et al. 2021, §4 (ρ = 0.3, ε = 0.1); Wang et al. 2021 for DirectCopy.
+    """
+
+    def __init__(self, dim: int, *, eigen: bool, rho: float = 0.3, epsilon: float = 0.1):
+        super().__init__()
+        self.eigen, self.keep, self.epsilon = eigen, rho**0.5, epsilon
+        self.register_buffer("correlation", torch.eye(dim) / dim)
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.no_grad():
+            if self.training:
+                seen = gather(wide(z))
+                self.correlation.lerp_((seen.mT @ seen / len(seen)).to(self.correlation), 1 - self.keep)
+            c = self.correlation
+            values, vectors = torch.linalg.eigh(c)
+            if self.eigen:
+                roots = values.clamp(min=0).sqrt()
+                w = vectors * (roots + self.epsilon * roots.max()) @ vectors.mT
+            else:
+                w = c / values.abs().max() + self.epsilon * torch.eye(len(c)).to(c)
+        return z @ w.to(z)
 
 
 @contextmanager

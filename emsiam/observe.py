@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .alternate import hold
+from .alternate import Frozen, hold
 from .data import ETA, SYMMETRY, Batch, ImageSet, probe, probe_ids
 from .diagnostics import em
 from .networks import Siamese
@@ -77,19 +77,20 @@ def look(module: nn.Module, *inputs: Any) -> Any:
 
 
 def cut(state: dict[str, Any], ids: Tensor, num_images: int) -> dict[str, Any]:
-    """A copy of a solver's state; tensors with a row an image have those of `ids` only."""
+    """A copy of a solver's state; tensors with a row an image have those of `ids` only: not weights, not a queue."""
 
-    def part(x: Any) -> Any:
+    def part(name: str, x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        return x[ids.to(x.device)] if x.ndim and len(x) == num_images else x.clone()
+        rows = x.ndim and len(x) == num_images and "." not in name and name not in ("queue", "last")
+        return x[ids.to(x.device)] if rows else x.clone()
 
-    return {name: part(x) for name, x in state.items()}
+    return {name: part(name, x) for name, x in state.items()}
 
 
-def passes(net: Siamese) -> Callable[[Tensor], Tensor]:
+def passes(net: Siamese) -> Frozen:
     """F_t of a solver under the weights of now: views [n, B, C, H, W] to z [n, B, d]."""
-    return lambda views: torch.stack([look(net.F, x) for x in views])
+    return Frozen(net.F, hold(net.F, copy=False))
 
 
 def eta_gap(net: Siamese, seen: Probe, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:

@@ -51,12 +51,12 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
             if column == "loss" and axes.get_legend():
                 axes.get_legend().set_title("")
             elif column == "z_std":
-                for d in sorted({run.config.dim for run in runs}):
+                for d in sorted({run.config.width for run in runs}):
                     axes.axhline(d**-0.5, color="0.3", linestyle="--", linewidth=1)
                     axes.annotate(
                         f"1/√{d}", (0.98, d**-0.5), xycoords=("axes fraction", "data"), ha="right", va="bottom"
                     )
-                axes.set_ylim(0, 1.15 * max(table["z_std"].max(), max(run.config.dim**-0.5 for run in runs)))
+                axes.set_ylim(0, 1.15 * max(table["z_std"].max(), max(run.config.width**-0.5 for run in runs)))
             elif column == "participation_ratio":
                 axes.set_ylim(0, None)
     return figure

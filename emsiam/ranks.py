@@ -51,12 +51,11 @@ def shard(x: Tensor, axis: int = 0) -> Tensor:
 
 
 def gather(x: Tensor) -> Tensor:
-    """[B, ...] of each process -> [world_size·B, ...], in the order of the whole batch. No gradient passes."""
-    if not dist.is_initialized():
-        return x
-    parts = [torch.empty_like(x) for _ in range(world_size())]
-    dist.all_gather(parts, x.contiguous())
-    return torch.cat(parts)
+    """[B, ...] of each process -> [world_size·B, ...], in the order of the whole batch.
+
+    Gradients pass: of the sum of all processes' losses, which the backward pass of `wrap` then averages.
+    """
+    return _Gather.apply(x) if dist.is_initialized() else x
 
 
 def mean(x: Tensor) -> Tensor:
@@ -100,6 +99,20 @@ def wrap(net: nn.Module) -> nn.Module:
 
 def unwrap(net: nn.Module):
     return net.module if isinstance(net, nn.parallel.DistributedDataParallel) else net
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return shard(grad)
 
 
 class _Sum(torch.autograd.Function):

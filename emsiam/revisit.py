@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from .alternate import alternate, frozen, hold
+from .alternate import Frozen, alternate, hold
 from .config import Config, ConfigError, load_images
 from .data import ETA, IDS, SYMMETRY, VIEWS, Batch, ImageSet, batches, generator
 from .diagnostics import em
@@ -59,6 +59,7 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
         raise ConfigError(f"{run.path}: has no predictor, and {method.mode} --predictor {method.predictor} needs one")
     how, start = alternation(method), saved["step"]
     order: dict[str, Any] = {"seed": c.seed, "batch_size": c.batch_size, "symmetry": method.symmetry, "dtype": dtype(c)}
+    order["total"] = c.epochs * (len(data.images) // c.batch_size)
     own = alternation(c)["solve"]
     if (how["solve"].func, how["solve"].keywords) == (own.func, own.keywords) and method.symmetry == c.symmetry:
         state = restored(c, saved["state"])
@@ -67,7 +68,7 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
         theta = hold(net.F, copy=True)
         until = start + FILL * (len(data.images) // c.batch_size)
         for batch in batches(data, start=start, stop=until, **order):
-            _, state = how["solve"](state, frozen(net.F, theta, batch), batch)
+            _, state = how["solve"](state, Frozen(net.F, theta, batch), batch)
             if not state:
                 break
     optimizer = SGD(net, lr=c.lr * c.batch_size / 256, momentum=0, wd=0, steps=0, schedule="constant")
@@ -99,7 +100,7 @@ def gap(run: Run) -> em.Gap:
     for batch in visits(data, seen.ids, c, saved["step"]) if state else ():
         _, again = solve(again, today, batch)
     theta = {name: x.to(c.device) for name, x in saved["theta"].items()}  # of the alternation, where it is held
-    then = frozen(net.F, theta, seen.batch) if theta else today
+    then = Frozen(net.F, theta, seen.batch) if theta else today
     eta, replayed = (solve(s, F_t, seen.batch)[0] for s, F_t in ((state, then), (again, today)))
     return eta_gap(net, seen, eta, replayed, today(seen.views[len(seen.batch.views) :]))
 
@@ -130,7 +131,8 @@ def visits(data: ImageSet, ids: Tensor, c: Config, steps: int) -> Iterator[Batch
         x = views(VIEWS, len(set(trained + partners)))
         places = torch.cat([place for *_, place in drawn]).to(x.device)
         others, draw = x[list(partners)], partial(views, ETA)
-        yield Batch(steps_here[-1], places, x, trained, partners, others, draw, len(ids), lambda rows: rows)
+        whole = c.epochs * per_epoch
+        yield Batch(steps_here[-1], places, x, trained, partners, others, draw, len(ids), lambda rows: rows, whole)
 
 
 def _again(data: ImageSet, batch: Tensor, at: Tensor, n: int, rng: Generator, precision: torch.dtype) -> Tensor:

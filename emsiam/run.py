@@ -59,9 +59,10 @@ def _with_heads(c: Config, backbone: torch.nn.Module, features: int) -> networks
             layers=c.proj_layers,
             bn=c.bn,
             output_affine=c.output_affine is not False,
+            prototypes=c.prototypes,
         )
     with networks.initialised(generator(c.seed, PREDICTOR)):
-        predictor = networks.build_predictor(c.predictor or "none", dim=c.dim, pred_dim=c.pred_dim or 1, bn=c.bn)
+        predictor = networks.build_predictor(c.predictor or "none", dim=c.width, pred_dim=c.pred_dim or 1, bn=c.bn)
     net = networks.Siamese(backbone, projector, predictor, autocast=c.precision == "bf16")
     return net.to(dtype(c)).to(memory_format=torch.channels_last)
 

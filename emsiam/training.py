@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import objective, probes, ranks
-from .alternate import Step, alternate, frozen, hold
+from .alternate import Frozen, Step, alternate, hold
 from .config import HYPERPARAMETERS, Config, ConfigError, flag, load_images, load_solver, refuse, resolve
 from .data import Batch, ImageSet, batches
 from .diagnostics import collapse
@@ -33,6 +33,7 @@ from .optim import SGD
 from .run import PICTURE, Run, Writer, build, dtype, leftovers, load_checkpoint, load_run
 
 SNAPSHOTS = 64  # at most
+LENGTHLESS = ("cosine", objective.nt_xent, objective.info_nce, objective.swapped_prediction)  # look at unit vectors
 PART = 1024  # images a pass of the kNN monitor
 
 
@@ -152,10 +153,15 @@ def alternation(c: Config) -> dict[str, Any]:
     """What a resolved configuration tells `alternate`: how η is solved, and for which objective."""
     method, k = METHODS[c.mode], int(c.k or 1)
     solve = load_solver(c.eta) if c.eta else method.solve
-    chosen = {name: getattr(c, name) for name in hyperparameters(solve) if name in HYPERPARAMETERS}
+
+    def bound(function: Callable, **more: Any) -> partial:
+        chosen = {name: getattr(c, name) for name in hyperparameters(function) if name in HYPERPARAMETERS}
+        return partial(function, **chosen, **more)
+
+    similarity = {"similarity": objective.SIMILARITIES[c.similarity]} if c.similarity else {}
     return {
-        "solve": partial(solve, **chosen),
-        "objective": partial(objective.loss, similarity=objective.SIMILARITIES[c.similarity]),
+        "solve": bound(solve),
+        "objective": bound(method.objective, **similarity),
         "k": k,
         "held": method.held or k > 1,
         "stop_grad": c.stop_grad,
@@ -179,9 +185,9 @@ def _follow(trained: Iterable[Step], watch: "Watch", stop: Sized) -> Run:
 
 def _try(solve: Callable, net: Siamese, batch: Batch, c: Config) -> None:
     """Ask a user's solver for one batch before anything is written. Raises ConfigError with what is wrong."""
-    shape = (len(batch.trained), len(batch.ids), c.dim)
+    shape = (len(batch.trained), len(batch.ids), c.width)
     try:
-        answer = solve({}, frozen(net.F, hold(net.F, copy=True), batch), batch)
+        answer = solve({}, Frozen(net.F, hold(net.F, copy=True), batch), batch)
         eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
     except Exception as error:
         line = traceback.extract_tb(error.__traceback__)[-1]
@@ -192,6 +198,8 @@ def _try(solve: Callable, net: Siamese, batch: Batch, c: Config) -> None:
         )
     if tuple(eta.shape) != shape:
         refuse("eta", c.eta, f"eta must have the shape [S, B, d] = {list(shape)}, but has {list(eta.shape)}")
+    if METHODS[c.mode].objective is objective.info_nce and not isinstance(state.get("queue"), Tensor):
+        refuse("eta", c.eta, f"--mode {c.mode} needs the negatives in state['queue'], a tensor [Q, d]")
     odd = [name for name, x in state.items() if not isinstance(x, Tensor | int | float | str | bool | None)]
     if odd:
         refuse(
@@ -231,7 +239,7 @@ class Watch:
         self.seen = probe_set(data, config.symmetry, dtype(config))
         due = range(0, steps + 1, per_epoch * int(config.diagnose_every or config.epochs))
         self.calls = schedule(list(due), int(config.k or 1))
-        cosine = config.similarity == "cosine"
+        cosine = (config.similarity or METHODS[config.mode].objective) in LENGTHLESS
         number = _views_of(solve)
         self.alternation = Alternation(net, solve, self.seen, len(data.images), cosine=cosine, views=number)
         self.em: dict[str, float] = {}  # of the last alternation watched, until a line has it
@@ -436,13 +444,13 @@ class Watch:
     def _evidence(self) -> Evidence:
         z, p = look(self.net, self.seen.views, (0, 1))
         if not z.isfinite().all():
-            return Evidence(math.nan, math.nan, math.nan, math.nan, self.config.dim, finite=False)
+            return Evidence(math.nan, math.nan, math.nan, math.nan, self.config.width, finite=False)
         return Evidence(
             z_std_ratio=collapse.z_std_ratio(z[0]).item(),
             participation_ratio=collapse.participation_ratio(z[0]).item(),
             between_share=collapse.between_share(z).item(),
             prediction_quality=prediction_quality(p, z[:2]).item(),
-            dim=self.config.dim,
+            dim=self.config.width,
             finite=self.finite,
         )
 

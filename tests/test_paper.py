@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from emsiam import objective, optim, views
-from emsiam.alternate import alternate, frozen, hold
+from emsiam.alternate import Frozen, alternate, hold
 from emsiam.data import Batch
 from emsiam.eta import expectation, moving_average, other_view
 
@@ -150,7 +150,7 @@ def gradients_with_and_without(net, batch, similarity):
     for stop in (True, False):
         net.zero_grad()
         z, p = net(batch.views, batch.trained)
-        objective.loss(p, (z.detach() if stop else z)[list(batch.partners)], similarity).backward()
+        objective.loss(p, (z.detach() if stop else z)[list(batch.partners)], similarity=similarity).backward()
         found.append([p.grad.clone() for p in net.parameters()])
     return list(zip(*found, strict=True))
 
@@ -183,7 +183,7 @@ def test_no_gradient_reaches_eta_and_the_network_is_left_alone(siamese, batches,
     (batch,) = batches(1)
     z, _ = net(batch.views, batch.trained)
     before = copy.deepcopy(net)
-    F_t = frozen(net.F, hold(net.F, copy=held), batch, None if held else z.detach())
+    F_t = Frozen(net.F, hold(net.F, copy=held), batch, None if held else z.detach())
     eta, state = solve({}, F_t, batch)
     assert eta.shape == z.shape
     assert not eta.requires_grad
@@ -292,7 +292,9 @@ def test_the_expected_gradient_shrinks_the_within_variance(digits, plain, n):
         for first, *rest in tuples:
             z = torch.stack([net.F(x[i]) for i in (first, *rest)])
             eta = z[1:].mean(0)
-            loss = objective.loss(z[:1], (eta.detach() if stop else eta)[None], objective.squared_error) * dim
+            loss = (
+                objective.loss(z[:1], (eta.detach() if stop else eta)[None], similarity=objective.squared_error) * dim
+            )
             for t, g in zip(total, grad(loss), strict=True):
                 t += g / len(tuples)
         for t, e in zip(total, expected, strict=True):
@@ -305,12 +307,12 @@ def test_the_monte_carlo_error_shrinks_as_one_over_root_n(digits, plain, batches
     theta = hold(net.F, copy=True)
     sizes, errors = (1, 4, 16, 64), []
     (batch,) = batches(1)
-    z = frozen(net.F, theta, batch)(batch.draw(4000))
+    z = Frozen(net.F, theta, batch)(batch.draw(4000))
     truth = z.mean(0)
     for n in sizes:
         found = []
         for _ in range(12):
-            eta, _ = expectation({}, frozen(net.F, theta, batch), batch, n=n)
+            eta, _ = expectation({}, Frozen(net.F, theta, batch), batch, n=n)
             found.append((eta[0] - truth).square().sum(-1).mean())
         errors.append(torch.stack(found).mean())
     slope = ((errors[-1] / errors[0]).log() / torch.tensor(sizes[-1] / sizes[0]).log()).item() / 2
@@ -323,7 +325,7 @@ def test_eta_of_the_expectation_is_shared_and_disjoint_from_the_trained_views(si
     net = siamese()
     (batch,) = batches(1)
     seen = []
-    F_t = frozen(net.F, hold(net.F, copy=True), batch)
+    F_t = Frozen(net.F, hold(net.F, copy=True), batch)
     eta, _ = expectation({}, lambda x: seen.append(x) or F_t(x), batch, n=3)
     assert torch.equal(eta[0], eta[1])
     assert seen[0].shape == (3, 32, 1, 8, 8)
@@ -376,7 +378,7 @@ def test_train_mode_of_theta_t_is_its_own_batch_statistics(siamese, batches):
     """The η pass normalises by the statistics of its own views, as Algorithm 1 does, not by running averages."""
     net = siamese()
     (batch,) = batches(1)
-    z = frozen(net.F, hold(net.F, copy=True), batch)(batch.views)
+    z = Frozen(net.F, hold(net.F, copy=True), batch)(batch.views)
     fresh = copy.deepcopy(net)
     with torch.no_grad():
         assert torch.equal(z, torch.stack([fresh.F(x) for x in batch.views]))

@@ -14,6 +14,8 @@ from emsiam.config import parse
 from emsiam.observe import NUMBERS
 
 MODES = ["--mode onestep", "--mode multistep --k 5", "--mode ema_eta --m 0.8"]
+SYSTEMS = [f"--mode {mode}" for mode in ("byol", "simclr", "moco", "swav", "vicreg", "barlow", "sigreg")]
+SYSTEMS += ["--mode swav --no-stop-grad", "--predictor directpred"]
 
 
 def torchrun(*command):
@@ -68,11 +70,11 @@ def compare(folder, lines):
 
 @pytest.fixture(scope="module")
 def runs(once):
-    lines = [*(f"{m} {DOUBLE}" for m in MODES), f"{MODES[0]} {SINGLE}"]
+    lines = [*(f"{m} {DOUBLE}" for m in MODES + SYSTEMS), f"{MODES[0]} {SINGLE}"]
     return pairs(once("ranks", lambda folder: compare(folder, lines)), lines)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MODES + SYSTEMS)
 def test_two_ranks_give_one_rank_s_trace_in_double_precision(runs, mode):
     folders = runs[f"{mode} {DOUBLE}"]
     one, two = map(losses, folders)
