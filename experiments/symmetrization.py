@@ -2,7 +2,7 @@
 
 Paper: symmetric 68.1, asymmetric 64.8, asymmetric with two pairs an image (2×) 67.3.
 Here: digits. If symmetrisation is denser sampling, an asymmetric run of twice the length, which trains on as many
-views, should be its equal. 20 runs, 8 minutes on 2 cores.
+views, should be its equal. 20 runs, 9 minutes on 2 cores.
 To decide: shapes or CIFAR-10 (docs/paper_scale.md), where kNN is not near its ceiling.
 Command: python -m experiments.symmetrization
 """
