@@ -54,3 +54,25 @@ class SGD:
         self.sgd.zero_grad()
         loss.backward()
         self.sgd.step()
+
+
+class LARS(torch.optim.Optimizer):
+    """SGD with momentum whose step, tensor by tensor, is scaled by trust·‖θ‖/‖gradient‖; biases take plain steps.
+
+    Source: You et al. 2017, as the paper's linear classification uses it (its §4 and Appendix A), without weight decay.
+    """
+
+    def __init__(self, parameters, lr: float, momentum: float = 0.9, trust: float = 0.001):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "trust": trust})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                update = p.grad
+                if p.ndim > 1:
+                    size, slope = p.norm(), update.norm()
+                    update = update * torch.where((size > 0) & (slope > 0), group["trust"] * size / slope, 1.0)
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buffer.mul_(group["momentum"]).add_(update)
+                p.sub_(group["lr"] * buffer)

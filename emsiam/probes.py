@@ -1,14 +1,21 @@
-"""How good are the features? Reference classifiers on a frozen backbone."""
+"""How good are the features? Reference classifiers on a frozen backbone, and tasks without training."""
 
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from .objective import unit
+from .optim import LARS, lr_factor
 
 
 @torch.no_grad()
-def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t: float, num_classes: int) -> Tensor:
-    """Weighted k-nearest-neighbour labels [Q] of queries [Q, f], from features [N, f] with labels [N].
+def knn_votes(features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t: float, num_classes: int) -> Tensor:
+    """Votes [Q, classes] of the k nearest of features [N, f] with labels [N], for queries [Q, f].
 
     Neighbours by cosine similarity s, votes exp(s/t) (Wu et al. 2018; the monitor of the SimSiam paper, Fig. D.1).
     Raises ValueError where k exceeds N.
@@ -17,5 +24,133 @@ def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t:
         raise ValueError(f"k = {k} neighbours of {len(features)} vectors")
     similarity, neighbour = (unit(queries) @ unit(features).T).topk(k)
     votes = similarity.new_zeros(len(queries), num_classes)
-    votes.scatter_add_(1, labels[neighbour], ((similarity - similarity[:, :1]) / t).exp())
-    return votes.argmax(1)
+    return votes.scatter_add_(1, labels[neighbour], ((similarity - similarity[:, :1]) / t).exp())
+
+
+def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t: float, num_classes: int) -> Tensor:
+    """Labels [Q] with the most votes, see `knn_votes`."""
+    return knn_votes(features, labels, queries, k=k, t=t, num_classes=num_classes).argmax(1)
+
+
+class Score(NamedTuple):
+    """Of test images: shares in [0, 1]."""
+
+    acc1: float
+    acc5: float  # NaN for fewer than six classes
+    per_class: list[float]  # NaN where a class has no image
+
+
+def score(scores: Tensor, labels: Tensor) -> Score:
+    """scores [Q, classes], labels [Q]."""
+    right = scores.argmax(1) == labels
+    classes = scores.shape[1]
+    top = (scores.topk(5).indices == labels[:, None]).any(1).double().mean().item() if classes > 5 else math.nan
+    per_class = [right[labels == c].double().mean().item() if (labels == c).any() else math.nan for c in range(classes)]
+    return Score(right.double().mean().item(), top, per_class)
+
+
+def logistic(features: Tensor, labels: Tensor, queries: Tensor, *, seed: int = 0) -> tuple[Tensor, float]:
+    """Scores [Q, classes] of multinomial logistic regression by L-BFGS on standardised features, and its C.
+
+    C, the inverse regularisation, is the best of 9 from 1e-4 to 1e4 on a fifth of the training images, kept aside;
+    then all of them are fitted. Queries play no part in it.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+
+    mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
+    x, q = (((part - mean) / std).double().cpu().numpy() for part in (features, queries))
+    y = labels.cpu().numpy()
+    few = np.bincount(y).min() < 2
+    fit, kept = train_test_split(np.arange(len(y)), test_size=0.2, stratify=None if few else y, random_state=seed)
+
+    def fitted(c: float, rows: np.ndarray) -> LogisticRegression:
+        return LogisticRegression(C=c, max_iter=1000).fit(x[rows], y[rows])
+
+    best = max(np.logspace(-4, 4, 9), key=lambda c: fitted(c, fit).score(x[kept], y[kept]))
+    model = fitted(best, np.arange(len(y)))
+    scores = torch.full((len(q), int(y.max()) + 1), -math.inf, dtype=torch.float64)
+    scores[:, model.classes_] = torch.from_numpy(model.predict_log_proba(q))
+    return scores, float(best)
+
+
+class Protocol(NamedTuple):
+    """Of linear classification over epochs, as the paper's §4 and its Appendix A: cosine lr, momentum 0.9, no decay."""
+
+    lr: float  # base, × batch/256
+    batch_size: int  # at most all images
+    epochs: int
+    lars: bool
+
+
+PROTOCOLS = {"lars": Protocol(0.02, 4096, 90, True), "sgd": Protocol(30.0, 256, 90, False)}
+
+
+def train_linear(
+    views: Callable[[Tensor, Generator], Tensor],
+    labels: Tensor,
+    width: int,
+    num_classes: int,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+) -> Iterator[nn.Linear]:
+    """A linear classifier, after each epoch. views(ids [B], rng) -> features [B, width] of new views of images."""
+    rng = torch.Generator().manual_seed(seed)
+    layer = nn.Linear(width, num_classes)
+    nn.init.normal_(layer.weight, std=0.01, generator=rng)
+    nn.init.zeros_(layer.bias)
+    layer.to(labels.device)
+    size = min(protocol.batch_size, len(labels))
+    per_epoch = -(-len(labels) // size)
+    optimizer = (LARS if protocol.lars else torch.optim.SGD)(layer.parameters(), lr=protocol.lr, momentum=0.9)
+    peak, step = protocol.lr * size / 256, 0
+    for _ in range(protocol.epochs):
+        for ids in torch.randperm(len(labels), generator=rng).split(size):
+            factor = lr_factor(step, steps=protocol.epochs * per_epoch, warmup=0, schedule="cosine")
+            optimizer.param_groups[0]["lr"] = peak * factor
+            loss = functional.cross_entropy(layer(views(ids, rng)), labels[ids.to(labels.device)])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+        yield layer
+
+
+def episodes(
+    features: Tensor, labels: Tensor, *, ways: int, shots: int, number: int = 600, queries: int = 15, seed: int = 0
+) -> np.ndarray:
+    """Accuracy [number] of n-way k-shot episodes: queries go to the class whose mean of shots is nearest.
+
+    Each draws `ways` classes, and of each shots and queries that are different images.
+    Source: Snell et al. 2017, with cosine similarity. Raises ValueError where classes or images are too few.
+    """
+    rng = np.random.default_rng(seed)
+    known = [np.flatnonzero(labels.cpu().numpy() == c) for c in range(int(labels.max()) + 1)]
+    known = [rows for rows in known if len(rows) > shots]
+    if len(known) < ways:
+        raise ValueError(f"{ways} ways of {len(known)} classes with more than {shots} images")
+    z, found = unit(features).double().cpu().numpy(), []
+    for _ in range(number):
+        chosen = [rng.permutation(known[c])[: shots + queries] for c in rng.choice(len(known), ways, replace=False)]
+        means = np.stack([z[rows[:shots]].mean(0) for rows in chosen])
+        means /= np.linalg.norm(means, axis=1, keepdims=True)
+        right = [(z[rows[shots:]] @ means.T).argmax(1) == c for c, rows in enumerate(chosen)]
+        found.append(np.concatenate(right).mean())
+    return np.array(found)
+
+
+def verification(features: Tensor, labels: Tensor, *, pairs: int = 10_000, seed: int = 0) -> float:
+    """ROC-AUC of the cosine of two images as a sign of one class; half of the pairs are of one."""
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(seed)
+    y, z = labels.cpu().numpy(), unit(features).double().cpu().numpy()
+    a, b = rng.integers(len(y), size=(2, 50 * pairs))
+    a, b = a[a != b], b[a != b]
+    same = y[a] == y[b]
+    number = min(pairs // 2, same.sum(), (~same).sum())
+    if not number:
+        raise ValueError("verification needs pairs of one class and of two")
+    rows = np.concatenate([np.flatnonzero(same)[:number], np.flatnonzero(~same)[:number]])
+    return float(roc_auc_score(same[rows], (z[a[rows]] * z[b[rows]]).sum(1)))
