@@ -3,7 +3,9 @@
 import copy
 import itertools
 import math
+import sys
 from functools import partial
+from pathlib import Path
 
 import lightly.loss
 import lightly.utils.scheduler
@@ -21,6 +23,7 @@ from emsiam.eta import momentum_encoder, momentum_queue, other_view, sinkhorn_co
 from emsiam.eta.clusters import sinkhorn
 from emsiam.methods import METHODS
 
+ROOT = Path(__file__).parents[1]
 SYSTEMS = ("byol", "simclr", "moco", "swav", "vicreg", "barlow", "sigreg")
 
 
@@ -342,6 +345,14 @@ def test_options_that_a_system_reads_are_its_own():
 def test_what_a_system_cannot_honour_is_refused(options):
     with pytest.raises(ConfigError):
         resolved(**options)
+
+
+def test_every_system_is_drawn_from_its_row():
+    sys.path.insert(0, str(ROOT / "docs"))
+    import methods
+
+    sys.path.remove(str(ROOT / "docs"))
+    assert methods.FILE.read_text() == methods.text()
 
 
 def test_every_system_is_a_row():

@@ -1,0 +1,58 @@
+"""python docs/methods.py: docs/methods.md, every system drawn from its row, as the paper's Fig. 3."""
+
+from pathlib import Path
+
+from emsiam.eta import SOLVERS
+from emsiam.methods import METHODS, Method, hyperparameters
+
+FILE = Path(__file__).with_suffix(".md")
+# How a solver gets from the other view to η: the encoder, what follows it, what is averaged.
+BRANCHES = {
+    "other_view": ("F", "", "nothing"),
+    "expectation": ("F", "mean of n views", "n views"),
+    "moving_average": ("F", "bank[x]", "η_x over the visits of an image"),
+    "momentum_encoder": ("F_ξ", "", "ξ over the steps of θ"),
+    "momentum_queue": ("F_ξ", "", "ξ over the steps of θ"),
+    "sinkhorn_codes": ("F", "Sinkhorn-Knopp", "nothing"),
+}
+HEAD = """# The systems
+
+Made by `python docs/methods.py` from the rows of [emsiam/methods.py](../emsiam/methods.py): the paper's Fig. 3, and
+what came after. A row is how η is solved, what θ minimises, and what stands around it; everything in it can be changed
+by an option. `║` stops the gradient.
+
+    python -m emsiam.train --mode NAME
+"""
+
+
+def drawn(name: str, method: Method) -> str:
+    """One system."""
+    encoder, then, averaged = BRANCHES[method.solve.__name__]
+    encoder += " → prototypes" if method.prototypes else ""
+    own = "F → prototypes" if method.prototypes else "F"
+    first = ["T(x)", own, *(["h"] if method.predictor == "mlp" else []), "p"]
+    second = ["T′(x)", encoder, *([then] if then else []), *(["║"] if method.stop_grad else []), "η"]
+    if method.held:
+        second[1] += " under θᵗ, held for k steps"
+    doc = (method.objective.__doc__ or "").split("\n")[0].split(". ")[0].rstrip(".")
+    lines = [f"## `{name}`", "", f"    {' → '.join(first)}", f"    {' → '.join(second)}", ""]
+    shared = "the architecture" if encoder.startswith("F_") else "the encoder"
+    options = sorted({*hyperparameters(method.solve), *hyperparameters(method.objective)} - {"similarity"})
+    lines += [
+        f"- minimised: `objective.{method.objective.__name__}`. {doc}.",
+        f"- η: `eta.{method.solve.__name__}`. {(method.solve.__doc__ or '').strip().split(chr(10))[0].rstrip('.')}.",
+        f"- shared: {shared}. Stopped: {'η' if method.stop_grad else 'nothing'}. Averaged: {averaged}.",
+    ]
+    lines += [f"- its own options: {', '.join(f'`{option}`' for option in options)}."] if options else []
+    return "\n".join(lines)
+
+
+def text() -> str:
+    """The text of docs/methods.md."""
+    assert set(BRANCHES) == set(SOLVERS)
+    return "\n\n".join([HEAD.rstrip(), *(drawn(name, method) for name, method in METHODS.items())]) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())
+    print(FILE)
