@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import networks
 from .config import Config, ConfigError, nearest
@@ -20,7 +20,7 @@ HEADS = ("fc.", "classifier.", "head.", "heads.")  # what follows the features, 
 class Encoder(NamedTuple):
     """A backbone to evaluate: views [B, C, H, W], normalised, to features [B, f]; in eval mode."""
 
-    backbone: nn.Module
+    backbone: networks.Backbone
     shape: tuple[int, int, int]  # of the images it was trained on; of others' checkpoints, of those it will see
     config: Config | None  # of our run
     told: dict[str, Any]  # what it is and where it is from

@@ -48,7 +48,9 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     p = _Parser(prog="python -m emsiam.evaluate", description=__doc__, allow_abbrev=False)
     p.add_argument(
-        "task", choices=TASKS, help="; ".join(f"{name}: {task.__doc__.split('.')[0]}" for name, task in TASKS.items())
+        "task",
+        choices=TASKS,
+        help="; ".join(f"{name}: {(task.__doc__ or '').split('.')[0]}" for name, task in TASKS.items()),
     )
     p.add_argument("what", metavar="RUN|CHECKPOINT", help="a run's directory, or a file")
     p.add_argument("--arch", help="network of a file that does not say, such as resnet50")

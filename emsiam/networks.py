@@ -45,7 +45,7 @@ class Backbone(nn.Module):
 class Siamese(nn.Module):
     """F and h, the two parts that the paper names. `autocast`: bf16 inside, z and p in fp32 or wider."""
 
-    def __init__(self, backbone: nn.Module, projector: nn.Module, predictor: nn.Module, autocast: bool = False):
+    def __init__(self, backbone: Backbone, projector: nn.Module, predictor: nn.Module, autocast: bool = False):
         super().__init__()
         self.F = Encoder(backbone, projector, autocast)
         self.h = predictor
@@ -68,7 +68,7 @@ class Siamese(nn.Module):
 class Encoder(nn.Module):
     """F_θ: views [B, C, H, W] -> z [B, d]."""
 
-    def __init__(self, backbone: nn.Module, projector: nn.Module, autocast: bool):
+    def __init__(self, backbone: Backbone, projector: nn.Module, autocast: bool):
         super().__init__()
         self.backbone = backbone
         self.projector = projector
@@ -96,7 +96,7 @@ def tiny(channels: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def build_backbone(arch: str, stem: str | None, shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+def build_backbone(arch: str, stem: str | None, shape: tuple[int, int, int]) -> tuple["Backbone", int]:
     """A backbone for images of `shape` [C, H, W], and the width of its features.
 
     stem: `cifar` (3×3 stride 1, no max-pool) or `imagenet`, for torchvision's ResNets. In residual blocks the
@@ -215,6 +215,7 @@ class Direct(nn.Module):
     def __init__(self, dim: int, *, eigen: bool, rho: float = 0.3, epsilon: float = 0.1):
         super().__init__()
         self.eigen, self.keep, self.epsilon = eigen, rho**0.5, epsilon
+        self.correlation: Tensor
         self.register_buffer("correlation", torch.eye(dim) / dim)
 
     def forward(self, z: Tensor) -> Tensor:

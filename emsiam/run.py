@@ -50,19 +50,21 @@ def build(c: Config, shape: tuple[int, int, int]) -> networks.Siamese:
         refuse("dim", c.dim, f"the heads do not fit into memory ({str(error).splitlines()[0][:80]})")
 
 
-def _with_heads(c: Config, backbone: torch.nn.Module, features: int) -> networks.Siamese:
+def _with_heads(c: Config, backbone: networks.Backbone, features: int) -> networks.Siamese:
     with networks.initialised(generator(c.seed, PROJECTOR)):
         projector = networks.build_projector(
             features,
             hidden_dim=c.hidden_dim or 1,
             dim=c.dim,
             layers=c.proj_layers,
-            bn=c.bn,
+            bn=c.bn or "default",
             output_affine=c.output_affine is not False,
             prototypes=c.prototypes,
         )
     with networks.initialised(generator(c.seed, PREDICTOR)):
-        predictor = networks.build_predictor(c.predictor or "none", dim=c.width, pred_dim=c.pred_dim or 1, bn=c.bn)
+        predictor = networks.build_predictor(
+            c.predictor or "none", dim=c.width, pred_dim=c.pred_dim or 1, bn=c.bn or "default"
+        )
     net = networks.Siamese(backbone, projector, predictor, autocast=c.precision == "bf16")
     return net.to(dtype(c)).to(memory_format=torch.channels_last)
 
