@@ -2,7 +2,7 @@
 
 Every similarity maps [..., d] and [..., d] to [...]; `loss` averages over views and images.
 ℓ2-normalisation happens here and nowhere else, so a target may have any length.
-Source: Chen & He 2021, eqs. (1)-(5), footnote 5, and §4.4 for cross-entropy.
+Source: Chen & He 2021, eqs. (1)-(5), footnote 5, and §4.5 for cross-entropy.
 """
 
 from torch import Tensor
@@ -25,7 +25,7 @@ def squared_error(p: Tensor, eta: Tensor) -> Tensor:
 
 
 def cross_entropy(p: Tensor, eta: Tensor) -> Tensor:
-    """−softmax(η)·log softmax(p), in nats (§4.4). Not symmetric in its arguments."""
+    """−softmax(η)·log softmax(p), in nats (§4.5). Not symmetric in its arguments."""
     return -(functional.softmax(eta, -1) * functional.log_softmax(p, -1)).sum(-1)
 
 
