@@ -289,6 +289,11 @@ def flag(name: str) -> str:
 
 def given_flag(name: str, value: Any) -> str:
     """An option as it is written on the command line."""
+    if isinstance(value, dict):
+        spans = {n: v if isinstance(v, list | tuple) else [v] for n, v in value.items()}
+        value = ",".join(
+            f"{n}={':'.join(str(int(x) if isinstance(x, bool) else x) for x in v)}" for n, v in spans.items()
+        )
     return flag(name) if value is True else flag("no_" + name) if value is False else f"{flag(name)} {value}"
 
 

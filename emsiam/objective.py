@@ -2,7 +2,7 @@
 
 Every similarity maps [..., d] and [..., d] to [...]; `loss` averages over views and images.
 ℓ2-normalisation happens here and nowhere else, so a target may have any length.
-Source: Chen & He 2021, eqs. (1)-(5), footnote 5, and §4.4 for cross-entropy.
+Source: Chen & He 2021, eqs. (1)-(5), footnote 5, and §4.5 for cross-entropy.
 
 Below it the objectives of other systems. Each is one function (p, η, batch, state) -> a scalar, p and η [S, B, d]:
 those that set images against each other take the whole batch, of all processes; state is what the solver remembers.
@@ -30,7 +30,7 @@ def squared_error(p: Tensor, eta: Tensor) -> Tensor:
 
 
 def cross_entropy(p: Tensor, eta: Tensor) -> Tensor:
-    """−softmax(η)·log softmax(p), in nats (§4.4). Not symmetric in its arguments."""
+    """−softmax(η)·log softmax(p), in nats (§4.5). Not symmetric in its arguments."""
     return -(functional.softmax(eta, -1) * functional.log_softmax(p, -1)).sum(-1)
 
 

@@ -1,10 +1,12 @@
 """How does a list of configurations become a table? Runs by key, several at once, seeds in pairs, intervals.
 
 An experiment is a module with a docstring and ROWS, the first of them the baseline. Of the docstring a table takes its
-first paragraph, the claim, and what follows "To decide:", what would settle where rows and paper differ.
+first paragraph, the claim; what follows "Here:", what is run; and what follows "To decide:", what would settle where
+rows and paper differ.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import math
@@ -15,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +33,7 @@ from emsiam.compare import plain
 from emsiam.config import Config, ConfigError, given_flag, load_images, resolve
 from emsiam.diagnostics.trajectory import difference
 from emsiam.run import Run
+from emsiam.train import one_line
 
 NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
 NOT_NUMBERS = ("out", "quiet", "resume", "overwrite", "data_dir", "download")  # options that change no result
@@ -51,7 +55,8 @@ class Row(NamedTuple):
     name: str
     options: Mapping[str, Any] = MappingProxyType({})  # of `emsiam.Config`, all others at their defaults
     paper: float | None = None  # its number, where it has this row
-    fails: str | None = None  # how it fails there, a value of KINDS; with a number and without this, it does not
+    fails: str | None = None  # how it fails there, as in KINDS; with a number and without this, it does not
+    against: str = ""  # the row it is compared with, by default the first
 
 
 class Job(NamedTuple):
@@ -76,13 +81,17 @@ def main(name: str, text: str, rows: Sequence[Row], arguments: Sequence[str] | N
     if given.smoke:
         rows = [row._replace(options={**row.options, "epochs": 1, "warmup_epochs": 0}) for row in rows]
         given.seeds, given.out = 1, given.out / "smoke"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C
     try:
         table = [jobs(row.options, given.seeds, given.out) for row in rows]
-    except ConfigError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        wanted = list({job.key: job for line in table for job in line}.values())  # rows may share runs
+        failed = run(wanted, given.jobs, given.launcher, given.out)
+    except KeyboardInterrupt:
+        failed = [INTERRUPTED]
+    except (ConfigError, OSError, RuntimeError, TypeError) as error:  # submitit raises RuntimeErrors of its own
+        print(f"{parser.prog}: {one_line(error)}", file=sys.stderr)
         return 2
-    wanted = list({job.key: job for line in table for job in line}.values())  # rows may share runs
-    failed = run(wanted, given.jobs, given.launcher, given.out)
     if failed:
         print(*failed, sep="\n", file=sys.stderr)
         return 130 if failed == [INTERRUPTED] else 1
@@ -93,19 +102,22 @@ def main(name: str, text: str, rows: Sequence[Row], arguments: Sequence[str] | N
     from .report import against, picture, table_of
 
     picture(result).savefig(given.out / f"{short}.png", dpi=110)
-    print(table_of(result), against(result), given.out / f"{short}.json", sep="\n\n")
+    told = "One short run a row: nothing is judged." if given.smoke else against(result)
+    print(table_of(result), told, given.out / f"{short}.json", sep="\n\n")
     return 0
 
 
 def jobs(options: Mapping[str, Any], seeds: int, out: Path) -> list[Job]:
     """The runs of one row, by seed. Raises ConfigError.
 
-    A key is that of all options, resolved, of the files of the data set, and of NUMERICS.
+    A key is that of all options, resolved, of the files of the data set and of a solver of one's own, and of NUMERICS.
     """
     options = {"threads": 1, **options}
     config, data, _ = load_images(Config(**options))
     resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
     told = {name: value for name, value in resolved.to_dict().items() if name not in NOT_NUMBERS}
+    if ":" in (config.eta or ""):
+        told["eta"] = f"{told['eta']} {Path(str(config.eta).rpartition(':')[0]).read_text()}"
     made = []
     for seed in range(seeds):
         text = json.dumps(told | {"seed": seed, "files": data.digest, "numerics": NUMERICS}, sort_keys=True)
@@ -117,19 +129,24 @@ def jobs(options: Mapping[str, Any], seeds: int, out: Path) -> list[Job]:
 
 def digest(folder: Path) -> str:
     """Of the files that a table is made from."""
-    files = (folder / name for name in ("config.json", "metrics.jsonl", "summary.json"))
+    files = (folder / name for name in ("config.json", "env.json", "metrics.jsonl", "summary.json"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def done(job: Job) -> bool:
     """Whether a run is there, whole. One that is damaged is removed."""
     seal = job.folder / SEAL
-    if not seal.exists():
+    if not job.folder.is_dir():
         return False
     try:
-        if seal.read_text() == digest(job.folder):
+        if seal.exists() and seal.read_bytes() == digest(job.folder).encode():
             return True
-    except OSError:
+        if not seal.exists():  # to be gone on with, if it can be read
+            begun = Run(job.folder)
+            if (job.folder / "config.json").exists():
+                _ = begun.config, begun.summary if begun.finished else None
+            return False
+    except (OSError, ValueError):
         pass
     print(f"{job.folder} is damaged and is run again", file=sys.stderr)
     shutil.rmtree(job.folder)
@@ -150,6 +167,12 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[s
     left = [job for job in wanted if not done(job)]
     if not left:
         return []
+    out.mkdir(parents=True, exist_ok=True)
+    alone = (out / ".sweep").open("w")
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"--out {out}: another sweep is at work there") from None
     os.environ["OMP_NUM_THREADS"] = "1"  # jobs take it over
     executor = submitit.AutoExecutor(folder=out / "logs", cluster=launcher)
     executor.update_parameters(name="emsiam", timeout_min=24 * 60, cpus_per_task=1, slurm_array_parallelism=at_once)
@@ -177,7 +200,8 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[s
     except KeyboardInterrupt:
         for _, submitted in running:
             if launcher == "local":
-                os.kill(int(submitted.job_id), signal.SIGTERM)  # which submitit hands on
+                with suppress(ProcessLookupError):
+                    os.kill(int(submitted.job_id), signal.SIGTERM)  # which submitit hands on
             else:
                 submitted.cancel()
         while launcher == "local" and not all(submitted.done() for _, submitted in running):
@@ -185,6 +209,7 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[s
         return [INTERRUPTED]
     finally:
         bar.close()
+        alone.close()
     return failed
 
 
@@ -207,51 +232,71 @@ def mean_interval(values: Sequence[float]) -> dict[str, float | int | None]:
 
 def tabulate(text: str, rows: Sequence[Row], table: Sequence[Sequence[Job]]) -> dict[str, Any]:
     """The result of an experiment, as it is written; docs/tables.md has the fields."""
-    summaries = [[Run(job.folder).summary for job in line] for line in table]
+    summaries = {row.name: [Run(job.folder).summary for job in line] for row, line in zip(rows, table, strict=True)}
     made = []
-    for row, line, found in zip(rows, table, summaries, strict=True):
+    for row, line in zip(rows, table, strict=True):
+        found, baseline = summaries[row.name], row.against or rows[0].name
         entry: dict[str, Any] = {"name": row.name, "config": {**row.options}, "paper": row.paper}
         entry["fails"] = "" if row.fails is None and row.paper is not None else row.fails
-        entry["metrics"], entry["difference"] = {}, {}
+        entry |= {"baseline": baseline, "metrics": {}, "difference": {}}
         for metric in METRICS:
-            values, base = ([s[metric] for s in of if s.get(metric) is not None] for of in (found, summaries[0]))
+            values, base = (_values(of, metric) for of in (found, summaries[baseline]))
             if len(values) == len(found):
                 entry["metrics"][metric] = mean_interval(values)
-                if row is not rows[0] and len(base) == len(found):
+                if row.name != baseline and len(base) == len(found):
                     entry["difference"][metric] = difference(base, values, paired=True)._asdict()
         entry["verdicts"] = dict(Counter(s["verdict"] for s in found))
-        entry["failed"] = Counter(KINDS[s["verdict"]] for s in found).most_common(1)[0][0]
+        kinds = Counter(KINDS[s["verdict"]] for s in found)
+        entry["failed"] = max(kinds, key=lambda kind: (kinds[kind], kind))  # of as many a failure
         entry["runs"] = [
             {"seed": seed, "key": job.key, "summary": s} for seed, (job, s) in enumerate(zip(line, found, strict=True))
         ]
         made.append(entry)
     claim = " ".join(text.partition("\n\n")[0].split())
     decides = " ".join(text.partition("To decide:")[2].partition("\nCommand:")[0].split())
+    here = " ".join(text.partition("Here:")[2].partition("\nTo decide:")[0].split())
     environments = [json.loads((job.folder / "env.json").read_text()) for line in table for job in line]
     names = ("torch", "torchvision", "numpy", "python", "platform", "device", "commit")
     kept = {n: ", ".join(sorted({str(e[n]) for e in environments})) for n in names}
-    head = {"claim": claim, "date": date.today().isoformat(), "numerics": NUMERICS, "environment": kept}
+    untrained = mean_interval([s["knn_acc1_init"] for s in summaries[rows[0].name]])
+    head = {
+        "claim": claim,
+        "here": here,
+        "untrained_knn_acc1": untrained,
+        "date": date.today().isoformat(),
+        "numerics": NUMERICS,
+        "environment": kept,
+    }
     said = differs(made)
     agrees = "\n".join(said) or "Direction and kind of failure agree with the paper in every row."
     return plain(head | {"rows": made, "agrees": agrees, "decides": decides if said else ""})
 
 
+def _values(summaries: Sequence[dict[str, Any]], metric: str) -> list[float]:
+    """Those that there are: what a run had before it diverged is not its result."""
+    return [s[metric] for s in summaries if s["verdict"] != "diverged" and s.get(metric) is not None]
+
+
 def differs(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Where direction, by accuracy against the first row, or kind of failure are not the paper's, or not to be told."""
+    """Where direction, by accuracy against the baseline, or kind of failure are not the paper's, or are not seen."""
     said = []
+    papers = {row["name"]: row["paper"] for row in rows}
     for row in rows:
-        if row["fails"] is not None and row["failed"] != row["fails"]:
-            seen = ", ".join(f"{verdict} {n}" for verdict, n in row["verdicts"].items())
-            kinds = [kind or "no failure" for kind in (row["failed"], row["fails"])]
+        seen = ", ".join(f"{verdict} {n}" for verdict, n in row["verdicts"].items())
+        kinds = [kind or "no failure" for kind in (row["failed"], row["fails"])]
+        if row["fails"] is None and row["failed"]:
+            said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}); the paper does not have it.")
+        elif row["fails"] is not None and row["failed"] != row["fails"]:
             said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}), {kinds[1]} in the paper.")
-        moved = row["difference"].get("knn_acc1")
-        if moved is None or None in (row["paper"], rows[0]["paper"]) or math.isnan(moved["p"]):
+        moved, base = row["difference"].get("knn_acc1"), papers[row["baseline"]]
+        if moved is None or row["paper"] is None or base is None or math.isnan(moved["p"]):
             continue
-        points = row["paper"] - rows[0]["paper"]
+        points = row["paper"] - base
         told = f"{row['name']}: kNN {moved['mean']:+.3f} ({moved['low']:+.3f} to {moved['high']:+.3f}) here"
         theirs = f"accuracy {points:+.1f} points in the paper"
-        if points and moved["low"] <= 0 <= moved["high"]:
-            said.append(f"{told}, undecided: it takes {moved['detectable']:.3f} to be seen; {theirs}.")
-        elif points * moved["mean"] < 0:
+        none = moved["low"] <= 0 <= moved["high"]
+        if points and none:
+            said.append(f"{told}: no difference seen, where {moved['detectable']:.3f} would have been; {theirs}.")
+        elif not none and points * moved["mean"] <= 0:
             said.append(f"{told}, {theirs}.")
     return said

@@ -1,7 +1,8 @@
 """k SGD steps an alternation work too, with η held for as long: SimSiam is one step of an alternation (§5.2).
 
 Paper: k = 1 68.1, 10 68.7, 100 68.9, an epoch 67.0.
-Here: digits, where an epoch is 11 steps, so k = 100 is more than the epoch. 20 runs, 7 minutes on 2 cores.
+Here: digits, 120 epochs of 11 steps, so "10 steps" is about an epoch and "100 steps" nine, the reverse of the
+paper's. 20 runs, 7 minutes on 2 cores.
 To decide: kNN on digits is near its ceiling: its 360 test images have a standard error of 0.7 points, as large as the
 paper's differences. multi_step_shapes has more room; the paper's differences need CIFAR-10 (docs/paper_scale.md).
 Command: python -m experiments.multi_step

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import experiments
 from emsiam import optim
-from emsiam.alternate import alternate
+from emsiam.alternate import Step, alternate
 from emsiam.config import DEFAULTS, PRESETS, Config, given_flag, preset, resolve
 from emsiam.data import SYMMETRY, Batch
 from emsiam.run import build
@@ -38,7 +38,10 @@ each with `--seed` 0 to 4.
 Hours are those of one A100, reckoned, not measured: no GPU was at hand. The FLOPs of a step, forward and backward,
 are counted (`torch.utils.flop_counter`), and taken to run at {rate:.0f} TFLOP/s, as NVIDIA trains ResNet-50 there
 ({A100:,} images/s in mixed precision; DeepLearningExamples at 291f0d0, PyTorch/Classification/ConvNets/resnet50v1.5).
-Small images reach less of it, and reading files, evaluations and looks come on top: these are lower bounds.
+Small images reach less of it, several times less perhaps, and reading files, evaluations and looks come on top: these
+are lower bounds. For the backward pass ImageNet's ResNet-50 keeps {kept:.0f} MB an image, of two views in bf16
+(counted): {needs:.0f} GB for a batch of 512 on one GPU; larger ones and smaller cards need several. A bank of η on the
+device adds 10.5 GB (`--bank host --bank-dtype bf16`: 5 in memory).
 
 Several GPUs: `torchrun --nproc-per-node=8 -m emsiam.train -- …`, with the numbers of one. ImageNet's DIR holds
 `train/` and `val/`, in each a folder a class.
@@ -84,9 +87,33 @@ def hours(options: Mapping[str, Any], name: str) -> float:
 @functools.cache
 def step_flops(options: tuple[tuple[str, Any], ...]) -> float:
     """FLOPs of an image in a step, counted in a real one of two images."""
+    steps = two_images(options)
+    with FlopCounterMode(display=False) as counted:
+        next(steps)
+    return counted.get_total_flops() / 2
+
+
+@functools.cache
+def step_bytes(preset_name: str) -> float:
+    """What autograd keeps of an image in a step of a preset in bf16, its weights left out."""
+    kept: dict[int, int] = {}
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[:1] == (2,):  # of images, not of weights
+            kept[x.data_ptr()] = x.numel() * x.element_size()
+        return x
+
+    steps = two_images((("preset", preset_name), ("precision", "bf16")))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        next(steps)
+    return sum(kept.values()) / 2
+
+
+def two_images(options: tuple[tuple[str, Any], ...]) -> Iterator[Step]:
+    """Real training of two images, not begun."""
     name = dict(options)["preset"]
     number, shape, _ = SETS[name]
-    c, _ = resolve(preset(Config(device="cpu", precision="fp32", **dict(options))), number, shape)
+    c, _ = resolve(preset(Config(**{"device": "cpu", "precision": "fp32"} | dict(options))), number, shape)
     net = build(c, shape)
     trained, partners = SYMMETRY[c.symmetry]
     views = torch.randn(len({*trained, *partners}), 2, *shape)
@@ -95,9 +122,7 @@ def step_flops(options: tuple[tuple[str, Any], ...]) -> float:
         0, ids, views, trained, partners, views[list(partners)], lambda n: views[:1].expand(n, -1, -1, -1, -1), 2, _same
     )
     optimizer = optim.SGD(net, lr=0.01, momentum=c.momentum, wd=c.wd, steps=1)
-    with FlopCounterMode(display=False) as counted:
-        next(alternate(net, optimizer=optimizer, batches=[batch], **alternation(c)))
-    return counted.get_total_flops() / 2
+    return alternate(net, optimizer=optimizer, batches=[batch], **alternation(c))
 
 
 def _same(x: torch.Tensor) -> torch.Tensor:
@@ -119,7 +144,7 @@ def section(names: list[str], rows: tuple[Row, ...]) -> str:
         lines += ["", "```sh"]
         for row in rows:
             paper = "" if row.paper is None or name != "simsiam-imagenet" else f", paper {row.paper:g}"
-            lines.append(f"{command(row.options, name)}  # {row.name}{paper}; {hours(row.options, name):.1f} h")
+            lines.append(f"{command(row.options, name)}  # {row.name}{paper}; > {hours(row.options, name):.1f} h")
         lines.append("```")
     return "\n".join(lines)
 
@@ -131,7 +156,8 @@ def text() -> str:
         rows = (*module.ROWS, *getattr(module, "AT_SCALE", ()))
         commands = tuple(command(row.options, "simsiam-imagenet") for row in rows)
         found.setdefault(commands, ([], rows))[0].append(module.__name__.rpartition(".")[2])
-    head = HEAD.format(rate=rate() / 1e12, A100=A100)
+    kept = step_bytes("simsiam-imagenet")
+    head = HEAD.format(rate=rate() / 1e12, A100=A100, kept=kept / 1e6, needs=512 * kept / 1e9)
     return "\n\n".join([head.rstrip(), *(section(*table) for table in found.values())]) + "\n"
 
 

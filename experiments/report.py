@@ -21,8 +21,9 @@ SHOWN = ("knn_acc1", "z_std_ratio", "participation_ratio")  # in pictures and th
 HEAD = """# Results
 
 Made by `python -m experiments.report` from results/*.json; nothing here is typed by hand. Mean (95 % interval, t) over
-seeds; the difference in kNN to the first row is that of pairs of the same seed, with its interval and p. Paper:
-ImageNet, linear top-1 after 100 epochs; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
+seeds; the difference in kNN to the baseline, the first row unless another is named, is that of pairs of the same seed,
+with its interval and p, uncorrected for their number. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
+no measure for differences here; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
 """
 SECTION_5 = {  # the rows that the README shows
     "multi_step": ("SimSiam, 1 step", "10 steps", "100 steps", "an epoch"),
@@ -31,8 +32,12 @@ SECTION_5 = {  # the rows that the README shows
 
 
 def load(folder: Path) -> dict[str, dict[str, Any]]:
-    """Results by experiment."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    """Results by experiment. Raises ValueError where there are none."""
+    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    found = {name: result for name, result in found.items() if "rows" in result}
+    if not found:
+        raise ValueError(f"{folder} holds no results; python -m experiments.NAME makes them")
+    return found
 
 
 def span(found: dict[str, Any] | None, digits: int) -> str:
@@ -59,13 +64,15 @@ def spent(results: Iterable[dict[str, Any]]) -> str:
 def table_of(result: dict[str, Any]) -> str:
     """One experiment as a table in Markdown."""
     used = [m for m in COLUMNS if any(m in row["metrics"] for row in result["rows"])]
-    lines = ["| | paper | " + " | ".join(COLUMNS[m][0] for m in used) + " | kNN − first row | p | verdicts |"]
+    lines = ["| | paper | " + " | ".join(COLUMNS[m][0] for m in used) + " | kNN − baseline | p | verdicts |"]
     lines.append("|" + "---|" * (len(used) + 5))
     for row in result["rows"]:
         cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:g}"]
         cells += [span(row["metrics"].get(m), COLUMNS[m][1]) for m in used]
         moved = row["difference"].get("knn_acc1")
-        cells += [span(moved, 3), f"{moved['p']:.2g}" if moved and moved["p"] is not None else "", verdicts(row)]
+        other = "" if not moved or row["baseline"] == result["rows"][0]["name"] else f", to {row['baseline']}"
+        cells += [span(moved, 3) + other, f"{moved['p']:.2g}" if moved and moved["p"] is not None else ""]
+        cells.append(verdicts(row))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -75,17 +82,19 @@ def against(result: dict[str, Any]) -> str:
     if not result["decides"]:
         return result["agrees"]
     said = "\n".join(f"- {line}" for line in result["agrees"].splitlines())
-    return f"Not as in the paper, or undecided:\n\n{said}\n\nTo decide: {result['decides']}"
+    return f"Not as in the paper, or not seen:\n\n{said}\n\nTo decide: {result['decides']}"
 
 
 def section(name: str, result: dict[str, Any]) -> str:
     """One experiment in RESULTS.md."""
     e, seeds = result["environment"], len(result["rows"][0]["runs"])
-    made = f"{e['device']}, torch {e['torch']}, commit {e['commit']}, {result['date']}"
+    made = f"{e['device']}, torch {e['torch']}, commit {e['commit']}, numerics {result['numerics']}, {result['date']}"
+    untrained = f"Untrained weights have a kNN of {span(result['untrained_knn_acc1'], 3)}."
     return "\n\n".join(
         (
             f"## `python -m experiments.{name}`",
-            result["claim"],
+            f"The claim: {result['claim']}",
+            f"Here: {result['here']} {untrained}",
             table_of(result),
             against(result),
             f"![{name}](results/{name}.png)",
@@ -104,7 +113,8 @@ def picture(result: dict[str, Any]) -> "Figure":
         figure = Figure(figsize=(13, 1.1 + 0.45 * len(rows)), layout="constrained")
         for axes, metric in zip(figure.subplots(1, len(SHOWN), sharey=True), SHOWN, strict=True):
             for y, row in enumerate(rows):
-                values = [run["summary"][metric] for run in row["runs"] if run["summary"][metric] is not None]
+                ended = [run["summary"] for run in row["runs"] if run["summary"]["verdict"] != "diverged"]
+                values = [summary[metric] for summary in ended if summary[metric] is not None]
                 axes.plot(values, [y] * len(values), "o", color="0.6", markersize=4)
                 found = row["metrics"].get(metric)
                 if found:
@@ -124,11 +134,13 @@ def report(results: dict[str, dict[str, Any]]) -> str:
 
 def readme(text: str, results: dict[str, dict[str, Any]]) -> str:
     """The README with its table of §5 made anew."""
-    lines = ["| | paper: ImageNet, linear | here: digits, kNN | std·√d | rank (PR) | verdict |", "|" + "---|" * 6]
+    lines = ["| | paper: ImageNet, linear | here: kNN | std·√d | PR | verdict |", "|" + "---|" * 6]
     for name, shown in SECTION_5.items():
+        if name not in results:
+            return text
         rows = {row["name"]: row for row in results[name]["rows"]}
         for row in map(rows.__getitem__, shown):
-            numbers = [span(row["metrics"][m], COLUMNS[m][1]) for m in SHOWN]
+            numbers = [span(row["metrics"].get(m), COLUMNS[m][1]) for m in SHOWN]
             cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:.1f}", *numbers, verdicts(row)]
             lines.append("| " + " | ".join(cells) + " |")
     table = "\n".join(lines)
@@ -141,9 +153,13 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("RESULTS.md"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     given = parser.parse_args()
-    found = load(given.results)
+    try:
+        found = load(given.results)
+        texts = {given.out: report(found), given.readme: readme(given.readme.read_text(), found)}
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     for name, result in found.items():
         picture(result).savefig(given.results / f"{name}.png", dpi=110)
-    given.out.write_text(report(found))
-    given.readme.write_text(readme(given.readme.read_text(), found))
+    for file, text in texts.items():
+        file.write_text(text)
     print(given.out, given.readme)
