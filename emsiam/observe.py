@@ -4,6 +4,7 @@ Looking leaves no trace in what is trained: passes run on copies of the buffers,
 images alone, random numbers are the probe's own. `NUMBERS` says what comes out.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -150,8 +151,9 @@ class Alternation:
         again = eta_as_it_is if state else self.target(state)
         gap = eta_gap(self.net, self.seen, eta_as_it_is, again, z_as_it_is[len(batch.views) :])
         sampling = 1 / self.views if state else gap.sampling
-        numbers |= {"eta_gap": gap.total, "eta_gap_lag": gap.total - sampling if state else gap.lag}
-        numbers |= {"eta_gap_sampling": sampling, "eta_gap_bn": gap.bn}
+        numbers |= {"eta_gap": gap.total, "eta_gap_bn": gap.bn}
+        if math.isfinite(sampling):
+            numbers |= {"eta_gap_lag": gap.total - sampling if state else gap.lag, "eta_gap_sampling": sampling}
 
         was, now = em.variance_table(z), em.variance_table(z_next)
         numbers |= {"trace_between": now.between, "trace_within": now.within}

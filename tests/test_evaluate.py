@@ -86,7 +86,7 @@ def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, re
         ("net.pth", "resnet81", "did you mean resnet"),
         ("list.pth", "resnet18", "holds a list"),
         ("other.pth", "resnet18", "holds no weights of resnet18"),
-        ("text.pth", "resnet18", ""),
+        ("text.pth", "resnet18", "text.pth: "),
         ("nothing.pth", "resnet18", "there is no such file"),
     ):
         with pytest.raises(ConfigError, match=said):
@@ -207,7 +207,8 @@ def test_an_exported_backbone_loads_into_plain_torchvision(tmp_path, few_files):
     x = torch.randn(2, 3, 32, 32)
     net.fc = torch.nn.Identity()
     with torch.no_grad():
-        assert torch.allclose(net.eval()(x), run.model().F.backbone(x), atol=1e-6)
+        ours, theirs = net.eval()(x), run.model().F.backbone(x)
+    assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
 
 def test_tiny_is_not_exported(run, tmp_path, capsys):
