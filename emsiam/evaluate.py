@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from . import probes
 from .checkpoints import Encoder, load_encoder
+from .compare import plain
 from .config import Config, ConfigError, load_images, preset
 from .data import DATASETS, ImageSet
 from .folders import BadImage
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
         given = parser().parse_args(arguments)
         found = evaluate(**{name: value for name, value in vars(given).items() if name != "json"})
         if given.json:
-            Path(given.json).write_text(json.dumps(_plain(found), indent=2) + "\n")
+            Path(given.json).write_text(json.dumps(plain(found), indent=2) + "\n")
     except (ConfigError, BadImage, OSError, ValueError) as error:
         print(f"emsiam.evaluate: {one_line(error)}", file=sys.stderr)
         return 2
@@ -196,14 +197,6 @@ TASKS = {"knn": knn, "linear": linear, "episodes": few_shot, "verify": verify}
 
 def _scores(scores: Tensor, data: ImageSet) -> dict[str, Any]:
     return probes.score(scores, data.test_labels)._asdict()
-
-
-def _plain(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {name: _plain(value) for name, value in x.items()}
-    if isinstance(x, list):
-        return [_plain(value) for value in x]
-    return None if isinstance(x, float) and not np.isfinite(x) else x
 
 
 def report(found: dict[str, Any]) -> str:
