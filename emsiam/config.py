@@ -89,7 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 LOOKS, APART = 3, 600  # alternations watched unasked, at most, and steps between: one costs as much as about 25
 # read by some solvers and objectives only; k by the loop
-HYPERPARAMETERS = ("k", "m", "n", "bank", "bank_dtype", "tau", "tau_schedule", "queue", "temperature")
+HYPERPARAMETERS = ("k", "m", "n", "bank", "bank_dtype", "tau", "tau_schedule", "queue", "shuffle_bn", "temperature")
 OWN_TARGETS = (info_nce, swapped_prediction)  # objectives that need more of a solver than a representation
 DATA_OPTIONS = ("data_dir", "download", "num_images", "image_size", "workers")  # read by some data sets only
 
@@ -205,6 +205,7 @@ class Config:
     tau: float | None = option(None, real(0, 1), "momentum of the encoder that gives η (0.99)")
     tau_schedule: str | None = named(None, optim.SCHEDULES, "of tau: to 1 at the end, or constant (byol cosine)")
     queue: int | None = option(None, whole(1, 10**8), "moco: negatives kept (65,536, but a quarter of the images)")
+    shuffle_bn: int | None = option(None, whole(1), "moco: random groups that keys pass in, each with its own BN (1)")
     temperature: float | None = option(None, real(0, above=True), "of simclr and moco (0.2), swav (0.1)")
     prototypes: int | None = option(None, whole(1, 10**6), "swav: how many (3,000, or d where that is less)")
 
@@ -425,6 +426,10 @@ def resolve(
         refuse("batch_size", o["batch_size"], f"allowed is 2 to {num_images}, the training images of {o['dataset']}")
     if o["batch_size"] % size:
         refuse("batch_size", o["batch_size"], f"allowed is a multiple of the {size} processes")
+    groups = o["shuffle_bn"] or 1
+    if groups > 1 and (o["batch_size"] % (groups * size) or o["batch_size"] < 2 * groups):
+        of = f"{size} processes' " if size > 1 else ""
+        refuse("shuffle_bn", groups, f"allowed is what divides the {of}--batch-size {o['batch_size']} into 2 or more")
     if o["k"] == "epoch":
         o["k"] = num_images // o["batch_size"]
     fitting = method.objective not in OWN_TARGETS or solve is method.solve

@@ -9,17 +9,26 @@ from hypothesis import strategies as st
 
 import emsiam
 from emsiam.config import ConfigError, parse, preset, resolve
+from emsiam.eta import SOLVERS
+from emsiam.methods import METHODS
+from emsiam.networks import PREDICTORS
 
 WHOLE = st.sampled_from(["0", "1", "2", "7", "-3", "2.5", "x", "", "1e3", "99999999999999999999"])
 REAL = st.sampled_from(["0", "0.5", "1", "-0.1", "1.5", "nan", "inf", "x", "1e-12"])
 OPTIONS = {
-    "--mode": st.sampled_from(["onestep", "multistep", "ema_eta", "expectation", "simsiam"]),
-    "--eta": st.sampled_from(["other_view", "expectation", "moving_average", "nothing", "nowhere.py:f"]),
+    "--mode": st.sampled_from([*METHODS, "simsiam"]),
+    "--eta": st.sampled_from([*SOLVERS, "nothing", "nowhere.py:f"]),
     "--k": WHOLE | st.just("epoch"),
     "--m": REAL,
     "--n": WHOLE,
     "--bank": st.sampled_from(["device", "host", ".", "nowhere"]),
     "--bank-dtype": st.sampled_from(["fp32", "bf16", "fp16", "fp8"]),
+    "--tau": REAL,
+    "--tau-schedule": st.sampled_from(["cosine", "constant", "step"]),
+    "--queue": WHOLE,
+    "--shuffle-bn": WHOLE,
+    "--temperature": REAL,
+    "--prototypes": st.sampled_from(["0", "1", "30", "x"]),
     "--num-images": st.sampled_from(["2000", "1999", "x"]),
     "--image-size": st.sampled_from(["8", "0", "-1"]),
     "--workers": st.sampled_from(["0", "2", "-1"]),
@@ -37,7 +46,7 @@ OPTIONS = {
     "--hidden-dim": WHOLE,
     "--pred-dim": WHOLE,
     "--proj-layers": st.sampled_from(["0", "1", "2", "3", "101"]),
-    "--predictor": st.sampled_from(["mlp", "none", "fixed", "linear", "cubic"]),
+    "--predictor": st.sampled_from([*PREDICTORS, "cubic"]),
     "--symmetry": st.sampled_from(["sym", "asym", "asym2x", "both"]),
     "--similarity": st.sampled_from(["cosine", "cross_entropy", "mse", "dot"]),
     "--bn": st.sampled_from(["default", "none", "hidden", "all", "some"]),

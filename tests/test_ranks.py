@@ -15,7 +15,7 @@ from emsiam.observe import NUMBERS
 
 MODES = ["--mode onestep", "--mode multistep --k 5", "--mode ema_eta --m 0.8"]
 SYSTEMS = [f"--mode {mode}" for mode in ("byol", "simclr", "moco", "swav", "vicreg", "barlow", "sigreg")]
-SYSTEMS += ["--mode swav --no-stop-grad", "--predictor directpred"]
+SYSTEMS += ["--mode swav --no-stop-grad", "--mode moco --shuffle-bn 4", "--predictor directpred"]
 
 
 def torchrun(*command):

@@ -155,6 +155,24 @@ def test_the_queue_is_first_in_first_out_and_holds_no_target_of_this_step():
         assert (state["queue"][:, 2] > 0).tolist() == [bool(i % 2) for i in range(len(earlier))]  # views alternate
 
 
+def test_shuffled_keys_have_the_batch_statistics_of_a_random_group(siamese, batches):
+    """Passed by hand: a step's permutation in four parts, and back; another step has other groups."""
+    net = siamese()
+    (batch,) = batches(1)
+    F_t = Frozen(net.F, hold(net.F, copy=True), batch)
+    eta, state = momentum_queue({}, F_t, batch, shuffle_bn=4)
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros_like(eta)
+    with torch.no_grad():
+        for rows, s in itertools.product(order.chunk(4), range(2)):
+            expected[s, rows] = copy.deepcopy(net.F)(batch.others[s, rows])
+    assert torch.allclose(eta, expected, atol=1e-12)
+    assert torch.allclose(state["last"], objective.unit(eta).transpose(0, 1).flatten(0, 1))
+    another = momentum_queue({}, F_t, batch._replace(step=1), shuffle_bn=4)[0]
+    whole = momentum_queue({}, F_t, batch)[0]
+    assert min((eta - another).abs().max(), (eta - whole).abs().max()) > 1e-3
+
+
 def test_info_nce_by_the_definition():
     z, eta = pair(4)
     queue = objective.unit(pair(7, seed=2)[0][0])
@@ -301,6 +319,7 @@ def small(**options):
         {"mode": "simclr", "symmetry": "asym"},
         {"mode": "byol", "predictor": "none", "tau": 0.0},
         {"mode": "byol", "k": 3},
+        {"mode": "moco", "shuffle_bn": 4},
         {"mode": "swav", "predictor": "mlp", "prototypes": 30},
         {"mode": "swav", "stop_grad": False},
         {"predictor": "directpred"},

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..objective import unit
+from ..ranks import shard
 
 PREFIX = "encoder."  # names of ξ in the state: those of F
 
@@ -37,16 +38,33 @@ def momentum_encoder(state, F_t, batch, *, tau: float = 0.99, tau_schedule: str 
     return under(encoder, F_t, batch.others), encoder
 
 
-def momentum_queue(state, F_t, batch, *, tau: float = 0.99, queue: int = 65536):
+def momentum_queue(state, F_t, batch, *, tau: float = 0.99, queue: int = 65536, shuffle_bn: int = 1):
     """MoCo: η_x as BYOL's with a constant τ, and the latest targets of other batches as negatives, first in, first out.
 
     state: ξ; queue [at most Q, d], unit vectors of earlier steps, oldest first; last: those of this step, which join it
     at the next. With a symmetric loss both views' targets join, an image's one after the other.
-    Source: He et al. 2020, Algorithm 1; symmetric: Chen & He 2021, Table 4. Where several processes train, BN sees the
-    batches of all, so that batch statistics do not tell a key's process: there is nothing to shuffle.
+    shuffle_bn: see `shuffled`. Source: He et al. 2020, Algorithm 1; symmetric: Chen & He 2021, Table 4.
     """
     encoder = follow(state, F_t, tau)
-    eta = under(encoder, F_t, batch.others)
+    eta = shuffled(encoder, F_t, batch, shuffle_bn) if shuffle_bn > 1 else under(encoder, F_t, batch.others)
     keys = batch.gather(unit(eta).transpose(0, 1)).flatten(0, 1)
     earlier = torch.cat([state["queue"], state["last"]])[-queue:] if "queue" in state else keys[:0]
     return eta, {**encoder, "queue": earlier, "last": keys}
+
+
+def shuffled(encoder: dict[str, Tensor], F_t, batch, groups: int) -> Tensor:
+    """F_ξ of batch.others, the whole batch in random groups with batch statistics of their own: [S, B, d].
+
+    A target then shares no statistics with its prediction, by which it could be told from the queue's. Groups stand for
+    MoCo's GPUs, so any number of processes gives the same numbers. Source: He et al. 2020, §3.3, "Shuffling BN".
+    """
+    views = batch.gather(batch.others.transpose(0, 1))  # [B, S, C, H, W], of all processes
+    mine = shard if len(views) > len(batch.ids) else _same  # of the probe set every process has all
+    order = torch.randperm(len(views), generator=torch.Generator().manual_seed(batch.step)).to(views.device)
+    parts = [under(encoder, F_t, mine(views[rows]).transpose(0, 1)) for rows in order.chunk(groups)]
+    z = torch.cat([batch.gather(part.transpose(0, 1)) for part in parts])[order.argsort()]
+    return mine(z).transpose(0, 1)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
