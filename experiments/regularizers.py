@@ -4,9 +4,9 @@ collapses that would without, however long the training.
 VICReg (Bardes et al. 2022), Barlow Twins (Zbontar et al. 2021) and SIGReg (LeJEPA, Balestriero & LeCun 2025), without h
 and without stop-gradient; then each with what SimSiam has (h and stop-gradient), or with what §5.2 puts in h's place
 (a moving average of η for each image). The SimSiam paper has none of these rows.
-Here: digits, 120 epochs, SimSiam's optimiser, lr and weight decay, weights of the terms as published; and five times as
-long with a constant lr, where the moving average alone has collapsed and SimSiam has not (experiments/moving_average.py).
-75 runs, 40 minutes on 2 cores.
+Here: digits, 120 epochs, SimSiam's optimiser, lr and weight decay, weights of the terms as published; and five times
+as long with a constant lr, where the moving average alone has collapsed and SimSiam has not (moving_average). 75 runs,
+40 minutes on 2 cores.
 Command: python -m experiments.regularizers
 """
 
