@@ -23,6 +23,7 @@ class Step(NamedTuple):
     loss: Tensor  # scalar, on the device, this process's share of the batch
     state: dict[str, Tensor]  # of the solver
     theta: dict[str, Tensor]  # the copy of θᵗ where it is held, see `hold`
+    batch: Batch  # what it was taken on
 
 
 def alternate(
@@ -55,7 +56,7 @@ def alternate(
         eta, state = solve(state, Frozen(F, theta, batch, here), batch)  # (8)
         loss = objective(p, eta, batch, state)
         optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
-        yield Step(batch.step, loss.detach(), state, theta if held else {})
+        yield Step(batch.step, loss.detach(), state, theta if held else {}, batch)
 
 
 def hold(F: nn.Module, *, copy: bool) -> dict[str, Tensor]:

@@ -249,6 +249,7 @@ class Config:
 
     knn_k: int = option(20, whole(1), "neighbours of the kNN monitor")
     knn_t: float = option(0.1, real(0, above=True), "temperature of the kNN monitor")
+    online_probe: bool | None = option(None, SWITCH, "a linear classifier trained beside, on detached features (off)")
     out: str | None = option(None, PATH, "run directory (runs/<dataset>-<mode>-<time>)")
     resume: bool = option(False, SWITCH, "go on with the run that --out holds, or start it")
     overwrite: bool = option(False, SWITCH, "replace the run that --out holds")
@@ -333,6 +334,8 @@ def load_images(config: Config) -> tuple[Config, ImageSet, list[str]]:
     asked = config.augment or {}
     if asked.get("redraw") and not data.recipe.redraw:
         refuse("augment", f"redraw={asked['redraw']}", "only generated images (--dataset shapes) can be redrawn")
+    if config.online_probe and data.classes is None:
+        refuse("online_probe", True, f"the training images of --dataset {config.dataset} have no labels")
     for name in ("saturation", "hue", "grayscale"):
         if asked.get(name) and data.shape[0] == 1:
             notes.append(f"--augment {name}={asked[name]} is not used by grey images")
@@ -484,6 +487,7 @@ def resolve(
         pays = o["arch"] != "tiny" or side > 16  # benchmarks/memory_format.py
         o["precision"] = "bf16" if pays and _fast_bf16(o["device"]) else "fp32"
     o["threads"] = o["threads"] or torch.get_num_threads()
+    o["online_probe"] = o["online_probe"] or None
     o["out"] = o["out"] or f"runs/{o['dataset']}-{o['mode']}-{time.strftime('%Y%m%d-%H%M%S')}"
     return Config(**o), notes
 

@@ -117,6 +117,33 @@ def train_linear(
         yield layer
 
 
+class OnlineProbe(nn.Module):
+    """A linear classifier that follows features as they are learned, from zero: SGD, cross-entropy, a step a batch.
+
+    Features are standardised by a BN without scale, as in He et al. 2022 (MAE, Appendix A.1), so that one learning rate
+    serves any network. It never moves what the features come from: they are given without gradient.
+    """
+
+    def __init__(self, width: int, num_classes: int, *, lr: float):
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, num_classes))
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+        self.sgd = torch.optim.SGD(self.parameters(), lr, momentum=0.9)
+
+    def learn(self, features: Tensor, labels: Tensor) -> None:
+        """A step on features [B, width] and labels [B] of the whole batch."""
+        self.train()
+        self.sgd.zero_grad()
+        functional.cross_entropy(self.layers(features.detach()), labels).backward()
+        self.sgd.step()
+
+    @torch.no_grad()
+    def forward(self, features: Tensor) -> Tensor:
+        """Scores [Q, classes]."""
+        return self.eval().layers(features)
+
+
 def episodes(
     features: Tensor, labels: Tensor, *, ways: int, shots: int, number: int = 600, queries: int = 15, seed: int = 0
 ) -> np.ndarray:

@@ -54,7 +54,9 @@ def report(run: Run) -> str:
         f"{head}\n"
         f"  loss {s['loss']:.3f}   std·√d {s['z_std_ratio']:.2f} (1 healthy, 0 collapsed)   "
         f"participation ratio {s['participation_ratio']:.1f} of {run.config.width}\n"
-        f"  kNN {s['knn_acc1']:.3f} (untrained {s['knn_acc1_init']:.3f}, best {s['knn_acc1_best']:.3f})\n"
+        f"  kNN {s['knn_acc1']:.3f} (untrained {s['knn_acc1_init']:.3f}, best {s['knn_acc1_best']:.3f})"
+        + (f"   online probe {s['probe_acc1']:.3f} (best {s['probe_acc1_best']:.3f})" if "probe_acc1" in s else "")
+        + "\n"
         f"  picture {run.path / PICTURE}"
     )
 

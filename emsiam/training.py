@@ -35,6 +35,7 @@ from .run import PICTURE, Run, Writer, build, dtype, leftovers, load_checkpoint,
 SNAPSHOTS = 64  # at most
 LENGTHLESS = ("cosine", objective.nt_xent, objective.info_nce, objective.swapped_prediction)  # look at unit vectors
 PART = 1024  # images a pass of the kNN monitor
+PROBE_LR = 0.1  # base learning rate of the online probe, × batch/256
 
 
 def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) -> Run:
@@ -242,12 +243,14 @@ class Watch:
         cosine = (config.similarity or METHODS[config.mode].objective) in LENGTHLESS
         number = _views_of(solve)
         self.alternation = Alternation(net, solve, self.seen, len(data.images), cosine=cosine, views=number)
+        self.online = self._probe() if config.online_probe else None
         self.em: dict[str, float] = {}  # of the last alternation watched, until a line has it
         self.snapshot_steps = {0, *np.geomspace(1, steps, SNAPSHOTS - 1).round().astype(int).tolist()}
         self.losses: list[Tensor] = []  # of the last epoch, at least those since the last line
         self.local = 0  # how many of them, the latest, are this process's own yet
         self.unlogged = 0
         self.knn: list[float] = []  # at step 0 and at each evaluation
+        self.linear: list[float] = []  # the online probe's, at each evaluation
         self.last_line: dict[str, float] = {}
         self.last_em: dict[str, float] = {}  # the last that a line has
         self.finite = True
@@ -260,6 +263,10 @@ class Watch:
             self.last_line, self.began = start["last_line"], self.began - start["seconds"]
             self.em, self.last_em = dict(start["em"]), dict(start["last_em"])
             self.alternation.kept = {name: x.to(config.device) for name, x in start["alternation"].items()}
+            if self.online:
+                self.linear = list(start["linear"])
+                self.online.load_state_dict(start["online"])
+                self.online.sgd.load_state_dict(start["online_sgd"])
         else:
             if writer:
                 classes, ids = data.classes, self.seen.ids
@@ -275,6 +282,8 @@ class Watch:
         self.losses.append(step.loss)
         self.local += 1
         self.unlogged += 1
+        if self.online:
+            self._learn(self.online, step.batch)
         if self.step == 1:
             self._line(self.first, self._loss(1), c.batch_size / (time.perf_counter() - self.resumed))
         ended, last = self.step % self.per_epoch == 0, self.step == self.steps
@@ -320,6 +329,7 @@ class Watch:
             "knn_acc1": self.knn[-1],
             "knn_acc1_best": max(self.knn[1:], default=self.knn[0]),
             "knn_acc1_init": self.knn[0],
+            **({"probe_acc1": self.linear[-1], "probe_acc1_best": max(self.linear)} if self.linear else {}),
             **{name: r for name, r in self.last_em.items() if name in ("r_h", "r_linear")},
             "verdict": verdict(evidence),
             "seconds": seconds,
@@ -350,8 +360,10 @@ class Watch:
             "participation_ratio": collapse.participation_ratio(z).item(),
         }
         if evaluate:
-            self.knn.append(self._knn())
+            self._evaluate()
             line["knn_acc1"] = self.knn[-1]
+            if self.linear:
+                line["probe_acc1"] = self.linear[-1]
         return line
 
     def _line(self, line: dict[str, float], loss: float, rate: float) -> None:
@@ -382,12 +394,9 @@ class Watch:
         """The loss is of the weights before the step: the step itself may have ruined them."""
         return bool(torch.stack([x.isfinite().all() for x in self.net.state_dict().values()]).all())
 
-    def _knn(self) -> float:
-        """Accuracy of the kNN monitor: backbone features in eval mode, images as they are, test against train."""
-        self.net.eval()
-        with torch.no_grad():
-            features, queries = self._features(self.data.labelled), self._features(self.data.test_images)
-        self.net.train()
+    def _evaluate(self) -> None:
+        """Accuracies on test images as they are: the kNN monitor's against train, and the online probe's."""
+        features, queries = self._features(self.data.labelled), self._features(self.data.test_images)
         predicted = probes.knn_predict(
             features,
             self.data.labels,
@@ -396,11 +405,31 @@ class Watch:
             t=self.config.knn_t,
             num_classes=self.data.num_classes,
         )
-        return (predicted == self.data.test_labels).double().mean().item()
+        self.knn.append((predicted == self.data.test_labels).double().mean().item())
+        if self.online and self.step:
+            self.linear.append((self.online(queries).argmax(1) == self.data.test_labels).double().mean().item())
 
     def _features(self, images) -> Tensor:
         parts = (self.data.normalise(images[ids]) for ids in torch.arange(len(images)).split(PART))
-        return torch.cat([self.net.F.backbone(x.to(dtype(self.config))) for x in parts])
+        return torch.cat([self._backbone(x.to(dtype(self.config))) for x in parts])
+
+    @torch.no_grad()
+    def _backbone(self, x: Tensor) -> Tensor:
+        """Features [B, f] in eval mode."""
+        self.net.eval()
+        features = self.net.F.backbone(x)
+        self.net.train()
+        return features
+
+    def _probe(self) -> probes.OnlineProbe:
+        c, width = self.config, self._backbone(self.seen.views[0, :1]).shape[1]
+        probe = probes.OnlineProbe(width, self.data.num_classes, lr=PROBE_LR * c.batch_size / 256)
+        return probe.to(c.device, dtype(c))
+
+    def _learn(self, online: probes.OnlineProbe, batch: Batch) -> None:
+        """The online probe's step, on the first view of the whole batch, of all processes."""
+        assert self.data.classes is not None
+        online.learn(batch.gather(self._backbone(batch.views[0])), self.data.classes[batch.gather(batch.ids)])
 
     def _snapshot(self, step: int) -> None:
         z = look(self.net.F, self.seen.views[0])
@@ -426,6 +455,9 @@ class Watch:
                     "losses": torch.stack(self.losses),
                     "unlogged": self.unlogged,
                     "knn": self.knn,
+                    "linear": self.linear,
+                    "online": self.online.state_dict() if self.online else {},
+                    "online_sgd": self.online.sgd.state_dict() if self.online else {},
                     "last_line": self.last_line,
                     "last_em": self.last_em,
                     "em": self.em,

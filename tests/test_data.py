@@ -10,6 +10,7 @@ import torchvision
 
 import emsiam
 from emsiam import data
+from emsiam.config import Config, ConfigError, load_images
 
 RNG = np.random.default_rng(0)
 CLASSES = 4
@@ -121,6 +122,8 @@ def test_the_unlabelled_part_of_stl10_is_trained_on_and_the_labelled_one_is_comp
 def test_labels_are_of_the_images_trained_on_where_they_have_any(tmp_path, no_checksums, digits):
     write_stl10(tmp_path)
     assert data.stl10(data_dir=str(tmp_path)).classes is None
+    with pytest.raises(ConfigError, match="--online-probe: the training images of --dataset stl10 have no labels"):
+        load_images(Config(dataset="stl10", data_dir=str(tmp_path), online_probe=True))
     assert torch.equal(digits.classes, digits.labels)
     drawn = data.shapes(num_images=2500)
     assert torch.equal(drawn.classes[7:9], drawn.images.labels(torch.tensor([7, 8])))

@@ -1,11 +1,14 @@
-"""The kNN monitor against scikit-learn's classifier on the same vectors."""
+"""The monitors: kNN against scikit-learn's classifier on the same vectors, the online probe against a plain loop."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from emsiam.probes import knn_predict
+import emsiam
+from emsiam.probes import OnlineProbe, knn_predict
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
@@ -30,3 +33,44 @@ def test_a_small_temperature_is_the_nearest_neighbour(digits):
     features, queries = digits.images.flatten(1).float(), digits.test_images.flatten(1).float()
     common = {"features": features, "labels": digits.labels, "queries": queries, "num_classes": 10}
     assert torch.equal(knn_predict(**common, k=20, t=1e-7), knn_predict(**common, k=1, t=1.0))
+
+
+def test_the_online_probe_by_hand():
+    rng = torch.Generator().manual_seed(0)
+    probe = OnlineProbe(5, 3, lr=0.2).double()
+    x = torch.randn(4, 30, 5, generator=rng, dtype=torch.float64) * 3 + 1
+    y = torch.randint(3, (4, 30), generator=rng)
+    w, b = torch.zeros(3, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    vw, vb, mean, var = 0.0, 0.0, torch.zeros(5).double(), torch.ones(5).double()
+    for features, labels in zip(x, y, strict=True):
+        probe.learn(features, labels)
+        u = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-5).sqrt()
+        mean, var = 0.9 * mean + 0.1 * features.mean(0), 0.9 * var + 0.1 * features.var(0)
+        error = ((u @ w.T + b).softmax(1) - torch.eye(3).double()[labels]) / 30
+        vw, vb = 0.9 * vw + error.T @ u, 0.9 * vb + error.sum(0)
+        w, b = w - 0.2 * vw, b - 0.2 * vb
+    expected = (x[0] - mean) / (var + 1e-5).sqrt() @ w.T + b
+    assert torch.allclose(probe(x[0]), expected, atol=1e-12)
+
+
+SMALL = {"epochs": 6, "batch_size": 200, "eval_every": 2, "threads": 1, "quiet": True, "dim": 16, "hidden_dim": 16}
+
+
+def test_the_online_probe_learns_and_changes_nothing_and_resumes_to_the_same_bits(tmp_path):
+    runs = [
+        emsiam.fit(emsiam.Config(**SMALL, online_probe=probe, out=str(tmp_path / f"{probe}")))
+        for probe in (True, False)
+    ]
+    a, b = (run.model().state_dict() for run in runs)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert runs[0].metrics.knn_acc1.equals(runs[1].metrics.knn_acc1)
+    found = runs[0].metrics.probe_acc1.dropna()
+    assert len(found) == 3
+    assert 0.5 < found.iloc[-1] == runs[0].summary["probe_acc1"] <= runs[0].summary["probe_acc1_best"] == found.max()
+    assert "online_probe" not in json.loads((runs[1].path / "config.json").read_text())
+    assert not any("probe_acc1" in line for line in (runs[1].metrics, runs[1].summary))
+
+    out = str(tmp_path / "parts")
+    assert not emsiam.fit(emsiam.Config(**SMALL, online_probe=True, out=out), stop=[1]).finished
+    parts = emsiam.fit(emsiam.Config(out=out, resume=True, quiet=True))
+    assert parts.metrics.probe_acc1.equals(runs[0].metrics.probe_acc1)

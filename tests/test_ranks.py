@@ -15,7 +15,7 @@ from emsiam.observe import NUMBERS
 
 MODES = ["--mode onestep", "--mode multistep --k 5", "--mode ema_eta --m 0.8"]
 SYSTEMS = [f"--mode {mode}" for mode in ("byol", "simclr", "moco", "swav", "vicreg", "barlow", "sigreg")]
-SYSTEMS += ["--mode swav --no-stop-grad", "--mode moco --shuffle-bn 4", "--predictor directpred"]
+SYSTEMS += ["--mode swav --no-stop-grad --online-probe", "--mode moco --shuffle-bn 4", "--predictor directpred"]
 
 
 def torchrun(*command):
@@ -83,6 +83,7 @@ def test_two_ranks_give_one_rank_s_trace_in_double_precision(runs, mode):
     a, b = (json.loads((folder / "summary.json").read_text()) for folder in folders)
     assert a["z_std"] == pytest.approx(b["z_std"], abs=1e-10)
     assert a["knn_acc1"] == b["knn_acc1"]
+    assert a.get("probe_acc1") == b.get("probe_acc1")
     seen = [alternation_seen(folder) for folder in folders]
     assert seen[0] == pytest.approx(seen[1], rel=1e-6, abs=1e-8)
     assert json.loads((folders[1] / "env.json").read_text())["processes"] == 2

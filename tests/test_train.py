@@ -204,6 +204,13 @@ ONE_CHANGE = [
     "--arch resnet18 --stem imagenet",
     "--precision bf16",
     "--precision fp64",
+    *("--mode byol", "--mode byol --tau 0.5", "--mode byol --tau-schedule constant"),
+    *("--mode simclr", "--mode simclr --temperature 0.5"),
+    *(f"--mode moco{more} --batch-size 200" for more in ("", " --queue 64", " --tau 0.5", " --shuffle-bn 4")),
+    *("--mode swav", "--mode swav --prototypes 40", "--mode swav --temperature 0.5"),
+    *(f"--mode {mode}" for mode in ("vicreg", "barlow", "sigreg")),
+    "--predictor directpred",
+    "--predictor directcopy",
 ]
 
 
