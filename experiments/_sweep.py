@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas
 import submitit
 from scipy import stats
 from tqdm import tqdm
@@ -32,12 +33,14 @@ import emsiam.train
 from emsiam.compare import plain
 from emsiam.config import Config, ConfigError, given_flag, load_images, resolve
 from emsiam.diagnostics.trajectory import difference
+from emsiam.evaluate import evaluate
 from emsiam.run import Run
 from emsiam.train import one_line
 
 NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
 NOT_NUMBERS = ("out", "quiet", "resume", "overwrite", "data_dir", "download")  # options that change no result
 METRICS = ("knn_acc1", "z_std_ratio", "participation_ratio", "loss", "r_h")
+ACCURACIES = {"knn_acc1": "kNN"}  # what they are called, where not by their names
 KINDS = {  # of failure, by the verdict that shows it
     "healthy": "",
     "dimensional collapse": "collapse",
@@ -57,6 +60,8 @@ class Row(NamedTuple):
     paper: float | None = None  # its number, where it has this row
     fails: str | None = None  # how it fails there, as in KINDS; with a number and without this, it does not
     against: str = ""  # the row it is compared with, by default the first
+    # after training: metric -> task of `emsiam.evaluate` and its options, whose top-1 it is
+    evaluations: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType({})
 
 
 class Job(NamedTuple):
@@ -65,10 +70,29 @@ class Job(NamedTuple):
     key: str
     folder: Path
     arguments: list[str]  # of `python -m emsiam.train`
+    evaluations: dict[str, tuple[str, dict[str, Any]]]  # see `Row`
+
+    def evaluated(self, metric: str) -> Path:
+        """The file of an evaluation, named after what is asked, so that tables share it."""
+        task, options = self.evaluations[metric]
+        return self.folder / ("_".join(["evaluated", task, *(f"{n}={v}" for n, v in options.items())]) + ".json")
 
 
-def main(name: str, text: str, rows: Sequence[Row], arguments: Sequence[str] | None = None) -> int:
-    """The command of an experiment. Status 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
+def main(
+    name: str,
+    text: str,
+    rows: Sequence[Row],
+    arguments: Sequence[str] | None = None,
+    *,
+    metrics: Sequence[str] = METRICS,
+    by: str = "knn_acc1",
+    curve: str | None = None,
+) -> int:
+    """The command of an experiment. Status 0 done, 1 runs failed, 2 wrong input, 130 interrupted.
+
+    metrics: what the table shows, of runs' summaries and rows' evaluations; by: the accuracy that rows are compared by.
+    curve: a column of metrics.jsonl whose mean over training is kept, and drawn.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=text.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5, help="runs a row (5)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
@@ -84,8 +108,8 @@ def main(name: str, text: str, rows: Sequence[Row], arguments: Sequence[str] | N
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C
     try:
-        table = [jobs(row.options, given.seeds, given.out) for row in rows]
-        wanted = list({job.key: job for line in table for job in line}.values())  # rows may share runs
+        table = [jobs(row.options, given.seeds, given.out, row.evaluations) for row in rows]
+        wanted = together([job for line in table for job in line])
         failed = run(wanted, given.jobs, given.launcher, given.out)
     except KeyboardInterrupt:
         failed = [INTERRUPTED]
@@ -95,7 +119,7 @@ def main(name: str, text: str, rows: Sequence[Row], arguments: Sequence[str] | N
     if failed:
         print(*failed, sep="\n", file=sys.stderr)
         return 130 if failed == [INTERRUPTED] else 1
-    result = tabulate(text, rows, table)
+    result = tabulate(text, rows, table, metrics, by, curve)
     short = name.rpartition(".")[2]
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / f"{short}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -107,7 +131,22 @@ def main(name: str, text: str, rows: Sequence[Row], arguments: Sequence[str] | N
     return 0
 
 
-def jobs(options: Mapping[str, Any], seeds: int, out: Path) -> list[Job]:
+def together(jobs: Sequence[Job]) -> list[Job]:
+    """Each run once, with the evaluations of all rows that share it."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        shared = found.setdefault(job.key, job._replace(evaluations={}))
+        more = {str(job.evaluated(metric)): asked for metric, asked in job.evaluations.items()}
+        found[job.key] = shared._replace(evaluations=shared.evaluations | more)
+    return list(found.values())
+
+
+def jobs(
+    options: Mapping[str, Any],
+    seeds: int,
+    out: Path,
+    evaluations: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType({}),
+) -> list[Job]:
     """The runs of one row, by seed. Raises ConfigError.
 
     A key is that of all options, resolved, of the files of the data set and of a solver of one's own, and of NUMERICS.
@@ -123,7 +162,8 @@ def jobs(options: Mapping[str, Any], seeds: int, out: Path) -> list[Job]:
         text = json.dumps(told | {"seed": seed, "files": data.digest, "numerics": NUMERICS}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
         flags = [part for n, v in (options | {"seed": seed}).items() for part in given_flag(n, v).split(" ", 1)]
-        made.append(Job(key, out / "runs" / key, [*flags, "--quiet", "--out", str(out / "runs" / key)]))
+        asked = {metric: (task, {**more}) for metric, (task, more) in evaluations.items()}
+        made.append(Job(key, out / "runs" / key, [*flags, "--quiet", "--out", str(out / "runs" / key)], asked))
     return made
 
 
@@ -134,13 +174,14 @@ def digest(folder: Path) -> str:
 
 
 def done(job: Job) -> bool:
-    """Whether a run is there, whole. One that is damaged is removed."""
+    """Whether a run is there, whole, and evaluated. One that is damaged is removed."""
     seal = job.folder / SEAL
     if not job.folder.is_dir():
         return False
     try:
         if seal.exists() and seal.read_bytes() == digest(job.folder).encode():
-            return True
+            diverged = Run(job.folder).summary["verdict"] == "diverged"  # nothing to evaluate
+            return diverged or all(accuracy(job, metric) is not None for metric in job.evaluations)
         if not seal.exists():  # to be gone on with, if it can be read
             begun = Run(job.folder)
             if (job.folder / "config.json").exists():
@@ -153,10 +194,22 @@ def done(job: Job) -> bool:
     return False
 
 
-def train(arguments: list[str]) -> int:
-    """What a job runs: the command, on from where it was. Status of `python -m emsiam.train`."""
+def accuracy(job: Job, metric: str) -> float | None:
+    """Of an evaluation; None where there is none, or a damaged one."""
+    try:
+        return float(json.loads(job.evaluated(metric).read_text())["acc1"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def train(job: Job) -> int:
+    """What a job runs: the command, on from where it was, and evaluations. Status of `python -m emsiam.train`."""
     os.setpgid(0, 0)  # Ctrl-C is for the sweep, which then asks each run once to save and end
-    return emsiam.train.main([*arguments, "--resume"])
+    status = emsiam.train.main([*job.arguments, "--resume"])
+    for metric, (task, options) in job.evaluations.items() if status == 0 else ():
+        if accuracy(job, metric) is None:
+            job.evaluated(metric).write_text(json.dumps(plain(evaluate(task, str(job.folder), **options)), indent=1))
+    return status
 
 
 def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[str]:
@@ -181,13 +234,13 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[s
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(left), unit="run", smoothing=0, mininterval=1)
     try:
         if launcher == "slurm":  # which sees to how many run at once
-            running = list(zip(left, executor.map_array(train, [job.arguments for job in left]), strict=True))
+            running = list(zip(left, executor.map_array(train, left), strict=True))
             left = []
         while left or running:
             while left and len(running) < at_once:
                 job = left.pop(0)
                 handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a job takes this over
-                running.append((job, executor.submit(train, job.arguments)))
+                running.append((job, executor.submit(train, job)))
                 signal.signal(signal.SIGINT, handler)
             bar.set_postfix(running=len(running), left=len(left), refresh=False)
             bar.update(0)
@@ -230,21 +283,35 @@ def mean_interval(values: Sequence[float]) -> dict[str, float | int | None]:
     return {"mean": x.mean(), "low": x.mean() - half, "high": x.mean() + half, "n": len(x)}
 
 
-def tabulate(text: str, rows: Sequence[Row], table: Sequence[Sequence[Job]]) -> dict[str, Any]:
+def measured(job: Job) -> dict[str, Any]:
+    """A run's summary, and its evaluations."""
+    return Run(job.folder).summary | {metric: accuracy(job, metric) for metric in job.evaluations}
+
+
+def tabulate(
+    text: str,
+    rows: Sequence[Row],
+    table: Sequence[Sequence[Job]],
+    metrics: Sequence[str] = METRICS,
+    by: str = "knn_acc1",
+    curve: str | None = None,
+) -> dict[str, Any]:
     """The result of an experiment, as it is written; docs/tables.md has the fields."""
-    summaries = {row.name: [Run(job.folder).summary for job in line] for row, line in zip(rows, table, strict=True)}
+    summaries = {row.name: [measured(job) for job in line] for row, line in zip(rows, table, strict=True)}
     made = []
     for row, line in zip(rows, table, strict=True):
         found, baseline = summaries[row.name], row.against or rows[0].name
         entry: dict[str, Any] = {"name": row.name, "config": {**row.options}, "paper": row.paper}
         entry["fails"] = "" if row.fails is None and row.paper is not None else row.fails
         entry |= {"baseline": baseline, "metrics": {}, "difference": {}}
-        for metric in METRICS:
+        for metric in metrics:
             values, base = (_values(of, metric) for of in (found, summaries[baseline]))
             if len(values) == len(found):
                 entry["metrics"][metric] = mean_interval(values)
                 if row.name != baseline and len(base) == len(found):
                     entry["difference"][metric] = difference(base, values, paired=True)._asdict()
+        if curve:
+            entry["curve"] = mean_curve([Run(job.folder).metrics.dropna(subset=curve) for job in line], curve)
         entry["verdicts"] = dict(Counter(s["verdict"] for s in found))
         kinds = Counter(KINDS[s["verdict"]] for s in found)
         entry["failed"] = max(kinds, key=lambda kind: (kinds[kind], kind))  # of as many a failure
@@ -265,11 +332,19 @@ def tabulate(text: str, rows: Sequence[Row], table: Sequence[Sequence[Job]]) -> 
         "untrained_knn_acc1": untrained,
         "date": date.today().isoformat(),
         "numerics": NUMERICS,
+        "by": by,
         "environment": kept,
     }
-    said = differs(made)
+    said = differs(made, by)
     agrees = "\n".join(said) or "Direction and kind of failure agree with the paper in every row."
     return plain(head | {"rows": made, "agrees": agrees, "decides": decides if said else ""})
+
+
+def mean_curve(tables: Sequence[pandas.DataFrame], column: str) -> dict[str, Any]:
+    """Over epochs: mean and interval of a column, runs being logged at the same epochs."""
+    spans = [mean_interval(values) for values in zip(*(table[column] for table in tables), strict=False)]
+    epochs = tables[0]["epoch"].tolist()[: len(spans)]
+    return {"of": column, "epoch": epochs, **{n: [span[n] for span in spans] for n in ("mean", "low", "high")}}
 
 
 def _values(summaries: Sequence[dict[str, Any]], metric: str) -> list[float]:
@@ -277,7 +352,7 @@ def _values(summaries: Sequence[dict[str, Any]], metric: str) -> list[float]:
     return [s[metric] for s in summaries if s["verdict"] != "diverged" and s.get(metric) is not None]
 
 
-def differs(rows: Sequence[dict[str, Any]]) -> list[str]:
+def differs(rows: Sequence[dict[str, Any]], by: str = "knn_acc1") -> list[str]:
     """Where direction, by accuracy against the baseline, or kind of failure are not the paper's, or are not seen."""
     said = []
     papers = {row["name"]: row["paper"] for row in rows}
@@ -288,11 +363,12 @@ def differs(rows: Sequence[dict[str, Any]]) -> list[str]:
             said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}); the paper does not have it.")
         elif row["fails"] is not None and row["failed"] != row["fails"]:
             said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}), {kinds[1]} in the paper.")
-        moved, base = row["difference"].get("knn_acc1"), papers[row["baseline"]]
+        moved, base = row["difference"].get(by), papers[row["baseline"]]
         if moved is None or row["paper"] is None or base is None or math.isnan(moved["p"]):
             continue
         points = row["paper"] - base
-        told = f"{row['name']}: kNN {moved['mean']:+.3f} ({moved['low']:+.3f} to {moved['high']:+.3f}) here"
+        span = f"{moved['mean']:+.3f} ({moved['low']:+.3f} to {moved['high']:+.3f})"
+        told = f"{row['name']}: {ACCURACIES.get(by, by)} {span} here"
         theirs = f"accuracy {points:+.1f} points in the paper"
         none = moved["low"] <= 0 <= moved["high"]
         if points and none:

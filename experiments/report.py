@@ -61,15 +61,27 @@ def spent(results: Iterable[dict[str, Any]]) -> str:
     return f"{len(seconds)} runs, {sum(seconds.values()) / 60:.0f} minutes of one thread"
 
 
+def heading(metric: str) -> tuple[str, int]:
+    """How a metric is called, and its digits; one that is not of COLUMNS is an accuracy."""
+    return COLUMNS.get(metric, (metric, 3))
+
+
+def columns(result: dict[str, Any]) -> list[str]:
+    """Metrics of a table, those that only it has first."""
+    found = {m: None for row in result["rows"] for m in row["metrics"]}
+    return [*(m for m in found if m not in COLUMNS), *(m for m in COLUMNS if m in found)]
+
+
 def table_of(result: dict[str, Any]) -> str:
     """One experiment as a table in Markdown."""
-    used = [m for m in COLUMNS if any(m in row["metrics"] for row in result["rows"])]
-    lines = ["| | paper | " + " | ".join(COLUMNS[m][0] for m in used) + " | kNN − baseline | p | verdicts |"]
+    used, by = columns(result), result.get("by", "knn_acc1")
+    heads = " | ".join(heading(m)[0] for m in used)
+    lines = [f"| | paper | {heads} | {heading(by)[0]} − baseline | p | verdicts |"]
     lines.append("|" + "---|" * (len(used) + 5))
     for row in result["rows"]:
         cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:g}"]
-        cells += [span(row["metrics"].get(m), COLUMNS[m][1]) for m in used]
-        moved = row["difference"].get("knn_acc1")
+        cells += [span(row["metrics"].get(m), heading(m)[1]) for m in used]
+        moved = row["difference"].get(by)
         other = "" if not moved or row["baseline"] == result["rows"][0]["name"] else f", to {row['baseline']}"
         cells += [span(moved, 3) + other, f"{moved['p']:.2g}" if moved and moved["p"] is not None else ""]
         cells.append(verdicts(row))
@@ -89,12 +101,12 @@ def section(name: str, result: dict[str, Any]) -> str:
     """One experiment in RESULTS.md."""
     e, seeds = result["environment"], len(result["rows"][0]["runs"])
     made = f"{e['device']}, torch {e['torch']}, commit {e['commit']}, numerics {result['numerics']}, {result['date']}"
-    untrained = f"Untrained weights have a kNN of {span(result['untrained_knn_acc1'], 3)}."
+    untrained = f" Untrained weights have a kNN of {span(result['untrained_knn_acc1'], 3)}."
     return "\n\n".join(
         (
             f"## `python -m experiments.{name}`",
             f"The claim: {result['claim']}",
-            f"Here: {result['here']} {untrained}",
+            f"Here: {result['here']}{untrained if 'knn_acc1' in columns(result) else ''}",
             table_of(result),
             against(result),
             f"![{name}](results/{name}.png)",
@@ -109,9 +121,14 @@ def picture(result: dict[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
 
     rows = result["rows"]
+    shown = [m for m in columns(result) if m in SHOWN or m not in COLUMNS]
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
-        figure = Figure(figsize=(13, 1.1 + 0.45 * len(rows)), layout="constrained")
-        for axes, metric in zip(figure.subplots(1, len(SHOWN), sharey=True), SHOWN, strict=True):
+        heights = [3.5] * ("curve" in rows[0]) + [1.1 + 0.45 * len(rows)]
+        whole = Figure(figsize=(13, sum(heights)), layout="constrained")
+        parts = whole.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        if len(heights) > 1:
+            _curves(parts[0].subplots(), rows)
+        for axes, metric in zip(parts[-1].subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
             for y, row in enumerate(rows):
                 ended = [run["summary"] for run in row["runs"] if run["summary"]["verdict"] != "diverged"]
                 values = [summary[metric] for summary in ended if summary[metric] is not None]
@@ -121,9 +138,25 @@ def picture(result: dict[str, Any]) -> "Figure":
                     low, high = (found[end] if found[end] is not None else found["mean"] for end in ("low", "high"))
                     axes.plot([low, high], [y, y], color="C0", linewidth=2)
                     axes.plot(found["mean"], y, "|", color="C0", markersize=14, markeredgewidth=2)
-            axes.set(title=COLUMNS[metric][0], yticks=range(len(rows)), yticklabels=[row["name"] for row in rows])
+            axes.set(
+                title=heading(metric)[0],
+                yticks=range(len(rows)),
+                yticklabels=[row["name"] for row in rows],
+            )
             axes.set_ylim(len(rows) - 0.5, -0.5)
-    return figure
+    return whole
+
+
+def _curves(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """Mean and interval over training, a line a row."""
+    for row in rows:
+        curve = row["curve"]
+        axes.plot(curve["epoch"], curve["mean"], label=row["name"])
+        if curve["low"][0] is not None:
+            axes.fill_between(curve["epoch"], curve["low"], curve["high"], alpha=0.2, linewidth=0)
+    of = rows[0]["curve"]["of"]
+    axes.set(title=f"{heading(of)[0]} during training", xlabel="epoch", xlim=(0, None))
+    axes.legend()
 
 
 def report(results: dict[str, dict[str, Any]]) -> str:
