@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -209,6 +210,31 @@ def test_an_exported_backbone_loads_into_plain_torchvision(tmp_path, few_files):
     with torch.no_grad():
         ours, theirs = net.eval()(x), run.model().F.backbone(x)
     assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+
+
+def test_an_export_for_detectron2_has_its_names(tmp_path, capsys):
+    """Those that its ResNet has (detectron2/modeling/backbone/resnet.py): stem, res2 to res5, shortcut, norm."""
+    resnet = torchvision.models.resnet50()
+    torch.save(resnet.state_dict(), tmp_path / "net.pth")
+    command = [str(tmp_path / "net.pth"), "--arch", "resnet50", "--detectron2", "--out", str(tmp_path / "net.pkl")]
+    assert export.main(command) == 0
+    saved = pickle.loads((tmp_path / "net.pkl").read_bytes())
+    model = saved["model"]
+    assert saved["matching_heuristics"] is True
+    assert len(model) == 53 * 5  # convolutions, each with a norm of four tensors
+    for theirs, ours in (
+        ("stem.conv1.weight", resnet.conv1.weight),
+        ("stem.conv1.norm.running_var", resnet.bn1.running_var),
+        ("res2.0.shortcut.weight", resnet.layer1[0].downsample[0].weight),
+        ("res2.0.shortcut.norm.bias", resnet.layer1[0].downsample[1].bias),
+        ("res4.5.conv2.norm.weight", resnet.layer3[5].bn2.weight),
+        ("res5.2.conv3.weight", resnet.layer4[2].conv3.weight),
+    ):
+        assert np.array_equal(model[theirs], ours.detach().numpy())
+    assert {name.split(".")[0] for name in model} == {"stem", "res2", "res3", "res4", "res5"}
+    torch.save(torchvision.models.vgg11().state_dict(), tmp_path / "vgg.pth")
+    assert export.main([str(tmp_path / "vgg.pth"), *command[1:2], "vgg11", *command[3:]]) == 2
+    assert "takes ResNets with the ImageNet stem, this is vgg11" in capsys.readouterr().err
 
 
 def test_tiny_is_not_exported(run, tmp_path, capsys):
