@@ -29,8 +29,8 @@ def drawn(name: str, method: Method) -> str:
     """One system."""
     encoder, then, averaged = BRANCHES[method.solve.__name__]
     encoder += " → prototypes" if method.prototypes else ""
-    own = "F → prototypes" if method.prototypes else "F"
-    first = ["T(x)", own, *(["h"] if method.predictor == "mlp" else []), "p"]
+    own = ["F", *(["h"] if method.predictor == "mlp" else []), *(["prototypes"] if method.prototypes else [])]
+    first = ["T(x)", *own, "p"]
     second = ["T′(x)", encoder, *([then] if then else []), *(["║"] if method.stop_grad else []), "η"]
     if method.held:
         second[1] += " under θᵗ, held for k steps"

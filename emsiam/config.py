@@ -457,7 +457,7 @@ def resolve(
     o["arch"] = o["arch"] or ("tiny" if side <= 32 else "resnet18")
     resnet = networks.is_resnet(o["arch"])
     for name, default, used, reason in (
-        ("pred_dim", max(1, width // 4), predictor in ("mlp", "fixed"), ""),
+        ("pred_dim", max(1, o["dim"] // 4), predictor in ("mlp", "fixed"), ""),
         ("fix_pred_lr", True, predictor in ("mlp", "linear"), f"--predictor {predictor} is not trained"),
         ("output_affine", True, o["bn"] in ("default", "all"), f"--bn {o['bn']} has no BN on the projector's output"),
         ("stem", "imagenet" if side > 64 else "cifar", resnet, f"--arch {o['arch']} has no stem to choose"),

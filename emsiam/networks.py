@@ -43,11 +43,21 @@ class Backbone(nn.Module):
 
 
 class Siamese(nn.Module):
-    """F and h, the two parts that the paper names. `autocast`: bf16 inside, z and p in fp32 or wider."""
+    """F and h, the two parts that the paper names. `autocast`: bf16 inside, z and p in fp32 or wider.
 
-    def __init__(self, backbone: Backbone, projector: nn.Module, predictor: nn.Module, autocast: bool = False):
+    Where F ends in prototypes, h stands before them: z and p are scores of F's embedding and of what h makes of it.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        projector: nn.Module,
+        predictor: nn.Module,
+        autocast: bool = False,
+        prototypes: nn.Module | None = None,
+    ):
         super().__init__()
-        self.F = Encoder(backbone, projector, autocast)
+        self.F = Encoder(backbone, projector, autocast, prototypes)
         self.h = predictor
         self.autocast = autocast
 
@@ -56,27 +66,37 @@ class Siamese(nn.Module):
 
         Each view has its own forward pass, hence its own batch statistics.
         """
-        z = [self.F(x) for x in views]  # not one tensor yet: no backward pass through views that nothing trains on
-        return torch.stack(z), torch.stack([self.predict(z[v]) for v in trained])
+        e = [self.F.embed(x) for x in views]  # not one tensor yet: no backward pass through what nothing trains on
+        z = [self.F.score(x) for x in e]
+        return torch.stack(z), torch.stack([self.F.score(self.predict(e[v])) for v in trained])
 
-    def predict(self, z: Tensor) -> Tensor:
-        """p = h(z), [B, d] -> [B, d]."""
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.autocast):
-            return wide(self.h(z))
+    def predict(self, e: Tensor) -> Tensor:
+        """h, [B, d] -> [B, d]."""
+        with torch.autocast(e.device.type, torch.bfloat16, enabled=self.autocast):
+            return wide(self.h(e))
 
 
 class Encoder(nn.Module):
-    """F_θ: views [B, C, H, W] -> z [B, d]."""
+    """F_θ: views [B, C, H, W] -> z [B, d], or scores of prototypes, where it has them."""
 
-    def __init__(self, backbone: Backbone, projector: nn.Module, autocast: bool):
+    def __init__(self, backbone: Backbone, projector: nn.Module, autocast: bool, prototypes: nn.Module | None = None):
         super().__init__()
         self.backbone = backbone
         self.projector = projector
+        self.prototypes = prototypes or nn.Identity()
         self.autocast = autocast
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """Views [B, C, H, W] -> [B, d]."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             return wide(self.projector(self.backbone(x)))
+
+    def score(self, e: Tensor) -> Tensor:
+        """Embeddings [B, d] -> cosines to prototypes [B, K]; the same where there are none."""
+        return self.prototypes(e)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.score(self.embed(x))
 
 
 def wide(x: Tensor) -> Tensor:
@@ -154,26 +174,18 @@ def mlp(widths: list[int], *, hidden_bn: bool, output_bn: bool, output_affine: b
 
 
 def build_projector(
-    features: int,
-    *,
-    hidden_dim: int,
-    dim: int,
-    layers: int,
-    bn: str,
-    output_affine: bool,
-    prototypes: int | None = None,
+    features: int, *, hidden_dim: int, dim: int, layers: int, bn: str, output_affine: bool
 ) -> nn.Sequential:
-    """features → hidden_dim → … → dim, `layers` fc in all (paper: 3; CIFAR: 2), and then prototypes, if any.
+    """features → hidden_dim → … → dim, `layers` fc in all (paper: 3; CIFAR: 2).
 
     bn, Table 3: `none`; `hidden` layers only; `default`, also on the output; `all`, on h's output too.
     """
-    projector = mlp(
+    return mlp(
         [features, *[hidden_dim] * (layers - 1), dim],
         hidden_bn=bn != "none",
         output_bn=bn in ("default", "all"),
         output_affine=output_affine,
     )
-    return projector.append(Prototypes(dim, prototypes)) if prototypes else projector
 
 
 class Prototypes(nn.Linear):

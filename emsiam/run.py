@@ -59,13 +59,13 @@ def _with_heads(c: Config, backbone: networks.Backbone, features: int) -> networ
             layers=c.proj_layers,
             bn=c.bn or "default",
             output_affine=c.output_affine is not False,
-            prototypes=c.prototypes,
         )
+        prototypes = networks.Prototypes(c.dim, c.prototypes) if c.prototypes else None
     with networks.initialised(generator(c.seed, PREDICTOR)):
         predictor = networks.build_predictor(
-            c.predictor or "none", dim=c.width, pred_dim=c.pred_dim or 1, bn=c.bn or "default"
+            c.predictor or "none", dim=c.dim, pred_dim=c.pred_dim or 1, bn=c.bn or "default"
         )
-    net = networks.Siamese(backbone, projector, predictor, autocast=c.precision == "bf16")
+    net = networks.Siamese(backbone, projector, predictor, c.precision == "bf16", prototypes)
     return net.to(dtype(c)).to(memory_format=torch.channels_last)
 
 

@@ -226,6 +226,21 @@ def test_prototypes_are_cosines_with_their_full_gradient():
     assert (gradient * layer.weight).sum(1).abs().max() < 1e-12  # a length changes nothing
 
 
+def test_h_stands_before_the_prototypes(siamese):
+    net = siamese(dim=16)
+    net.F.prototypes = networks.Prototypes(16, 7).double()
+    views = torch.randn(2, 6, 1, 8, 8, dtype=torch.float64)
+    z, p = net(views, (0, 1))
+    e = [net.F.projector(net.F.backbone(x)) for x in views]
+    for view in (0, 1):
+        scores, predicted = (
+            torch.cosine_similarity(x[:, None], net.F.prototypes.weight[None], -1) for x in (e[view], net.h(e[view]))
+        )
+        assert torch.allclose(z[view], scores)
+        assert torch.allclose(p[view], predicted)
+    assert torch.allclose(net.F(views[0]), z[0])
+
+
 # Regularisers
 
 
