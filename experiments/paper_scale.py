@@ -138,12 +138,13 @@ def rate() -> float:
     return A100 * counted.get_total_flops() / 2
 
 
-def section(names: list[str], rows: tuple[Row, ...]) -> str:
+def section(names: list[str], rows: tuple[Row, ...], presets: tuple[str, ...]) -> str:
+    """Of tables that are the same at scale; the paper's numbers are of the last of the presets."""
     lines = [f"## {', '.join(f'`{name}`' for name in names)}"]
-    for name in SETS:
+    for name in presets:
         lines += ["", "```sh"]
         for row in rows:
-            paper = "" if row.paper is None or name != "simsiam-imagenet" else f", paper {row.paper:g}"
+            paper = "" if row.paper is None or name != presets[-1] else f", paper {row.paper:g}"
             lines.append(f"{command(row.options, name)}  # {row.name}{paper}; > {hours(row.options, name):.1f} h")
         lines.append("```")
     return "\n".join(lines)
@@ -151,13 +152,13 @@ def section(names: list[str], rows: tuple[Row, ...]) -> str:
 
 def text() -> str:
     """The text of docs/paper_scale.md. Tables that are the same at this scale are one."""
-    found: dict[tuple[str, ...], tuple[list[str], tuple[Row, ...]]] = {}
+    found: dict[tuple[str, ...], tuple[list[str], tuple[Row, ...], tuple[str, ...]]] = {}
     for module in tables():
         if len({row.options.get("dataset") for row in module.ROWS}) > 1:
             continue  # it is about data sets, and has no rows at this scale
-        rows = (*module.ROWS, *getattr(module, "AT_SCALE", ()))
+        rows, presets = (*module.ROWS, *getattr(module, "AT_SCALE", ())), getattr(module, "PRESETS", tuple(SETS))
         commands = tuple(command(row.options, "simsiam-imagenet") for row in rows)
-        found.setdefault(commands, ([], rows))[0].append(module.__name__.rpartition(".")[2])
+        found.setdefault(commands, ([], rows, presets))[0].append(module.__name__.rpartition(".")[2])
     kept = step_bytes("simsiam-imagenet")
     head = HEAD.format(rate=rate() / 1e12, A100=A100, kept=kept / 1e6, needs=512 * kept / 1e9)
     return "\n\n".join([head.rstrip(), *(section(*table) for table in found.values())]) + "\n"

@@ -18,6 +18,7 @@ import torchvision
 
 import emsiam
 from emsiam.config import parse, preset, resolve
+from emsiam.evaluate import evaluate
 from experiments import _sweep, paper_scale, report
 from experiments._sweep import Row
 
@@ -52,8 +53,11 @@ def test_numbers_have_not_moved_under_this_numerics_version(tmp_path):
     assert (_sweep.NUMERICS, run.summary["loss"]) == (1, pytest.approx(PINNED, abs=2e-3))
 
 
-def two_tables(out):
-    """Two tables that share their baseline, run one after the other; before.json: the runs after the first."""
+EVALUATED = {"linear": ("linear", {}), "there": ("knn", {"eval_dataset": "mnist5k"})}
+
+
+def three_tables(out):
+    """Three tables that share their baseline, one after the other; before.json: the runs after the first."""
     rows = (Row("base", SHORT, 67.7), Row("without h", SHORT | {"predictor": "none"}, 0.1, "collapse"))
     arguments = ["--seeds", "2", "--jobs", "2", "--out", str(out)]
     assert _sweep.main("experiments.first", TEXT, rows, arguments) == 0
@@ -61,11 +65,16 @@ def two_tables(out):
     rows = (rows[0]._replace(paper=None), Row("wild", SHORT | {"lr": 1e6, "bn": "none"}, None, "diverges"))
     assert _sweep.main("experiments.second", TEXT, rows, arguments) == 0
     (out / "runs" / "before").write_text(json.dumps(before))
+    rows = (Row("base", SHORT, 67.7, evaluations=EVALUATED), rows[1]._replace(evaluations=EVALUATED))
+    assert (
+        _sweep.main("experiments.third", TEXT, rows, arguments, metrics=("linear", "there"), by="there", curve="loss")
+        == 0
+    )
 
 
 @pytest.fixture(scope="module")
 def results(once):
-    return once("results", two_tables)
+    return once("results", three_tables)
 
 
 def test_a_result_has_what_is_promised(results):
@@ -112,6 +121,30 @@ def test_a_run_that_diverges_is_a_result(results):
     assert second["rows"][1]["failed"] == "diverges"
     assert second["rows"][1]["metrics"] == second["rows"][1]["difference"] == {}  # those before it diverged are not its
     assert "wild" not in second["agrees"]
+
+
+def test_evaluations_of_runs_that_were_there_already(results, tmp_path, capsys):
+    third = json.loads((results / "third.json").read_text())
+    base, wild = third["rows"]
+    for run in base["runs"]:
+        folder = results / "runs" / run["key"]
+        assert run["summary"]["linear"] == evaluate("linear", str(folder))["acc1"]
+        assert run["summary"]["there"] == evaluate("knn", str(folder), eval_dataset="mnist5k")["acc1"]
+        line = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+        assert base["curve"]["epoch"][-1] == line["epoch"] == 1
+    assert base["metrics"]["there"]["mean"] == pytest.approx(np.mean([run["summary"]["there"] for run in base["runs"]]))
+    assert set(base["metrics"]) == {"linear", "there"}
+    assert wild["metrics"] == {}  # diverged, so not evaluated, and done all the same
+    assert "| | paper | linear | there | there − baseline |" in report.table_of(third)
+    report.picture(third)
+
+    out = shutil.copytree(results, tmp_path / "out")
+    table = [_sweep.jobs(row, 1, out, EVALUATED)[0] for row in (SHORT, SHORT | {"lr": 1e6, "bn": "none"})]
+    assert all(map(_sweep.done, table))
+    table[0].evaluated("there").write_text("{")
+    assert not _sweep.done(table[0])
+    assert _sweep.run(table[:1], 1, "local", out) == []
+    assert _sweep.accuracy(table[0], "there") == base["runs"][0]["summary"]["there"]
 
 
 def test_a_damaged_result_is_run_again(results, tmp_path, capsys):
@@ -172,7 +205,7 @@ def test_a_run_that_fails_is_named(tmp_path, capsys):
     assert "status 2" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_sweep_goes_on(tmp_path, number):
     script = tmp_path / "long.py"
     long = {"epochs": 30, "save_every": 1, "eval_every": 30}
@@ -281,8 +314,11 @@ def test_the_readme_says_of_the_moving_average_what_was_found():
 def test_every_table_has_its_results():
     tables = {module.__name__.rpartition(".")[2]: module for module in paper_scale.tables()}
     assert tables.keys() == COMMITTED.keys()
-    (others,) = re.findall(r"TABLES := \$\(filter-out ([^,]+),", (ROOT / "Makefile").read_text())
-    assert {file.stem for file in (ROOT / "experiments").glob("*.py")} == tables.keys() | set(others.split())
+    text = (ROOT / "Makefile").read_text()
+    (systems,), (others,) = (re.findall(rf"^{n} (.+)", text, re.M) for n in ("systems :=", r"paper := \$\(filter-out"))
+    others = others.partition(" $(systems),")[0].split()
+    assert {file.stem for file in (ROOT / "experiments").glob("*.py")} == tables.keys() | set(others)
+    assert set(systems.split()) <= tables.keys()
     for name, module in tables.items():
         rows = COMMITTED[name]["rows"]
         assert [(row.name, {**row.options}) for row in module.ROWS] == [(row["name"], row["config"]) for row in rows]
