@@ -45,9 +45,9 @@ def alternation_seen(folder):
     return {name: value for name, value in line.items() if name in NUMBERS}
 
 
-DOUBLE = "--precision fp64 --epochs 1 --batch-size 96"
+DOUBLE = "--precision fp64 --dataset folder --data-dir {} --epochs 3 --batch-size 32 --diagnose-every 3"
 SINGLE = "--epochs 2 --warmup-epochs 2 --lr 0.0133 --batch-size 96"
-COMMON = "--log-every 1 --eval-every 1000 --diagnose-every 1 --quiet"
+COMMON = "--log-every 1 --eval-every 1000 --quiet"
 
 
 def pairs(folder, lines):
@@ -69,16 +69,19 @@ def compare(folder, lines):
 
 
 @pytest.fixture(scope="module")
-def runs(once):
-    lines = [*(f"{m} {DOUBLE}" for m in MODES + SYSTEMS), f"{MODES[0]} {SINGLE}"]
-    return pairs(once("ranks", lambda folder: compare(folder, lines)), lines)
+def runs(once, few_files):
+    """The folders of `pairs`, by what was asked."""
+    asked = [*(f"{m} {DOUBLE}" for m in MODES + SYSTEMS), f"{MODES[0]} {SINGLE}"]
+    lines = [line.format(few_files["data_dir"]) for line in asked]
+    found = pairs(once("ranks", lambda folder: compare(folder, lines)), lines)
+    return dict(zip(asked, found.values(), strict=True))
 
 
 @pytest.mark.parametrize("mode", MODES + SYSTEMS)
 def test_two_ranks_give_one_rank_s_trace_in_double_precision(runs, mode):
     folders = runs[f"{mode} {DOUBLE}"]
     one, two = map(losses, folders)
-    assert len(one) == len(two) == 14
+    assert len(one) == len(two) == 15
     assert max(abs(x - y) for x, y in zip(one, two, strict=True)) < 1e-10
     a, b = (json.loads((folder / "summary.json").read_text()) for folder in folders)
     assert a["z_std"] == pytest.approx(b["z_std"], abs=1e-10)

@@ -193,7 +193,7 @@ ONE_CHANGE = [
     "--lr 0.2",
     "--wd 0",
     "--momentum 0.5",
-    "--batch-size 300",
+    "--batch-size 32",
     "--dim 64",
     "--hidden-dim 64",
     "--pred-dim 8",
@@ -206,7 +206,7 @@ ONE_CHANGE = [
     "--precision fp64",
     *("--mode byol", "--mode byol --tau 0.5", "--mode byol --tau-schedule constant"),
     *("--mode simclr", "--mode simclr --temperature 0.5"),
-    *(f"--mode moco{more} --batch-size 200" for more in ("", " --queue 64", " --tau 0.5", " --shuffle-bn 4")),
+    *(f"--mode moco{more}" for more in ("", " --queue 16", " --tau 0.5", " --shuffle-bn 4")),
     *("--mode swav", "--mode swav --prototypes 40", "--mode swav --temperature 0.5"),
     *(f"--mode {mode}" for mode in ("vicreg", "barlow", "sigreg")),
     "--predictor directpred",
@@ -214,12 +214,13 @@ ONE_CHANGE = [
 ]
 
 
-def test_every_option_changes_the_trace(tmp_path, monkeypatch):
+def test_every_option_changes_the_trace(tmp_path, monkeypatch, few_files):
     """What is asked for reaches the training: no two of these runs have the same losses."""
     monkeypatch.setattr(emsiam.plots, "trajectory", lambda run: matplotlib.figure.Figure())  # not looked at here
     traces = {}
     for i, flags in enumerate(ONE_CHANGE):
-        common = f"--batch-size 359 --epochs 2 --log-every 1 --eval-every 9 --threads 1 --quiet --out {tmp_path}/{i}"
+        common = f"--dataset folder --data-dir {few_files['data_dir']} --batch-size 40 --epochs 2 --log-every 1"
+        common += f" --eval-every 9 --threads 1 --quiet --out {tmp_path}/{i}"
         run = emsiam.fit(parse([*common.split(), *flags.split()])[0])
         traces[flags] = tuple(run.metrics.loss)
         assert all(map(math.isfinite, traces[flags])), flags
