@@ -3,8 +3,8 @@ and does not need a large batch (Table 4), as SimCLR and SwAV are said to.
 
 Paper, 100 epochs: SimCLR 66.5 (batch 4096), MoCo v2 67.4 (256), BYOL 66.5 (4096), SwAV 66.5 (4096), SimSiam 68.1 (256);
 200 epochs: 68.3, 69.9, 70.6, 69.1, 70.0.
-Here: digits, 120 epochs, and half of them; SimSiam, SimCLR and SwAV also with batches of 64 and 512, lr in proportion: a
-batch of 512 takes 240 steps, one of 64 2,640. SimSiam's optimiser, base lr and weight decay for all, none tuned.
+Here: digits, 120 epochs, and half of them; SimSiam, SimCLR and SwAV also with batches of 64 and 512, lr in proportion:
+a batch of 512 takes 240 steps, one of 64 2,640. SimSiam's optimiser, base lr and weight decay for all, none tuned.
 MoCo's queue holds 256 targets; "shuffled BN" is in 8 groups.
 To decide: kNN on digits is near its ceiling, and at a fixed number of epochs a large batch is short of steps here; the
 800 epochs of CIFAR-10 (docs/paper_scale.md), with an lr of its own for each system.
