@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from emsiam.config import HYPERPARAMETERS
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS, Method, hyperparameters
 
@@ -18,8 +19,8 @@ BRANCHES = {
 HEAD = """# The systems
 
 Made by `python docs/methods.py` from the rows of [emsiam/methods.py](../emsiam/methods.py): the paper's Fig. 3, and
-what came after. A row is how η is solved, what θ minimises, and what stands around it; everything in it can be changed
-by an option. `║` stops the gradient.
+what came after. A row is how η is solved, what θ minimises, and what stands around it. Its options are flags of the command,
+its constants arguments of the functions only. `║` stops the gradient.
 
     python -m emsiam.train --mode NAME
 """
@@ -37,13 +38,16 @@ def drawn(name: str, method: Method) -> str:
     doc = (method.objective.__doc__ or "").split("\n")[0].split(". ")[0].rstrip(".")
     lines = [f"## `{name}`", "", f"    {' → '.join(first)}", f"    {' → '.join(second)}", ""]
     shared = "the architecture" if encoder.startswith("F_") else "the encoder"
-    options = sorted({*hyperparameters(method.solve), *hyperparameters(method.objective)} - {"similarity"})
+    read = sorted({*hyperparameters(method.solve), *hyperparameters(method.objective)} - {"similarity"})
+    options = [n for n in read if n in HYPERPARAMETERS] + ["prototypes"] * bool(method.prototypes)
+    constants = [n for n in read if n not in HYPERPARAMETERS]
     lines += [
         f"- minimised: `objective.{method.objective.__name__}`. {doc}.",
         f"- η: `eta.{method.solve.__name__}`. {(method.solve.__doc__ or '').strip().split(chr(10))[0].rstrip('.')}.",
         f"- shared: {shared}. Stopped: {'η' if method.stop_grad else 'nothing'}. Averaged: {averaged}.",
     ]
-    lines += [f"- its own options: {', '.join(f'`{option}`' for option in options)}."] if options else []
+    for kind, names in (("options", options), ("constants", constants)):
+        lines += [f"- its own {kind}: {', '.join(f'`{name}`' for name in names)}."] if names else []
     return "\n".join(lines)
 
 

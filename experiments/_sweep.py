@@ -335,8 +335,10 @@ def tabulate(
         "by": by,
         "environment": kept,
     }
-    said = differs(made, by)
-    agrees = "\n".join(said) or "Direction and kind of failure agree with the paper in every row."
+    has = any(row.paper is not None or row.fails is not None for row in rows)
+    said = differs(made, by) if has else []
+    agree = "Direction and kind of failure agree with the paper in every row." if has else "The paper has no such table."
+    agrees = "\n".join(said) or agree
     return plain(head | {"rows": made, "agrees": agrees, "decides": decides if said else ""})
 
 

@@ -49,6 +49,7 @@ def file(folder):
 
 @pytest.fixture(scope="module")
 def browser():
+    """A real one. `.ci/run` installs it, so there nothing is left out; a user's machine need not have one."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
