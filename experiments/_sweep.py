@@ -337,8 +337,8 @@ def tabulate(
     }
     has = any(row.paper is not None or row.fails is not None for row in rows)
     said = differs(made, by) if has else []
-    agree = "Direction and kind of failure agree with the paper in every row." if has else "The paper has no such table."
-    agrees = "\n".join(said) or agree
+    agree = "Direction and kind of failure agree with the paper in every row."
+    agrees = "\n".join(said) or (agree if has else "The paper has no such table.")
     return plain(head | {"rows": made, "agrees": agrees, "decides": decides if said else ""})
 
 

@@ -27,7 +27,7 @@ def under(encoder: dict[str, Tensor], F_t, views: Tensor) -> Tensor:
 
 
 def momentum_encoder(state, F_t, batch, *, tau: float = 0.99, tau_schedule: str = "cosine"):
-    """η_x ← F_ξ(T′(x)), ξ a moving average of θ. With a constant τ = 0 this is `other_view`, with τ = 1 a fixed random target.
+    """η_x ← F_ξ(T′(x)), ξ a moving average of θ. A constant τ = 0 is `other_view`, τ = 1 a fixed random target.
 
     tau_schedule: `cosine` from tau to 1 over the training, as BYOL, or `constant`.
     Source: Grill et al. 2020, §3.1 and §3.2 (schedule); as an η-solver: Chen & He 2021, §6.2.
