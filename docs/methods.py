@@ -19,8 +19,8 @@ BRANCHES = {
 HEAD = """# The systems
 
 Made by `python docs/methods.py` from the rows of [emsiam/methods.py](../emsiam/methods.py): the paper's Fig. 3, and
-what came after. A row is how η is solved, what θ minimises, and what stands around it. Its options are flags of the command,
-its constants arguments of the functions only. `║` stops the gradient.
+what came after. A row is how η is solved, what θ minimises, and what stands around it. Its options are flags of the
+command, its constants arguments of the functions only. `║` stops the gradient.
 
     python -m emsiam.train --mode NAME
 """
