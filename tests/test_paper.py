@@ -68,7 +68,7 @@ def test_onestep_is_algorithm_1(siamese, batches):
 def test_forward_passes_of_a_step(siamese, batches, solve, held, passes):
     """SimSiam's step has the two of Algorithm 1 and no other."""
     net, counted = siamese(), []
-    net.F.register_forward_hook(lambda *_: counted.append(1))
+    net.F.backbone.register_forward_hook(lambda *_: counted.append(1))
     train(net, solve, batches(3), held=held)
     assert len(counted) == 3 * passes
 

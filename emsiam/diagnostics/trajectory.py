@@ -114,11 +114,15 @@ def turning(path: Path) -> dict[int, float]:
 
 
 def angle(a: Array, b: Array) -> float:
-    """Angle in degrees between two updates of one shape, 0 to 180. NaN where one has length 0."""
-    lengths = np.linalg.norm(a) * np.linalg.norm(b)
-    if lengths == 0:
+    """Angle in degrees between two updates of one shape, 0 to 180. NaN where one has length 0.
+
+    By half-angles (Kahan): an arc cosine would round equal updates to 1e-6 degrees on some processors.
+    """
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    if 0 in lengths:
         return math.nan
-    return math.degrees(math.acos(float(np.clip((np.ravel(a) @ np.ravel(b)) / lengths, -1, 1))))
+    u, v = np.asarray(a) / lengths[0], np.asarray(b) / lengths[1]
+    return math.degrees(2 * math.atan2(np.linalg.norm(u - v), np.linalg.norm(u + v)))
 
 
 def cloud(path: Path, at: Sequence[int], like: Array | None = None) -> dict[int, Array]:
