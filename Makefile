@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find emsiam -name '*.py' 2>/dev/null) pyproject.toml
 TESTED := $(SOURCES) $(wildcard tests/*.py experiments/*.py docs/*.py notebooks/*.ipynb results/*.json) \
 	README.md RESULTS.md docs/paper_scale.md environment.yml Makefile
-systems := relations methods cifar transfer
+systems := relations methods regularizers cifar transfer
 paper := $(filter-out __init__ _sweep report paper_scale detection $(systems),$(basename $(notdir $(wildcard experiments/*.py))))
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -1,12 +1,12 @@
 """Whose network is in this file? Backbones from our runs and from others' checkpoints. Nothing in a file is run."""
 
-import pickle
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import networks
 from .config import Config, ConfigError, nearest
@@ -14,6 +14,7 @@ from .run import build, load_checkpoint, load_run
 
 # How others name the encoder inside a state dict: official SimSiam, MoCo, solo-learn and lightly, and bare torchvision.
 PREFIXES = ("module.encoder.", "module.encoder_q.", "module.base_encoder.", "backbone.", "encoder.", "module.", "")
+SEQUENTIAL = ", numbered as in nn.Sequential"
 HEADS = ("fc.", "classifier.", "head.", "heads.")  # what follows the features, a projector included
 
 
@@ -27,8 +28,8 @@ class Encoder(NamedTuple):
 
 
 def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder:
-    """The backbone of a run's directory, of one of our checkpoints, an official SimSiam `.pth.tar`, a solo-learn
-    `.ckpt`, or a torchvision state dict.
+    """The backbone of a run's directory, of one of our checkpoints, an official SimSiam `.pth.tar`, a solo-learn or
+    lightly `.ckpt`, or a torchvision state dict, alone or as "state_dict" or "model" of what was saved.
 
     arch: a torchvision classifier's name, for files that do not say. side: of the images it will see, pixels.
     Raises ConfigError where the file is not to be read safely, or is not of that network.
@@ -41,6 +42,8 @@ def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder
     else:
         saved = _read(path)
     if {"net", "config", "shape"} <= saved.keys():
+        if arch:
+            raise ConfigError(f"--arch {arch}: {path} says itself of which network it is")
         config = Config(**saved["config"])
         net = build(config, saved["shape"])
         net.load_state_dict(saved["net"])
@@ -49,10 +52,11 @@ def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder
     arch = arch or saved.get("arch")
     if not isinstance(arch, str):
         raise ConfigError(f"{path}: does not say of which network it is; add --arch, such as --arch resnet50")
-    if arch == "tiny" or arch not in networks.archs():
-        raise ConfigError(f"--arch {arch}: allowed is a torchvision classifier{nearest(arch, networks.archs())}")
-    weights, prefix = _weights(path, saved.get("state_dict", saved), arch)
-    return _foreign(path, arch, weights, prefix, side)
+    theirs = networks.archs()[1:]  # without tiny
+    if arch not in theirs:
+        raise ConfigError(f"--arch {arch}: allowed is a torchvision classifier{nearest(arch, theirs)}")
+    weights, kind = _weights(path, saved.get("state_dict", saved.get("model", saved)), arch)
+    return _foreign(path, arch, weights, kind, side)
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -60,45 +64,62 @@ def _read(path: str) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file or run") from None
-    except pickle.UnpicklingError as error:
-        what = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else "what is no tensor"
-        raise ConfigError(
-            f"{path}: holds {what}, which could run code, and is not loaded; save its state_dict alone"
-        ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ConfigError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # what is no checkpoint leads the unpickler anywhere
+        _, unsafe, what = str(error).partition("GLOBAL ")
+        if unsafe:
+            reason = f"holds {what.split(' ')[0]}, which could run code, and is not loaded; save its state_dict alone"
+        else:
+            why = str(error).split("WeightsUnpickler error: ")[-1].strip().partition("\n")[0] or type(error).__name__
+            reason = f"cannot be read as a checkpoint ({why})"
+        raise ConfigError(f"{path}: {reason}") from None
     if not isinstance(saved, dict):
         raise ConfigError(f"{path}: holds a {type(saved).__name__}, allowed is a checkpoint or a state dict")
     return saved
 
 
 def _weights(path: str, state: Any, arch: str) -> tuple[dict[str, Tensor], str]:
-    """The backbone's part of a state dict under torchvision's names, and the prefix that it had."""
+    """The backbone's part of a state dict under torchvision's names, and how it was named."""
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise ConfigError(f"{path}: has no state dict")
     tensors = {name: x for name, x in state.items() if isinstance(x, Tensor)}
     plain = {"aux_logits": False, "init_weights": False} if arch in ("googlenet", "inception_v3") else {}
     with torch.device("meta"):
-        names = set(networks.torchvision.models.get_model(arch, weights=None, **plain).state_dict())
-    found = Counter({p: sum(p + name in tensors for name in names) for p in PREFIXES})
-    prefix, number = found.most_common(1)[0]
-    if not number:
-        some = ", ".join(list(tensors)[:3])
-        raise ConfigError(f"{path}: holds no weights of {arch} (it has {some or 'no tensors'} …)")
-    own = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-    return {name: x for name, x in own.items() if not name.startswith(HEADS)}, prefix
+        net = networks.torchvision.models.get_model(arch, weights=None, **plain)
+    children = [name for name, _ in net.named_children()]
+    for kind, named in (("", tensors), (SEQUENTIAL, {_own_name(name, children): x for name, x in tensors.items()})):
+        found = Counter({p: sum(p + name in named for name in net.state_dict()) for p in PREFIXES})
+        prefix, number = found.most_common(1)[0]
+        if number:
+            own = {name.removeprefix(prefix): x for name, x in named.items() if name.startswith(prefix)}
+            said = f"state dict, names after {prefix!r}" + kind
+            return {name: x for name, x in own.items() if not name.startswith(HEADS)}, said
+    some = ", ".join(list(state)[:3])
+    raise ConfigError(f"{path}: holds no weights of {arch} (it has {some or 'nothing'} …)")
 
 
-def _foreign(path: str, arch: str, weights: dict[str, Tensor], prefix: str, side: int) -> Encoder:
+def _own_name(name: str, children: list[str]) -> str:
+    """A weight's name in nn.Sequential(*net.children()), as lightly's examples have it, as the network's own."""
+    found = re.match(r"(\D*)(\d+)\.", name)
+    if not found or int(found[2]) >= len(children):
+        return name
+    return f"{found[1]}{children[int(found[2])]}.{name[found.end() :]}"
+
+
+def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: int) -> Encoder:
     first = weights.get("conv1.weight")
     cifar = networks.is_resnet(arch) and first is not None and first.shape[-1] == 3
     try:
         backbone, _ = networks.build_backbone(arch, "cifar" if cifar else None, (3, side, side))
+        if cifar and kind.endswith("'backbone.'"):  # solo-learn has another CIFAR stem than the paper
+            conv1 = backbone.trunk.get_submodule("conv1")
+            assert isinstance(conv1, nn.Conv2d)
+            conv1.padding = (2, 2)
+            kind += ", conv1 padded by 2 as in solo-learn"
         missing, unexpected = backbone.trunk.load_state_dict(weights, strict=False)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: is not of --arch {arch} ({' '.join(str(error).split())[:160]})") from None
     odd = [name for name in (*missing, *unexpected) if not name.startswith(HEADS) and "num_batches" not in name]
     if odd:
         raise ConfigError(f"{path}: is not of --arch {arch} ({odd[0]} and {len(odd) - 1} other weights do not match)")
-    told = {"from": path, "kind": f"state dict, names after {prefix!r}", "arch": arch, "stem": "cifar" if cifar else ""}
+    told = {"from": path, "kind": kind, "arch": arch, "stem": "cifar" if cifar else ""}
     return Encoder(backbone.eval(), (3, side, side), None, told)

@@ -104,6 +104,13 @@ class Rule(NamedTuple):
     allowed: str
     parse: Callable[[Any], Any]
 
+    def of_argument(self, text: str) -> Any:
+        """The value of a command-line argument, as argparse asks for it."""
+        try:
+            return self.parse(text)
+        except (ValueError, OverflowError):
+            raise argparse.ArgumentTypeError(f"{text} is not {self.allowed}") from None
+
 
 def whole(low: int, high: int = 10**6, *, word: str | None = None) -> Rule:
     def parse(value):
@@ -303,6 +310,12 @@ def refuse(name: str, value: Any, reason: str) -> NoReturn:
     raise ConfigError(f"{given_flag(name, value)}: {reason}")
 
 
+def check_folder(name: str, file: str | None) -> None:
+    """Raises ConfigError where a file that is to be written has no folder: before the work, not after it."""
+    if file is not None and not Path(file).parent.is_dir():
+        refuse(name, file, f"there is no folder {Path(file).parent}")
+
+
 def preset(config: Config) -> Config:
     """The configuration with the data set's and the preset's values where nothing else is given."""
     chosen = PRESETS.get(config.preset or "", {})
@@ -442,8 +455,10 @@ def resolve(
     if not o["stop_grad"] and (solve not in passing or method.held or (o["k"] or 1) > 1):
         given = f"--mode {o['mode']}" + (f" --eta {o['eta']}" if o["eta"] else "")
         given += f" --k {o['k']}" if (o["k"] or 1) > 1 and not method.held else ""
-        reason = "a gradient passes only through the other view under the same θ, with k = 1 and --mode onestep or swav"
-        raise ConfigError(f"--no-stop-grad with {given}: {reason}")
+        reason = "a gradient passes only through the other view under the same θ, with k = 1"
+        if config.stop_grad is None:
+            raise ConfigError(f"{given}: this mode has no stop-gradient, and {reason}; add --stop-grad")
+        raise ConfigError(f"--no-stop-grad with {given}: {reason} and --mode onestep or swav")
 
     o["predictor"] = predictor = o["predictor"] or method.predictor
     if predictor not in ("mlp", "fixed") and o["pred_dim"] is not None:
@@ -508,14 +523,16 @@ def _fast_bf16(device: str) -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises ConfigError for what cannot be parsed."""
+
     def error(self, message):
-        raise ConfigError(message)
+        raise ConfigError(message.removeprefix("argument "))
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line: a flag for each field, absent from the result where it is not given."""
-    p = _Parser(prog="python -m emsiam.train", description="Train SimSiam and its EM variants.", allow_abbrev=False)
+    p = Parser(prog="python -m emsiam.train", description="Train SimSiam and its EM variants.", allow_abbrev=False)
     for f in dataclasses.fields(Config):
         help = f.metadata["help"] + ("" if f.default is None or isinstance(f.default, bool) else f" ({f.default})")
         if f.metadata["rule"] is SWITCH:

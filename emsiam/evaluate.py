@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,20 +18,25 @@ from torch.nn import functional
 from . import probes
 from .checkpoints import Encoder, load_encoder
 from .compare import plain
-from .config import Config, ConfigError, load_images, preset
-from .data import DATASETS, ImageSet
-from .folders import BadImage
+from .config import Config, ConfigError, Parser, check_folder, given_flag, load_images, real, whole
+from .data import DATASETS, IMAGENET, ImageSet
+from .folders import BadImage, Files
 from .train import one_line
 from .views import Recipe
 
-PART = 512  # images a pass
+PART, QUERIES = 512, 2048  # images a pass, and of kNN
 EXACT = "exact"
+READS = {"linear": ("protocol", "epochs"), "knn": ("knn_k", "knn_t"), "episodes": ("ways", "shots")}
+# ImageNet's validation images are resized to 256 pixels and cropped to 224, a linear classifier's crops have 0.08 to 1
+# of an image: facebookresearch/simsiam, main_lincls.py
+LARGE, MARGIN, CROPS = 64, (1 - 224 / 256) / 2, (0.08, 1.0)
 
 
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
     try:
         given = parser().parse_args(arguments)
+        check_folder("json", given.json)
         found = evaluate(**{name: value for name, value in vars(given).items() if name != "json"})
         if given.json:
             Path(given.json).write_text(json.dumps(plain(found), indent=2) + "\n")
@@ -41,13 +47,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(message)
-
-
 def parser() -> argparse.ArgumentParser:
-    p = _Parser(prog="python -m emsiam.evaluate", description=__doc__, allow_abbrev=False)
+    p = Parser(prog="python -m emsiam.evaluate", description=__doc__, allow_abbrev=False)
     p.add_argument(
         "task",
         choices=TASKS,
@@ -57,60 +58,93 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--arch", help="network of a file that does not say, such as resnet50")
     p.add_argument("--eval-dataset", choices=DATASETS, help="images to evaluate on (the run's)")
     p.add_argument("--data-dir", help="where they are")
-    p.add_argument("--image-size", type=int, help="folder: side in pixels")
+    p.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
+    p.add_argument("--image-size", type=whole(8, 4096).of_argument, help="folder: side in pixels, for others' networks")
     p.add_argument(
         "--protocol",
         choices=(EXACT, *probes.PROTOCOLS),
         default=EXACT,
         help="linear: exact (L-BFGS on features), or the paper's lars or sgd",
     )
-    p.add_argument("--epochs", type=int, help="linear lars and sgd: other than 90")
-    p.add_argument("--knn-k", type=int, default=20)
-    p.add_argument("--knn-t", type=float, default=0.1)
-    p.add_argument("--ways", type=int, default=5, help="episodes: classes (5)")
-    p.add_argument("--shots", type=int, default=1, help="episodes: images of each (1)")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--epochs", type=whole(1).of_argument, help="linear lars and sgd: other than 90")
+    p.add_argument("--knn-k", type=whole(1).of_argument, default=20, help="knn: neighbours (20)")
+    p.add_argument("--knn-t", type=real(0, above=True).of_argument, default=0.1, help="knn: temperature (0.1)")
+    p.add_argument("--ways", type=whole(2).of_argument, default=5, help="episodes: classes (5)")
+    p.add_argument("--shots", type=whole(1).of_argument, default=1, help="episodes: images of each (1)")
+    p.add_argument("--seed", type=whole(0, 2**32 - 1).of_argument, default=0, help="of what is drawn (0)")
     p.add_argument("--json", metavar="FILE", help="write the result there")
     return p
 
 
-def evaluate(task: str, what: str, *, arch: str | None = None, **options: Any) -> dict[str, Any]:
-    """The result of a task as a dictionary; options as on the command line. Raises ConfigError, ValueError."""
-    o = vars(parser().parse_args([task, what])) | options
-    encoder = load_encoder(what, arch)
-    data = _load(encoder.config, o)
-    if encoder.config is None:  # another's network sees the images at their size
-        encoder = encoder._replace(shape=(3, *data.shape[1:]))
-    backbone = encoder.backbone.to(memory_format=torch.channels_last)
+def evaluate(task: str, what: str, **options: Any) -> dict[str, Any]:
+    """The result of a task as a dictionary; options as on the command line: `knn_k=5`.
+
+    Raises ConfigError, BadImage, ValueError.
+    """
+    p = parser()
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    o = vars(p.parse_args([task, what, *(given_flag(*item).replace(" ", "=", 1) for item in given.items())]))
+    for reader, names in READS.items():
+        for name in names:
+            if reader != task and o[name] != p.get_default(name):
+                raise ConfigError(f"{given_flag(name, o[name])}: is not used by {task}, only by {reader}")
+    if o["protocol"] == EXACT and o["epochs"]:
+        raise ConfigError(f"--epochs {o['epochs']}: is not used by --protocol {EXACT}")
+    encoder, data, shown = _prepare(load_encoder(what, o["arch"]), o)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone, data = encoder.backbone.to(memory_format=torch.channels_last).to(device), data.to(device)
     with torch.no_grad():
         width = backbone(torch.zeros(1, *encoder.shape).to(next(backbone.parameters()))).shape[1]
     head = {"task": task, "encoder": encoder.told, "dataset": data.name, "test_images": len(data.test_images)}
-    side = encoder.shape[1]
-    told = f"{width} features before the last layer, eval mode; images {_shown(data, encoder)}"
-    return head | {"features": told, "side": side} | TASKS[task](encoder, data, o)
+    told = f"{width} features before the last layer, eval mode; images {shown}"
+    return head | {"features": told, "side": encoder.shape[1]} | TASKS[task](encoder, data, o)
 
 
-def _load(config: Config | None, o: dict[str, Any]) -> ImageSet:
-    dataset = o["eval_dataset"]
-    if dataset is None and config is None:
-        raise ConfigError("--eval-dataset: which images? the file does not say")
-    if config is not None and dataset in (None, config.dataset):
-        config = replace(config, data_dir=o["data_dir"] or config.data_dir, augment=None)
-    else:
-        config = preset(Config(dataset=dataset, data_dir=o["data_dir"], image_size=o["image_size"]))
-    return load_images(config)[1]
-
-
-def _shown(data: ImageSet, encoder: Encoder) -> str:
+def _prepare(encoder: Encoder, o: dict[str, Any]) -> tuple[Encoder, ImageSet, str]:
+    """An encoder, images to evaluate it on, cropped and normalised as it is used to, and how that is, in words."""
+    config, foreign = encoder.config, encoder.config is None
+    as_imagenet = foreign and not encoder.told["stem"]
+    data = _load(config, o, as_imagenet)
+    if data.classes is not None:
+        data = data._replace(labelled=data.images, labels=data.classes)  # all, where the monitor has a part
+    if foreign:
+        encoder = encoder._replace(shape=(3, *data.shape[1:]))
     channels, side, _ = encoder.shape
-    how = [f"{side}×{side}"]
-    if data.shape[1] != side:
-        how[0] += f", resized from {data.shape[1]}"
+    shown = [f"{side}×{side}" + (f", resized from {data.shape[1]}" if data.shape[1] != side else "")]
     if channels < data.shape[0]:
-        how.append("made grey")
-    if data.name == "folder":
-        how.append("centre crop")
-    return ", ".join(how)
+        shown.append("made grey")
+    if isinstance(data.images, Files) and data.shape[1] > LARGE:
+        inner = {name: getattr(data, name).without(MARGIN) for name in ("labelled", "test_images")}
+        data = data._replace(**inner, recipe=data.recipe._replace(scale=CROPS))
+        shown.append("centre crop as of 224 pixels from 256")
+    elif data.name == "folder":
+        shown.append("centre square")
+    if as_imagenet:
+        data = data._replace(mean=IMAGENET[0, :, None, None], std=IMAGENET[1, :, None, None])
+    if config is not None and config.dataset == data.name and o["data_dir"] in (None, config.data_dir):
+        shown.append("normalised as in training")
+    else:
+        large = as_imagenet or isinstance(data.images, Files)
+        shown.append("normalised as ImageNet" if large else "normalised by their mean and std")
+    return encoder, data, ", ".join(shown)
+
+
+def _load(config: Config | None, o: dict[str, Any], as_imagenet: bool) -> ImageSet:
+    """as_imagenet: images in a folder are read from their files, however few they are."""
+    dataset = o["eval_dataset"] or (config.dataset if config else None)
+    if dataset is None:
+        raise ConfigError("--eval-dataset: which images? the file does not say")
+    here = {name: o[name] for name in ("data_dir", "download", "image_size") if o[name]}
+    if config is None or config.dataset != dataset:
+        asked = Config(dataset=dataset, **here, workers=os.cpu_count() if as_imagenet and dataset == "folder" else None)
+    elif "image_size" in here:
+        raise ConfigError(f"--image-size {o['image_size']}: images of {dataset} are seen as in training")
+    else:
+        asked = replace(config, **here, augment=None)
+    _, data, unused = load_images(asked)
+    if unused:
+        raise ConfigError(unused[0])
+    return data
 
 
 def seen(encoder: Encoder, x: Tensor) -> Tensor:
@@ -134,8 +168,11 @@ def knn(encoder: Encoder, data: ImageSet, o: dict[str, Any]) -> dict[str, Any]:
     """k nearest neighbours by cosine. Test images among the training images."""
     z, queries = features(encoder, data, data.labelled), features(encoder, data, data.test_images)
     k, t = o["knn_k"], o["knn_t"]
-    votes = probes.knn_votes(z, data.labels, queries, k=k, t=t, num_classes=data.num_classes)
-    return _scores(votes, data) | {"settings": f"k {k}, T {t:g}, {len(z):,} training images"}
+    if k > len(z):
+        raise ConfigError(f"--knn-k {k}: allowed is at most {len(z)}, the training images")
+    parts = queries.split(QUERIES)
+    votes = [probes.knn_votes(z, data.labels, q, k=k, t=t, num_classes=data.num_classes) for q in parts]
+    return _scores(torch.cat(votes), data) | {"settings": f"k {k}, T {t:g}, {len(z):,} training images"}
 
 
 def linear(encoder: Encoder, data: ImageSet, o: dict[str, Any]) -> dict[str, Any]:
@@ -167,11 +204,10 @@ def _views(encoder: Encoder, data: ImageSet) -> Callable[[Tensor, Generator], Te
 
     @torch.no_grad()
     def views(ids: Tensor, rng: Generator) -> Tensor:
-        found = []
-        for part in ids.split(PART):
-            (x,) = plain.ask(part, plain.sample(part, 1, rng), 1, torch.float32)()
-            found.append(encoder.backbone(seen(encoder, x)).float())
-        return torch.cat(found)
+        asked = [
+            plain.ask(part, plain.sample(part, 1, rng), 1, torch.float32) for part in ids.split(PART)
+        ]  # files: ahead
+        return torch.cat([encoder.backbone(seen(encoder, x[0])).float() for x in (answer() for answer in asked)])
 
     return views
 

@@ -1,6 +1,5 @@
 """python -m emsiam.export RUN --out FILE: the backbone as a torchvision state dict, or under Detectron2's names."""
 
-import argparse
 import pickle
 import re
 import sys
@@ -9,20 +8,20 @@ from pathlib import Path
 import torch
 
 from .checkpoints import load_encoder
-from .config import ConfigError
+from .config import Config, ConfigError, Parser, check_folder
 from .networks import is_resnet
 from .train import one_line
 
 
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
-    parser = argparse.ArgumentParser(prog="python -m emsiam.export", description=__doc__)
+    parser = Parser(prog="python -m emsiam.export", description=__doc__, allow_abbrev=False)
     parser.add_argument("what", metavar="RUN|CHECKPOINT")
     parser.add_argument("--arch", help="network of a file that does not say")
     parser.add_argument("--out", required=True, metavar="FILE", help="such as backbone.pth")
     parser.add_argument("--detectron2", action="store_true", help="a ResNet for MODEL.WEIGHTS, such as backbone.pkl")
-    given = parser.parse_args(arguments)
     try:
+        given = parser.parse_args(arguments)
         print(export(given.what, given.out, given.arch, given.detectron2))
     except (ConfigError, OSError) as error:
         print(f"emsiam.export: {one_line(error)}", file=sys.stderr)
@@ -36,6 +35,7 @@ def export(what: str, out: str, arch: str | None = None, detectron2: bool = Fals
     trunk, name = encoder.backbone.trunk, encoder.told["arch"]
     if name == "tiny":
         raise ConfigError(f"{what}: is of the network tiny, which torchvision does not have")
+    check_folder("out", out)
     state = {key: x.clone().contiguous() for key, x in trunk.state_dict().items()}
     first = state.get("conv1.weight")
     if detectron2:
@@ -48,7 +48,16 @@ def export(what: str, out: str, arch: str | None = None, detectron2: bool = Fals
     stem = (
         " with the CIFAR stem (conv1 3×3 stride 1, no max-pool)" if first is not None and first.shape[-1] == 3 else ""
     )
-    return f"{out}: {name}{stem}, {len(state)} tensors without the last layer; load_state_dict(…, strict=False)"
+    told = f"{out}: {name}{stem}, {len(state)} tensors without the last layer; load_state_dict(…, strict=False)"
+    return told + _normalised(encoder.config)
+
+
+def _normalised(config: Config | None) -> str:
+    """How images of our runs are normalised."""
+    if config is None:
+        return ""
+    whose = "ImageNet" if config.dataset == "folder" and config.workers else f"its training images ({config.dataset})"
+    return f"\nimages normalised by mean and standard deviation of {whose}"
 
 
 def detectron2_name(key: str) -> str:

@@ -143,9 +143,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square(image: Image.Image, side: int) -> Image.Image:
-    """The shorter side to `side` pixels, the centre of the longer one kept."""
-    return ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
+def square(image: Image.Image, side: int, margin: float = 0.0) -> Image.Image:
+    """The shorter side to `side` pixels, the centre of the longer one kept; without a margin, a share of each side."""
+    return ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR, margin)
 
 
 def load(paths: list[str], side: int) -> Tensor:
@@ -173,8 +173,8 @@ class Files:
     is the caller's: `ask` returns at once. (Threads, not processes: Pillow decodes and resizes without Python's lock.)
     """
 
-    def __init__(self, paths: list[str], tall: Tensor, side: int, workers: int):
-        self.paths, self.tall, self.workers = paths, tall, workers  # tall [N]: height / width
+    def __init__(self, paths: list[str], tall: Tensor, side: int, workers: int, margin: float = 0.0):
+        self.paths, self.tall, self.workers, self.margin = paths, tall, workers, margin  # tall [N]: height / width
         self.shape = torch.Size((len(paths), 3, side, side))
         self.device = torch.device("cpu")
         self.pool = ThreadPoolExecutor(workers)
@@ -184,9 +184,13 @@ class Files:
 
     def to(self, device: torch.device) -> "Files":
         """The same files, their pixels brought to a device."""
-        there = Files(self.paths, self.tall, self.shape[-1], self.workers)
+        there = Files(self.paths, self.tall, self.shape[-1], self.workers, self.margin)
         there.device = device
         return there
+
+    def without(self, margin: float) -> "Files":
+        """The same files, seen as they are without a margin: a share of each side of the centre square."""
+        return Files(self.paths, self.tall, self.shape[-1], self.workers, margin)
 
     def __getitem__(self, ids: Tensor) -> Tensor:
         """[B] ids to the images as they are: centre squares [B, 3, side, side] uint8. Raises BadImage."""
@@ -196,7 +200,8 @@ class Files:
         """Begin to read and crop images [B] for n·B views; the result waits for them. See `emsiam.data.ImageSet`."""
         paths = [self.paths[i] for i in ids.tolist()]
         boxes = [None] * len(paths) if draw.box is None else draw.box.view(-1, len(paths), 4).transpose(0, 1).tolist()
-        crops = [self.pool.submit(_crops, *item, self.shape[-1]) for item in zip(paths, boxes, strict=True)]
+        how = self.shape[-1], self.margin
+        crops = [self.pool.submit(_crops, *item, *how) for item in zip(paths, boxes, strict=True)]
 
         def answer() -> tuple[Tensor, Draw]:
             pixels = torch.stack([crop.result() for crop in crops], 1)  # [n, B, ...], or [1, B, ...] without boxes
@@ -206,11 +211,11 @@ class Files:
         return answer
 
 
-def _crops(path: str, boxes: list[list[float]] | None, side: int) -> Tensor:
+def _crops(path: str, boxes: list[list[float]] | None, side: int, margin: float) -> Tensor:
     """[n, 3, side, side]: the boxes of a file, see `Draw.box`; without any the centre square, n = 1."""
     image = decode(path)
     if boxes is None:
-        return _bytes(square(image, side))[None]
+        return _bytes(square(image, side, margin))[None]
     return torch.stack([_bytes(_crop(image, *box).resize((side, side), Image.Resampling.BILINEAR)) for box in boxes])
 
 

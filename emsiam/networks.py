@@ -219,8 +219,9 @@ def build_predictor(kind: str, *, dim: int, pred_dim: int, bn: str) -> nn.Module
 class Direct(nn.Module):
     """A linear h set from C, a moving average of E[z zᵀ], instead of trained.
 
-    DirectPred: the eigenvectors of C, with eigenvalues √λ + ε·max √λ. DirectCopy: C/‖C‖ + ε·identity. A scale would
-    not matter to a cosine. C moves at each pass in train mode, by a share that two passes a step make 1 − 0.3.
+    DirectPred: the eigenvectors of C, with eigenvalues √λ + ε·max √λ, which is their ε·max λ where C is scaled to a
+    largest eigenvalue of 1, for any length of z. DirectCopy: C/‖C‖ + ε·identity. A scale would not matter to a
+    cosine. C moves at each pass in train mode, by a share that two passes a step make 1 − 0.3.
     Source: Tian et al. 2021, §4 (ρ = 0.3, ε = 0.1); Wang et al. 2021 for DirectCopy.
     """
 

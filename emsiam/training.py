@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from . import objective, probes, ranks
 from .alternate import Frozen, Step, alternate, hold
-from .config import HYPERPARAMETERS, Config, ConfigError, flag, load_images, load_solver, refuse, resolve
+from .config import HYPERPARAMETERS, Config, ConfigError, given_flag, load_images, load_solver, refuse, resolve
 from .data import Batch, ImageSet, batches
 from .diagnostics import collapse
 from .diagnostics.em import prediction_quality, response
@@ -78,14 +78,18 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
             refuse("out", config.out, "holds a run; choose another directory, or add --resume or --overwrite")
         return config, None
     same = {"workers"} if bool(config.workers) == bool(saved.workers) else set()  # then only how many differ
+
+    def was(name: str) -> Any:
+        return "off" if getattr(saved, name) is None else getattr(saved, name)
+
     changed = [
-        f"{flag(f.name)} {getattr(config, f.name)} (was {getattr(saved, f.name)})"
+        f"{given_flag(f.name, getattr(config, f.name))} (was {was(f.name)})"
         for f in dataclasses.fields(Config)
         if f.name not in {"out", "resume", "overwrite", "quiet", "data_dir", "download", "bank"} | same
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
         and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
-        and getattr(saved, f.name) is not None  # else it was not read
+        and (getattr(saved, f.name) is not None or (f.name == "online_probe" and config.online_probe))  # else not read
     ]
     if changed:
         raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")

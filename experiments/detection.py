@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -36,9 +36,22 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from emsiam.checkpoints import load_encoder
-from emsiam.config import ConfigError
-from emsiam.networks import build_backbone
+from emsiam.config import ConfigError, Parser, Rule, check_folder, nearest, real, whole
+from emsiam.folders import BadImage
+from emsiam.networks import archs, build_backbone
 from emsiam.train import one_line
+
+
+class Schedule(NamedTuple):
+    """Of fine-tuning, as facebookresearch/moco has it for a data set (detection/configs)."""
+
+    steps: int
+    min_size: tuple[int, int]  # shorter side of images, pixels, a range to draw from
+    decays: tuple[float, float]  # parts of the steps after which lr / 10
+
+
+VOC_SCHEDULE = Schedule(24_000, (480, 800), (3 / 4, 11 / 12))
+COCO_SCHEDULE = Schedule(90_000, (640, 800), (2 / 3, 8 / 9))
 
 
 def c4(trunk: ResNet, classes: int, *, masks: bool, **options: Any) -> FasterRCNN | MaskRCNN:
@@ -70,14 +83,17 @@ def c4(trunk: ResNet, classes: int, *, masks: bool, **options: Any) -> FasterRCN
 
 def start(what: str, arch: str | None) -> ResNet:
     """The ResNet of a run or a checkpoint, or, for `scratch`, as it is initialised. Raises ConfigError."""
-    new = what == "scratch"
-    backbone = (
-        build_backbone(arch or "resnet50", "imagenet", (3, 224, 224))[0] if new else load_encoder(what, arch).backbone
-    )
-    trunk = backbone.train().trunk
+    if what != "scratch":
+        trunk = load_encoder(what, arch).backbone.trunk
+    elif (arch := arch or "resnet50") in archs():
+        trunk = build_backbone(arch, None, (3, 224, 224))[0].trunk
+    else:
+        raise ConfigError(f"--arch {arch}: allowed is one of torchvision's ResNets{nearest(arch, archs())}")
     if not isinstance(trunk, ResNet):
         raise ConfigError(f"{what}: has no stages conv4 and conv5: allowed is one of torchvision's ResNets")
-    return trunk
+    if trunk.conv1.kernel_size != (7, 7):
+        raise ConfigError(f"{what}: has the CIFAR stem; allowed is a ResNet with ImageNet's")
+    return trunk.train()
 
 
 class Pictures(Dataset):
@@ -95,15 +111,19 @@ class Pictures(Dataset):
     def objects(self, image: int) -> list[dict[str, Any]]:
         """What is learned of an image: no crowds, and no empty boxes."""
         found = self.coco.loadAnns(self.coco.getAnnIds(image))
-        return [o for o in found if (not o["iscrowd"] or o.get("difficult")) and min(o["bbox"][2:]) >= 1]
+        return [o for o in found if (not o.get("iscrowd") or o.get("difficult")) and min(o["bbox"][2:]) >= 1]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Any]]:
         objects = self.objects(self.ids[i])
-        with Image.open(self.root / self.coco.imgs[self.ids[i]]["file_name"]) as file:
-            picture = tv_tensors.Image(v2.functional.pil_to_tensor(file.convert("RGB")) / 255)
+        path = self.root / self.coco.imgs[self.ids[i]]["file_name"]
+        try:
+            with Image.open(path) as file:
+                picture = tv_tensors.Image(v2.functional.pil_to_tensor(file.convert("RGB")) / 255)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise BadImage(f"{path} is not an image that can be read ({error})") from error
         size = tuple(picture.shape[1:])
         boxes = torch.tensor([o["bbox"] for o in objects], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
@@ -118,9 +138,25 @@ class Pictures(Dataset):
 
 
 def coco_pictures(root: Path, part: str, *, masks: bool, labels: dict[str, int] | None = None) -> Pictures:
-    """COCO as it is unpacked: train2017/, val2017/, annotations/instances_train2017.json and …val2017.json."""
-    coco = COCO(str(root / "annotations" / f"instances_{part}2017.json"))
-    return Pictures(coco, root / f"{part}2017", masks=masks, labels=labels)
+    """COCO as it is unpacked: train2017/, val2017/, annotations/instances_train2017.json and …val2017.json.
+
+    Raises ConfigError where the annotations are not as COCO's.
+    """
+    file = root / "annotations" / f"instances_{part}2017.json"
+    try:
+        coco = COCO(str(file))
+        pictures = Pictures(coco, root / f"{part}2017", masks=masks, labels=labels)
+        for o in coco.dataset["annotations"]:
+            _, _, width, height = map(float, o["bbox"])
+            o.setdefault("iscrowd", 0)
+            o.setdefault("area", width * height)
+            if o["image_id"] not in coco.imgs or o["category_id"] not in coco.cats:
+                raise ValueError("of an image or a category that the file does not list")
+            if masks and "segmentation" not in o:
+                raise ValueError("without segmentation, which --masks needs")
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise ConfigError(f"{file}: is not in COCO's format ({type(error).__name__}: {one_line(error)})") from None
+    return pictures
 
 
 VOC = {"train": (("VOC2007", "trainval"), ("VOC2012", "trainval")), "val": (("VOC2007", "test"),)}
@@ -130,7 +166,8 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 def voc_pictures(root: Path, part: str, *, labels: dict[str, int] | None = None) -> Pictures:
     """VOCdevkit, with VOC2007 and, to train on, VOC2012 where it is there, as COCO's annotations.
 
-    Objects marked difficult are learned, and missing or finding them is no error, as in VOC.
+    Objects marked difficult are learned, and missing or finding them is no error, as in VOC. Raises ConfigError where
+    an annotation is not as VOC's.
     """
     images: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
@@ -138,16 +175,9 @@ def voc_pictures(root: Path, part: str, *, labels: dict[str, int] | None = None)
         if year == "VOC2012" and not (root / year).is_dir():
             continue
         for name in (root / year / "ImageSets" / "Main" / f"{listed}.txt").read_text().split():
-            tree = ElementTree.parse(root / year / "Annotations" / f"{name}.xml").getroot()
-            size = {side: int(tree.findtext(f"size/{side}", "0")) for side in ("width", "height")}
-            images.append({"id": len(images), "file_name": f"{year}/JPEGImages/{name}.jpg", **size})
-            for o in tree.iter("object"):
-                left, top, right, bottom = (float(o.findtext(f"bndbox/{side}", "nan")) for side in SIDES)
-                box = [left - 1, top - 1, right - left + 1, bottom - top + 1]  # pixels are counted from 1
-                difficult = int(o.findtext("difficult", "0"))
-                about = {"id": 1 + len(objects), "image_id": images[-1]["id"], "name": o.findtext("name", "")}
-                about |= {"bbox": box, "area": box[2] * box[3], "iscrowd": difficult, "difficult": difficult}
-                objects.append(about)
+            images.append({"id": len(images), "file_name": f"{year}/JPEGImages/{name}.jpg"})
+            for o in _voc_objects(root / year / "Annotations" / f"{name}.xml"):
+                objects.append({"id": 1 + len(objects), "image_id": images[-1]["id"], **o})
     ids = {name: i for i, name in enumerate(sorted({o["name"] for o in objects}))}
     coco = COCO()
     coco.dataset = {
@@ -159,13 +189,36 @@ def voc_pictures(root: Path, part: str, *, labels: dict[str, int] | None = None)
     return Pictures(coco, root, labels=labels)
 
 
+def _voc_objects(file: Path) -> list[dict[str, Any]]:
+    objects = []
+    try:
+        for o in ElementTree.parse(file).iter("object"):
+            left, top, right, bottom = (float(o.findtext(f"bndbox/{side}") or "") for side in SIDES)
+            box = [left - 1, top - 1, right - left + 1, bottom - top + 1]  # pixels are counted from 1
+            difficult = int(o.findtext("difficult") or 0)
+            about = {"name": o.findtext("name", ""), "bbox": box, "area": box[2] * box[3]}
+            objects.append(about | {"iscrowd": difficult, "difficult": difficult})
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ConfigError(f"{file}: is not in VOC's format ({one_line(error)})") from None
+    return objects
+
+
 def fine_tune(
-    net: FasterRCNN, data: Pictures, *, steps: int, batch_size: int, lr: float, wd: float, workers: int, seed: int
+    net: FasterRCNN,
+    data: Pictures,
+    *,
+    steps: int,
+    decays: tuple[float, float],
+    batch_size: int,
+    lr: float,
+    wd: float,
+    workers: int,
+    seed: int,
 ) -> list[float]:
     """SGD on all layers, images with objects and their mirror images; the losses.
 
-    100 steps of warm-up, a tenth of a short run; lr / 10 after 3/4 of the steps and again after 11/12. Raises
-    ConfigError where images are too few or the loss is not finite.
+    100 steps of warm-up, a tenth of a short run; lr / 10 after each of the parts `decays` of the steps. Raises
+    ConfigError where images are too few or the loss is not finite, BadImage where a file is no image.
     """
     learned = Subset(data, [n for n, i in enumerate(data.ids) if data.objects(i)])
     if len(learned) < batch_size:
@@ -180,7 +233,7 @@ def fine_tune(
     losses: list[float] = []
     net.train()
     for pairs in tqdm(itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps), total=steps):
-        decayed = sum(len(losses) >= steps * part for part in (3 / 4, 11 / 12))
+        decayed = sum(len(losses) >= steps * part for part in decays)
         optimizer.param_groups[0]["lr"] = lr * min(1, (len(losses) + 1) / min(100, 1 + steps // 10)) * 0.1**decayed
         pairs = [flip(*pair) for pair in pairs]
         targets = [{name: x.to(device) for name, x in target.items()} for _, target in pairs]
@@ -222,50 +275,70 @@ def average_precision(net: FasterRCNN, data: Pictures) -> dict[str, float]:
 
 
 def detect(given: argparse.Namespace) -> dict[str, Any]:
-    """Fine-tune, evaluate; the result. Raises ConfigError, OSError."""
+    """Fine-tune, evaluate; the result. Raises ConfigError, BadImage, OSError."""
+    check_folder("json", given.json)
+    if given.voc and given.masks:
+        raise ConfigError("--masks: the annotations of --voc have boxes only")
     torch.manual_seed(given.seed)
     load: Callable[..., Pictures] = voc_pictures if given.voc else coco_pictures
+    schedule = VOC_SCHEDULE if given.voc else COCO_SCHEDULE
     root, more = Path(given.voc or given.coco), {} if given.voc else {"masks": given.masks}
     train = load(root, "train", **more)
     test = load(root, "val", labels=train.labels, **more)
-    shortest = [int(side) for side in given.min_size.split(":")]
-    sizes = tuple(range(shortest[0], shortest[-1] + 1, 32))
+    low, high = given.min_size or schedule.min_size
+    sizes = tuple(range(low, high + 1, 32))
     options = {"box_batch_size_per_image": given.rois, "rpn_post_nms_top_n_test": given.proposals}
     trunk = start(given.what, given.arch)
     net = c4(trunk, 1 + len(train.labels), masks=train.masks, min_size=sizes, max_size=1333, **options)
     net.to("cuda" if torch.cuda.is_available() else "cpu")
-    asked = {name: getattr(given, name) for name in ("steps", "batch_size", "lr", "wd", "workers", "seed")}
+    asked = {"steps": given.steps or schedule.steps, "decays": schedule.decays}
+    asked |= {name: getattr(given, name) for name in ("batch_size", "lr", "wd", "workers", "seed")}
     losses = fine_tune(net, train, **asked)
     told = {"from": given.what, "data": str(root), "images": len(train), "test_images": len(test)}
     return told | asked | {"loss": losses[-1]} | average_precision(net, test)
 
 
+def _sides(text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    if not 1 <= int(low) <= int(high or low):
+        raise ValueError
+    return int(low), int(high or low)
+
+
+SIDES_RULE = Rule("pixels, or LOW:HIGH in pixels", _sides)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command. Status 0 done, 2 wrong input."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.detection", description=__doc__.partition("\n")[0])
+    about = __doc__.partition("\n")[0]
+    parser = Parser(prog="python -m experiments.detection", description=about, allow_abbrev=False)
     parser.add_argument("what", metavar="RUN|CHECKPOINT|scratch", help="whose backbone")
     parser.add_argument("--arch", help="ResNet of a file that does not say, and of scratch (resnet50)")
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--voc", metavar="DIR", help="VOCdevkit, with VOC2007 and VOC2012")
     data.add_argument("--coco", metavar="DIR", help="with train2017, val2017 and annotations")
     parser.add_argument("--masks", action="store_true", help="COCO: Mask R-CNN")
-    parser.add_argument("--steps", type=int, default=24_000, help="(24000, VOC's schedule; COCO's is 90000)")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=0.02)
-    parser.add_argument("--wd", type=float, default=1e-4)
-    parser.add_argument("--min-size", default="480:800", help="shorter side of images, pixels, a range to draw from")
-    parser.add_argument("--rois", type=int, default=512, help="regions of an image that the head learns (512)")
-    parser.add_argument("--proposals", type=int, default=1000, help="regions of a test image that it sees (1000)")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
+    for name, rule, default, about in (
+        ("steps", whole(1), None, "(VOC 24000, COCO 90000)"),
+        ("batch-size", whole(1), 16, "images a step (16)"),
+        ("lr", real(0, above=True), 0.02, "(0.02)"),
+        ("wd", real(0), 1e-4, "(1e-4)"),
+        ("min-size", SIDES_RULE, None, "shorter side, pixels, or a range to draw from (VOC 480:800, COCO 640:800)"),
+        ("rois", whole(1), 512, "regions of an image that the head learns (512)"),
+        ("proposals", whole(1), 1000, "regions of a test image that it sees (1000)"),
+        ("workers", whole(0, 1024), 4, "processes that read images (4)"),
+        ("seed", whole(0), 0, ""),
+    ):
+        parser.add_argument(f"--{name}", type=rule.of_argument, default=default, help=about)
     parser.add_argument("--json", metavar="FILE", help="write the result there")
-    given = parser.parse_args(arguments)
     try:
+        given = parser.parse_args(arguments)
         found = detect(given)
         if given.json:
             Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
-    except (ConfigError, OSError, ElementTree.ParseError) as error:
-        print(f"{parser.prog}: {one_line(error)}", file=sys.stderr)
+    except (ConfigError, BadImage, OSError) as error:
+        message = one_line(error).rpartition("BadImage: ")[2].removesuffix("\\n")  # a worker's has a traceback before
+        print(f"{parser.prog}: {message}", file=sys.stderr)
         return 2
     print("   ".join(f"{name} {x:.1f}" for name, x in found.items() if "AP" in name))
     return 0

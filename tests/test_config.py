@@ -50,7 +50,7 @@ def resolved(*flags):
         ("--augment blur", "--augment blur: allowed is"),
         ("--foo 1", "--foo: no such option"),
         ("--lrr 1", "--lrr: no such option (did you mean --lr?)"),
-        ("--k", "argument --k: expected one argument"),
+        ("--k", "--k: expected one argument"),
     ],
 )
 def test_wrong_values(flags, message):
@@ -69,6 +69,8 @@ def test_wrong_values(flags, message):
         ("--epochs 5 --warmup-epochs 6", "--warmup-epochs 6: allowed is at most --epochs 5"),
         ("--mode ema_eta --no-stop-grad", "--no-stop-grad with --mode ema_eta: a gradient passes only through"),
         ("--mode multistep --no-stop-grad", "--no-stop-grad with --mode multistep"),
+        ("--mode simclr --k 3", "--mode simclr --k 3: this mode has no stop-gradient, and"),
+        ("--mode vicreg --eta moving_average", "--mode vicreg --eta moving_average: this mode has no stop-gradient"),
         ("--eta expectation --no-stop-grad", "--no-stop-grad with --mode onestep --eta expectation: a gradient"),
         ("--predictor none --no-fix-pred-lr", "--no-fix-pred-lr: --predictor none is not trained"),
         ("--bn none --output-affine", "--output-affine: --bn none has no BN on the projector's output"),

@@ -160,7 +160,9 @@ def test_fine_tuning_on_drawn_images_raises_ap(voc):
     few = {"box_batch_size_per_image": 8, "rpn_post_nms_top_n_train": 50, "rpn_post_nms_top_n_test": 20}
     net = detection.c4(ResNet(BasicBlock, [1, 1, 1, 1]), 3, masks=False, min_size=SIDE, **few)
     before = detection.average_precision(net, test)["AP"]
-    losses = detection.fine_tune(net, train, steps=60, batch_size=4, lr=0.02, wd=1e-4, workers=0, seed=0)
+    losses = detection.fine_tune(
+        net, train, steps=60, decays=(3 / 4, 11 / 12), batch_size=4, lr=0.02, wd=1e-4, workers=0, seed=0
+    )
     after = detection.average_precision(net, test)["AP"]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
     assert before < 20 < 40 < after
@@ -187,13 +189,64 @@ def test_the_command(coco, tmp_path, capsys):
     found = json.loads((tmp_path / "a.json").read_text())
     assert (found["images"], found["test_images"], found["steps"]) == (24, 8, 2)
     assert f"mask AP50 {found['mask AP50']:.1f}" in capsys.readouterr().out
+    torch.save(
+        torchvision.models.resnet18().state_dict() | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "3.pth"
+    )
     for wrong, said in (
         (["nothing.pth", "--coco", str(coco)], "nothing.pth: there is no such file or run"),
         (["scratch", "--arch", "vgg11", "--coco", str(coco)], "allowed is one of torchvision's ResNets"),
         (["scratch", "--voc", str(tmp_path)], "No such file or directory"),
         (["scratch", "--coco", str(coco), "--arch", "resnet18", "--batch-size", "25"], "--batch-size 25: allowed is"),
+        (["scratch", "--coco", str(coco), "--steps", "0"], "--steps: 0 is not a whole number from 1"),
+        (["scratch", "--coco", str(coco), "--min-size", "200:100"], "--min-size: 200:100 is not pixels, or LOW:HIGH"),
+        (["scratch", "--coco", str(coco), "--arch", "resnet5"], "did you mean resnet50?"),
+        (["scratch", "--coco", str(coco), "--json", "nowhere/a"], "--json nowhere/a: there is no folder nowhere"),
+        (["scratch", "--voc", str(coco), "--masks"], "--masks: the annotations of --voc have boxes only"),
+        ([str(tmp_path / "3.pth"), "--arch", "resnet18", "--coco", str(coco)], "has the CIFAR stem"),
     ):
         assert detection.main(wrong) == 2
         error = capsys.readouterr().err
         assert said in error
         assert "Traceback" not in error
+
+
+def test_files_that_are_not_in_the_format_are_named(voc, coco, tmp_path, capsys):
+    command = ["scratch", "--arch", "resnet18", "--steps", "8", *COMMON]
+
+    def refused(*data):
+        assert detection.main([*command, *map(str, data)]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]  # after tqdm's
+        return error.removeprefix("python -m experiments.detection: ")
+
+    root = shutil.copytree(voc, tmp_path / "VOCdevkit")
+    file = root / "VOC2007" / "Annotations" / "trainval003.xml"
+    text = file.read_text()
+    for wrong in (text.replace("<xmin>", "<xmin>left"), text.replace("xmin>", "nothing>"), text[:40], ""):
+        file.write_text(wrong)
+        assert refused("--voc", root).startswith(f"{file}: is not in VOC's format (")
+    file.write_text(text.replace("</xmin>", ".0</xmin>"))  # as some tools write it
+    assert len(detection.voc_pictures(root, "train")) == 24
+    picture = root / "VOC2007" / "JPEGImages" / "trainval003.jpg"
+    picture.write_bytes(b"no picture")
+    for workers in "01":
+        said = refused("--voc", root, "--workers", workers)
+        assert said.startswith(f"{picture} is not an image that can be read (")
+
+    root = shutil.copytree(coco, tmp_path / "coco")
+    file = root / "annotations" / "instances_train2017.json"
+    whole = json.loads(file.read_text())
+    objects = whole["annotations"]
+    for wrong, more in (
+        ([], ()),
+        ({"images": whole["images"]}, ()),
+        (whole | {"categories": []}, ()),
+        (whole | {"annotations": [o | {"bbox": None} for o in objects]}, ()),
+        (whole | {"annotations": [{n: x for n, x in o.items() if n != "segmentation"} for o in objects]}, ["--masks"]),
+    ):
+        file.write_text(json.dumps(wrong))
+        assert refused("--coco", root, *more).startswith(f"{file}: is not in COCO's format (")
+    few = [{n: o[n] for n in ("id", "image_id", "category_id", "bbox")} for o in objects]  # what boxes need
+    file.write_text(json.dumps(whole | {"annotations": few}))
+    assert detection.coco_pictures(root, "train", masks=False).coco.dataset["annotations"] == [
+        o | {"iscrowd": 0, "area": o["bbox"][2] * o["bbox"][3]} for o in few
+    ]

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from torchvision.transforms import v2
 
 import emsiam
-from emsiam import evaluate, export, probes
+from emsiam import data, evaluate, export, probes
 from emsiam.checkpoints import load_encoder
 from emsiam.config import ConfigError
 from emsiam.optim import LARS
@@ -46,15 +48,24 @@ def solo_learn(resnet):
     return {"state_dict": state | {"projector.0.weight": torch.zeros(3, 3)}, "epoch": 7}
 
 
+def lightly(resnet):
+    """As its examples have a backbone: the children of a network, but for the last, in nn.Sequential."""
+    state = torch.nn.Sequential(*list(resnet.children())[:-1]).state_dict()
+    heads = {"projection_head.layers.0.weight": torch.zeros(3, 3)}
+    return {"state_dict": {f"backbone.{n}": x for n, x in state.items()} | heads}
+
+
 @pytest.mark.parametrize(
     ("make", "arch"),
     [
         (official, None),
         (solo_learn, "resnet18"),
+        (lightly, "resnet18"),
+        (lambda net: {"model": net.state_dict(), "epoch": 3}, "resnet18"),
         (lambda net: net.state_dict(), "resnet18"),
         (lambda net: {f"module.{n}": x for n, x in net.state_dict().items()}, "resnet18"),
     ],
-    ids=["official", "solo-learn", "torchvision", "parallel"],
+    ids=["official", "solo-learn", "lightly", "model", "torchvision", "parallel"],
 )
 def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
     torch.save(make(resnet), tmp_path / "net.pth.tar")
@@ -74,12 +85,96 @@ def test_the_stem_is_read_off_the_weights(tmp_path, resnet):
     assert isinstance(encoder.backbone.trunk.maxpool, torch.nn.Identity)
 
 
+def test_solo_learn_s_cifar_stem_has_its_padding(tmp_path):
+    """solo-learn, methods/base.py: Conv2d(3, 64, kernel_size=3, stride=1, padding=2, bias=False), no max-pool."""
+    torch.manual_seed(0)
+    net = torchvision.models.resnet18()
+    net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, 1, 2, bias=False), torch.nn.Identity()
+    torch.save(solo_learn(net), tmp_path / "cifar.ckpt")
+    encoder = load_encoder(str(tmp_path / "cifar.ckpt"), "resnet18", side=32)
+    x, net.fc = torch.randn(3, 3, 32, 32), torch.nn.Identity()
+    with torch.no_grad():
+        assert torch.allclose(encoder.backbone(x), net.eval()(x), atol=1e-6)
+    assert encoder.told["kind"].endswith("conv1 padded by 2 as in solo-learn")
+
+
+def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkeypatch):
+    """torchvision's own transforms of ImageNet's validation, on images whose shorter side is 256 · 84/224 already; and
+    all training images, where the monitor of training compares with a part.
+    """
+    monkeypatch.setattr(data, "MONITORED", 5)
+    rng, root = np.random.default_rng(0), tmp_path / "images"
+    for i in range(20):
+        (root / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(256, size=(96, 128, 3) if i % 3 else (128, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "ab"[i % 2] / f"{i:02}.png")
+    torch.save(resnet.state_dict(), tmp_path / "net.pth")
+    seen = []
+    monkeypatch.setattr(evaluate, "seen", lambda encoder, x: seen.append(x) or x)
+    asked = {"arch": "resnet18", "eval_dataset": "folder", "data_dir": str(root), "image_size": 84}
+    found = evaluate.evaluate("knn", str(tmp_path / "net.pth"), **asked, knn_k=3)
+    assert "84×84, centre crop as of 224 pixels from 256, normalised as ImageNet" in found["features"]
+    assert "16 training images" in found["settings"]
+    transform = v2.Compose(
+        [
+            *(v2.Resize(96), v2.CenterCrop(84), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)),
+            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    paths = sorted(root.glob("*/*.png"))
+    tested = torch.stack([transform(Image.open(path)) for path in paths[4::5]])
+    assert torch.allclose(seen[1], tested, atol=1e-6)
+    assert len(seen[0]) == 16
+    areas = []
+    monkeypatch.setattr(data.ImageSet, "sample", lambda self, *_: areas.append(self.recipe.scale) or data.views.Draw())
+    evaluate.evaluate("linear", str(tmp_path / "net.pth"), **asked, protocol="sgd", epochs=2)
+    assert areas == [(0.08, 1.0)] * 2
+
+
+def test_digits_are_normalised_as_the_network_has_learned(tmp_path, resnet, run, monkeypatch):
+    torch.save(resnet.state_dict(), tmp_path / "net.pth")
+    seen = []
+    monkeypatch.setattr(evaluate, "seen", lambda encoder, x: seen.append(x) or x)
+    digits = emsiam.data.digits()
+    evaluate.evaluate("knn", str(tmp_path / "net.pth"), arch="resnet18", eval_dataset="digits")
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    assert torch.allclose(seen[-1], (digits.test_images / 255 - mean) / std, atol=1e-6)
+    assert "normalised as in training" in evaluate.evaluate("knn", str(run.path))["features"]
+    assert torch.equal(seen[-1], digits.normalise(digits.test_images))
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "said"),
+    [
+        ("knn", {"epochs": 5}, "--epochs 5: is not used by knn, only by linear"),
+        ("linear", {"epochs": 5}, "--epochs 5: is not used by --protocol exact"),
+        ("linear", {"protocol": "lars", "epochs": 0}, "--epochs: 0 is not a whole number from 1"),
+        ("linear", {"knn_k": 5}, "--knn-k 5: is not used by linear"),
+        ("knn", {"knn_k": 1438}, "allowed is at most 1437"),
+        ("knn", {"image_size": 16}, "images of digits are seen as in training"),
+        ("knn", {"eval_dataset": "mnist5k", "image_size": 16}, "--image-size 16 is not used by --dataset mnist5k"),
+        ("knn", {"arch": "resnet18"}, "says itself of which network it is"),
+        ("episodes", {"shots": 0}, "--shots: 0 is not a whole number from 1"),
+        ("episodes", {"ways": 1}, "--ways: 1 is not a whole number from 2"),
+        ("knn", {"json": "nowhere/a.json"}, "--json nowhere/a.json: there is no folder nowhere"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(run, task, options, said, capsys):
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    assert evaluate.main([task, str(run.path), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, resnet):
     torch.save({"state_dict": {}, "hyper": SimpleNamespace(lr=1)}, tmp_path / "unsafe.ckpt")
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("not a checkpoint")
+    (tmp_path / "lines.pth").write_text("epoch 1\n" * 50)
+    (tmp_path / "empty.pth").touch()
+    torch.save({"teacher": resnet.state_dict()}, tmp_path / "teacher.pth")
     for name, arch, said in (
         ("unsafe.ckpt", "resnet18", "could run code, and is not loaded"),
         ("net.pth", None, "add --arch"),
@@ -87,7 +182,9 @@ def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, re
         ("net.pth", "resnet81", "did you mean resnet"),
         ("list.pth", "resnet18", "holds a list"),
         ("other.pth", "resnet18", "holds no weights of resnet18"),
-        ("text.pth", "resnet18", "text.pth: "),
+        *((f"{name}.pth", "resnet18", f"{name}.pth: cannot be read as") for name in ("text", "lines", "empty")),
+        ("teacher.pth", "resnet18", r"holds no weights of resnet18 \(it has teacher"),
+        ("net.pth", "tiny", "allowed is a torchvision classifier$"),
         ("nothing.pth", "resnet18", "there is no such file"),
     ):
         with pytest.raises(ConfigError, match=said):
@@ -235,6 +332,14 @@ def test_an_export_for_detectron2_has_its_names(tmp_path, capsys):
     torch.save(torchvision.models.vgg11().state_dict(), tmp_path / "vgg.pth")
     assert export.main([str(tmp_path / "vgg.pth"), *command[1:2], "vgg11", *command[3:]]) == 2
     assert "takes ResNets with the ImageNet stem, this is vgg11" in capsys.readouterr().err
+
+
+def test_an_export_to_no_folder_is_refused(tmp_path, resnet, capsys):
+    torch.save(resnet.state_dict(), tmp_path / "net.pth")
+    for more in ([], ["--detectron2"]):
+        out = str(tmp_path / "nowhere" / "a.pth")
+        assert export.main([str(tmp_path / "net.pth"), "--arch", "resnet18", "--out", out, *more]) == 2
+        assert "there is no folder" in capsys.readouterr().err
 
 
 def test_tiny_is_not_exported(run, tmp_path, capsys):

@@ -195,8 +195,9 @@ def test_a_malicious_checkpoint_is_refused(stopped):
     [
         ("--lr 0.2", "--lr 0.2 (was 0.1)"),
         ("--m 0.5 --seed 3", "--m 0.5 (was 0.8), --seed 3 (was 0)"),
-        ("--augment noise=0.3", "--augment {'noise': 0.3} (was {'scale': [0.3, 1.0], "),
+        ("--augment noise=0.3", "--augment noise=0.3 (was {'scale': [0.3, 1.0], "),
         ("--epochs 24", "--epochs 24 (was 8)"),
+        ("--online-probe", "--online-probe (was off)"),
     ],
 )
 def test_resuming_under_changed_options_is_refused(stopped, flags, message):
