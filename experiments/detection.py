@@ -280,6 +280,7 @@ def detect(given: argparse.Namespace) -> dict[str, Any]:
     if given.voc and given.masks:
         raise ConfigError("--masks: the annotations of --voc have boxes only")
     torch.manual_seed(given.seed)
+    trunk = start(given.what, given.arch)
     load: Callable[..., Pictures] = voc_pictures if given.voc else coco_pictures
     schedule = VOC_SCHEDULE if given.voc else COCO_SCHEDULE
     root, more = Path(given.voc or given.coco), {} if given.voc else {"masks": given.masks}
@@ -288,7 +289,6 @@ def detect(given: argparse.Namespace) -> dict[str, Any]:
     low, high = given.min_size or schedule.min_size
     sizes = tuple(range(low, high + 1, 32))
     options = {"box_batch_size_per_image": given.rois, "rpn_post_nms_top_n_test": given.proposals}
-    trunk = start(given.what, given.arch)
     net = c4(trunk, 1 + len(train.labels), masks=train.masks, min_size=sizes, max_size=1333, **options)
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     asked = {"steps": given.steps or schedule.steps, "decays": schedule.decays}
