@@ -13,9 +13,28 @@ from .config import Config, ConfigError, nearest
 from .run import build, load_checkpoint, load_run
 
 # How others name the encoder inside a state dict: official SimSiam, MoCo, solo-learn and lightly, and bare torchvision.
-PREFIXES = ("module.encoder.", "module.encoder_q.", "module.base_encoder.", "backbone.", "encoder.", "module.", "")
+PREFIXES = (
+    "module.backbone.",
+    "module.encoder.",
+    "module.encoder_q.",
+    "module.base_encoder.",
+    "backbone.",
+    "encoder.",
+    "module.",
+    "",
+)
+PADDED = "conv1 padded by 2 as in solo-learn"
 SEQUENTIAL = ", numbered as in nn.Sequential"
-HEADS = ("fc.", "classifier.", "head.", "heads.")  # what follows the features, a projector included
+HEADS = (
+    "fc.",
+    "classifier.",
+    "head.",
+    "heads.",
+    "projection_head.",
+    "projector.",
+    "predictor.",
+    "prototypes.",
+)  # what follows the features, a projector included
 
 
 class Encoder(NamedTuple):
@@ -69,7 +88,8 @@ def _read(path: str) -> dict[str, Any]:
         if unsafe:
             reason = f"holds {what.split(' ')[0]}, which could run code, and is not loaded; save its state_dict alone"
         else:
-            why = str(error).split("WeightsUnpickler error: ")[-1].strip().partition("\n")[0] or type(error).__name__
+            why = str(error).split("WeightsUnpickler error: ")[-1].strip().partition("\n")[0]
+            why = why if why and not isinstance(error, LookupError) else "it has another format"
             reason = f"cannot be read as a checkpoint ({why})"
         raise ConfigError(f"{path}: {reason}") from None
     if not isinstance(saved, dict):
@@ -114,10 +134,12 @@ def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: 
             conv1 = backbone.trunk.get_submodule("conv1")
             assert isinstance(conv1, nn.Conv2d)
             conv1.padding = (2, 2)
-            kind += ", conv1 padded by 2 as in solo-learn"
+            kind += f", {PADDED}"
         missing, unexpected = backbone.trunk.load_state_dict(weights, strict=False)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: is not of --arch {arch} ({' '.join(str(error).split())[:160]})") from None
+    if not all(x.isfinite().all() for x in weights.values() if x.is_floating_point()):
+        raise ConfigError(f"{path}: holds weights that are not finite")
     odd = [name for name in (*missing, *unexpected) if not name.startswith(HEADS) and "num_batches" not in name]
     if odd:
         raise ConfigError(f"{path}: is not of --arch {arch} ({odd[0]} and {len(odd) - 1} other weights do not match)")

@@ -311,9 +311,11 @@ def refuse(name: str, value: Any, reason: str) -> NoReturn:
 
 
 def check_folder(name: str, file: str | None) -> None:
-    """Raises ConfigError where a file that is to be written has no folder: before the work, not after it."""
+    """Raises ConfigError where a file that is to be written has no folder, or is one: before the work, not after it."""
     if file is not None and not Path(file).parent.is_dir():
         refuse(name, file, f"there is no folder {Path(file).parent}")
+    if file is not None and Path(file).is_dir():
+        refuse(name, file, "is a folder; allowed is a file")
 
 
 def preset(config: Config) -> Config:

@@ -59,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--eval-dataset", choices=DATASETS, help="images to evaluate on (the run's)")
     p.add_argument("--data-dir", help="where they are")
     p.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
-    p.add_argument("--image-size", type=whole(8, 4096).of_argument, help="folder: side in pixels, for others' networks")
+    p.add_argument(
+        "--image-size", type=whole(8, 4096).of_argument, help="others' networks: side in pixels of what they see"
+    )
     p.add_argument(
         "--protocol",
         choices=(EXACT, *probes.PROTOCOLS),
@@ -93,8 +95,12 @@ def evaluate(task: str, what: str, **options: Any) -> dict[str, Any]:
     encoder, data, shown = _prepare(load_encoder(what, o["arch"]), o)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone, data = encoder.backbone.to(memory_format=torch.channels_last).to(device), data.to(device)
-    with torch.no_grad():
-        width = backbone(torch.zeros(1, *encoder.shape).to(next(backbone.parameters()))).shape[1]
+    try:
+        with torch.no_grad():
+            width = backbone(torch.zeros(1, *encoder.shape).to(next(backbone.parameters()))).shape[1]
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = f"{encoder.shape[1]}×{encoder.shape[2]}"
+        raise ConfigError(f"{what}: does not take images of {size} ({one_line(error)}); add --image-size") from None
     head = {"task": task, "encoder": encoder.told, "dataset": data.name, "test_images": len(data.test_images)}
     told = f"{width} features before the last layer, eval mode; images {shown}"
     return head | {"features": told, "side": encoder.shape[1]} | TASKS[task](encoder, data, o)
@@ -108,7 +114,8 @@ def _prepare(encoder: Encoder, o: dict[str, Any]) -> tuple[Encoder, ImageSet, st
     if data.classes is not None:
         data = data._replace(labelled=data.images, labels=data.classes)  # all, where the monitor has a part
     if foreign:
-        encoder = encoder._replace(shape=(3, *data.shape[1:]))
+        side = o["image_size"] or data.shape[1]
+        encoder = encoder._replace(shape=(3, side, side))
     channels, side, _ = encoder.shape
     shown = [f"{side}×{side}" + (f", resized from {data.shape[1]}" if data.shape[1] != side else "")]
     if channels < data.shape[0]:
@@ -134,11 +141,12 @@ def _load(config: Config | None, o: dict[str, Any], as_imagenet: bool) -> ImageS
     dataset = o["eval_dataset"] or (config.dataset if config else None)
     if dataset is None:
         raise ConfigError("--eval-dataset: which images? the file does not say")
-    here = {name: o[name] for name in ("data_dir", "download", "image_size") if o[name]}
+    here = {name: o[name] for name in ("data_dir", "download") if o[name]}
+    if o["image_size"] and config is not None:
+        raise ConfigError(f"--image-size {o['image_size']}: a run sees images at the size it was trained on")
     if config is None or config.dataset != dataset:
-        asked = Config(dataset=dataset, **here, workers=os.cpu_count() if as_imagenet and dataset == "folder" else None)
-    elif "image_size" in here:
-        raise ConfigError(f"--image-size {o['image_size']}: images of {dataset} are seen as in training")
+        folder = {"image_size": o["image_size"], "workers": os.cpu_count() if as_imagenet else None}
+        asked = Config(dataset=dataset, **here, **(folder if dataset == "folder" else {}))
     else:
         asked = replace(config, **here, augment=None)
     _, data, unused = load_images(asked)
@@ -193,7 +201,8 @@ def linear(encoder: Encoder, data: ImageSet, o: dict[str, Any]) -> dict[str, Any
             scores = layer(queries)
         best = max(best, probes.score(scores, data.test_labels).acc1)
     size = min(protocol.batch_size, len(data.labels))
-    said = f"{o['protocol']}, base lr {protocol.lr:g}, batch {size}, {protocol.epochs} epochs, cosine, crops and flips"
+    steps = f"{protocol.epochs} epochs of {-(-len(data.labels) // size)} steps"
+    said = f"{o['protocol']}, base lr {protocol.lr:g}, batch {size}, {steps}, cosine, crops and flips"
     return _scores(scores, data) | {"acc1_best": best, "settings": said}
 
 

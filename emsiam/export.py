@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import load_encoder
+from .checkpoints import PADDED, load_encoder
 from .config import Config, ConfigError, Parser, check_folder
 from .networks import is_resnet
 from .train import one_line
@@ -49,6 +49,8 @@ def export(what: str, out: str, arch: str | None = None, detectron2: bool = Fals
         " with the CIFAR stem (conv1 3×3 stride 1, no max-pool)" if first is not None and first.shape[-1] == 3 else ""
     )
     told = f"{out}: {name}{stem}, {len(state)} tensors without the last layer; load_state_dict(…, strict=False)"
+    if encoder.told["kind"].endswith(PADDED):
+        told += f"\n{PADDED}, which a state dict does not say: conv1.padding = (2, 2) before loading"
     return told + _normalised(encoder.config)
 
 

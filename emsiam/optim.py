@@ -57,9 +57,10 @@ class SGD:
 
 
 class LARS(torch.optim.Optimizer):
-    """SGD with momentum whose step, tensor by tensor, is scaled by trust·‖θ‖/‖gradient‖; biases take plain steps.
+    """SGD with momentum whose gradient, tensor by tensor, is scaled by trust·‖θ‖/‖gradient‖ where neither norm is 0.
 
-    Source: You et al. 2017, as the paper's linear classification uses it (its §4 and Appendix A), without weight decay.
+    Source: You et al. 2017, as the paper's linear classification uses it (§4; facebookresearch/simsiam, main_lincls.py:
+    apex's LARC without clipping, of the bias too), without weight decay.
     """
 
     def __init__(self, parameters, lr: float, momentum: float = 0.9, trust: float = 0.001):
@@ -69,10 +70,8 @@ class LARS(torch.optim.Optimizer):
     def step(self, closure=None):
         for group in self.param_groups:
             for p in group["params"]:
-                update = p.grad
-                if p.ndim > 1:
-                    size, slope = p.norm(), update.norm()
-                    update = update * torch.where((size > 0) & (slope > 0), group["trust"] * size / slope, 1.0)
+                size, slope = p.norm(), p.grad.norm()
+                update = p.grad * torch.where((size > 0) & (slope > 0), group["trust"] * size / slope, 1.0)
                 buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 buffer.mul_(group["momentum"]).add_(update)
                 p.sub_(group["lr"] * buffer)

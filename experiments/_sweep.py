@@ -339,7 +339,7 @@ def tabulate(
     said = differs(made, by) if has else []
     agree = "Direction and kind of failure agree with the paper in every row."
     agrees = "\n".join(said) or (agree if has else "The paper has no such table.")
-    return plain(head | {"rows": made, "agrees": agrees, "decides": decides if said else ""})
+    return plain(head | {"rows": made, "agrees": agrees, "decides": decides if said or not has else ""})
 
 
 def mean_curve(tables: Sequence[pandas.DataFrame], column: str) -> dict[str, Any]:

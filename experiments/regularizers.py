@@ -1,5 +1,5 @@
 """An explicit regulariser, as the field's later answers have one, takes the place of both h and lag: with it nothing
-collapses that would without, however long the training.
+collapses that would without, nor in 2.5 times the training.
 
 VICReg (Bardes et al. 2022), Barlow Twins (Zbontar et al. 2021) and SIGReg (LeJEPA, Balestriero & LeCun 2025), without h
 and without stop-gradient; then each with what SimSiam has (h and stop-gradient), or with what §5.2 puts in h's place
@@ -8,6 +8,7 @@ Here: digits, 120 epochs, SimSiam's optimiser, lr and weight decay, weights of t
 as long with a constant lr, where a collapse that is only delayed has longer to show (moving_average). With h the
 regulariser is of p = h(z): it holds z up through h only. "none" is SimSiam without h; the row after it has no
 stop-gradient either and BN where the regularised rows have it, so that it differs from them in the objective alone.
+"healthy" is said of z, which has not collapsed; how good the features are is kNN's to say.
 To decide: what kNN says here is near its ceiling; at scale, CIFAR-10 (docs/paper_scale.md), with the weights of the
 terms and an lr of its own for each.
 Command: python -m experiments.regularizers

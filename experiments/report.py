@@ -22,7 +22,8 @@ HEAD = """# Results
 
 Made by `python -m experiments.report` from results/*.json; nothing here is typed by hand. Mean (95 % interval, t) over
 seeds; the difference in kNN to the baseline, the first row unless another is named, is that of pairs of the same seed,
-with its interval and p, uncorrected for their number. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
+with its interval and p, uncorrected for their number; rows of different tables are not compared, as the same options
+end in other numbers on another processor. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
 no measure for differences here; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
 """
 SECTION_5 = {  # the rows that the README shows
@@ -75,15 +76,15 @@ def columns(result: dict[str, Any]) -> list[str]:
 def table_of(result: dict[str, Any]) -> str:
     """One experiment as a table in Markdown."""
     used, by = columns(result), result.get("by", "knn_acc1")
-    heads = " | ".join(heading(m)[0] for m in used)
-    lines = [f"| | paper | {heads} | {heading(by)[0]} − baseline | p | verdicts |"]
-    lines.append("|" + "---|" * (len(used) + 5))
+    accuracies = [by, *(m for m in used if m not in COLUMNS and m != by)]
+    heads = [heading(m)[0] for m in used] + [h for m in accuracies for h in (f"{heading(m)[0]} − baseline", "p")]
+    lines = [f"| | paper | {' | '.join(heads)} | verdicts |", "|" + "---|" * (len(heads) + 3)]
     for row in result["rows"]:
         cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:g}"]
         cells += [span(row["metrics"].get(m), heading(m)[1]) for m in used]
-        moved = row["difference"].get(by)
-        other = "" if not moved or row["baseline"] == result["rows"][0]["name"] else f", to {row['baseline']}"
-        cells += [span(moved, 3) + other, f"{moved['p']:.2g}" if moved and moved["p"] is not None else ""]
+        for moved in map(row["difference"].get, accuracies):
+            other = "" if not moved or row["baseline"] == result["rows"][0]["name"] else f", to {row['baseline']}"
+            cells += [span(moved, 3) + other, f"{moved['p']:.2g}" if moved and moved["p"] is not None else ""]
         cells.append(verdicts(row))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -91,10 +92,28 @@ def table_of(result: dict[str, Any]) -> str:
 
 def against(result: dict[str, Any]) -> str:
     """Where an experiment and the paper differ, and what would decide it."""
+    if not any(row["paper"] is not None or row["fails"] is not None for row in result["rows"]):
+        return f"{result['agrees']} {told_apart(result)}\n\nTo decide: {result['decides']}"
     if not result["decides"]:
         return result["agrees"]
     said = "\n".join(f"- {line}" for line in result["agrees"].splitlines())
     return f"Not as in the paper, or not seen:\n\n{said}\n\nTo decide: {result['decides']}"
+
+
+def told_apart(result: dict[str, Any]) -> str:
+    """Which rows differ from those they are compared with, by each accuracy."""
+    said = []
+    for metric in [m for m in columns(result) if m not in COLUMNS]:
+        found: dict[str, list[str]] = {"higher": [], "lower": [], "not told apart": []}
+        for row in result["rows"]:
+            if moved := row["difference"].get(metric):
+                low, high = (0 if moved[end] is None else moved[end] for end in ("low", "high"))  # None: of one seed
+                way = "higher" if low > 0 else "lower" if high < 0 else "not told apart"
+                found[way].append(row["name"])
+        said.append(
+            f"{heading(metric)[0]}: " + "; ".join(f"{way} {', '.join(n)}" for way, n in found.items() if n) + "."
+        )
+    return "Against the rows they are compared with, " + " ".join(said)
 
 
 def section(name: str, result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What SimSiam learns on one data set serves on another: more than untrained weights do.
+"""What SimSiam learns on one data set serves on another, more than untrained weights do: linearly, and by kNN.
 
 Paper: Table 5 fine-tunes detectors (docs/detection.md); this table has no counterpart in it.
 Here: the backbone of SimSiam, of digits (8×8, 120 epochs), mnist5k (28×28, 12) and shapes (32×32, in colour, 12: the

@@ -48,6 +48,12 @@ def solo_learn(resnet):
     return {"state_dict": state | {"projector.0.weight": torch.zeros(3, 3)}, "epoch": 7}
 
 
+def swav(resnet):
+    """As facebookresearch/swav saves: the network itself under DistributedDataParallel, its heads beside."""
+    state = {f"module.{n}": x for n, x in resnet.state_dict().items() if not n.startswith("fc.")}
+    return state | {f"module.{n}": torch.zeros(2, 2) for n in ("projection_head.0.weight", "prototypes.weight")}
+
+
 def lightly(resnet):
     """As its examples have a backbone: the children of a network, but for the last, in nn.Sequential."""
     state = torch.nn.Sequential(*list(resnet.children())[:-1]).state_dict()
@@ -64,8 +70,9 @@ def lightly(resnet):
         (lambda net: {"model": net.state_dict(), "epoch": 3}, "resnet18"),
         (lambda net: net.state_dict(), "resnet18"),
         (lambda net: {f"module.{n}": x for n, x in net.state_dict().items()}, "resnet18"),
+        (swav, "resnet18"),
     ],
-    ids=["official", "solo-learn", "lightly", "model", "torchvision", "parallel"],
+    ids=["official", "solo-learn", "lightly", "model", "torchvision", "parallel", "swav"],
 )
 def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
     torch.save(make(resnet), tmp_path / "net.pth.tar")
@@ -131,6 +138,15 @@ def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkey
     assert areas == [(0.08, 1.0)] * 2
 
 
+def test_images_that_a_network_does_not_take_are_refused_and_can_be_resized(tmp_path):
+    torch.save(torchvision.models.alexnet().state_dict(), tmp_path / "net.pth")
+    asked = {"arch": "alexnet", "eval_dataset": "digits"}
+    with pytest.raises(ConfigError, match=r"does not take images of 8×8 \(.*\); add --image-size"):
+        evaluate.evaluate("episodes", str(tmp_path / "net.pth"), **asked)
+    found = evaluate.evaluate("episodes", str(tmp_path / "net.pth"), **asked, image_size=64)
+    assert "64×64, resized from 8, normalised as ImageNet" in found["features"]
+
+
 def test_digits_are_normalised_as_the_network_has_learned(tmp_path, resnet, run, monkeypatch):
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     seen = []
@@ -152,8 +168,9 @@ def test_digits_are_normalised_as_the_network_has_learned(tmp_path, resnet, run,
         ("linear", {"protocol": "lars", "epochs": 0}, "--epochs: 0 is not a whole number from 1"),
         ("linear", {"knn_k": 5}, "--knn-k 5: is not used by linear"),
         ("knn", {"knn_k": 1438}, "allowed is at most 1437"),
-        ("knn", {"image_size": 16}, "images of digits are seen as in training"),
-        ("knn", {"eval_dataset": "mnist5k", "image_size": 16}, "--image-size 16 is not used by --dataset mnist5k"),
+        ("knn", {"image_size": 16}, "--image-size 16: a run sees images at the size it was trained on"),
+        ("knn", {"data_dir": "/tmp"}, "--data-dir /tmp is not used by --dataset digits"),
+        ("knn", {"json": "."}, "--json .: is a folder"),
         ("knn", {"arch": "resnet18"}, "says itself of which network it is"),
         ("episodes", {"shots": 0}, "--shots: 0 is not a whole number from 1"),
         ("episodes", {"ways": 1}, "--ways: 1 is not a whole number from 2"),
@@ -175,6 +192,8 @@ def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, re
     (tmp_path / "lines.pth").write_text("epoch 1\n" * 50)
     (tmp_path / "empty.pth").touch()
     torch.save({"teacher": resnet.state_dict()}, tmp_path / "teacher.pth")
+    torch.save(resnet.state_dict() | {"bn1.weight": torch.full((64,), torch.nan)}, tmp_path / "nan.pth")
+    torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "more.pth")
     for name, arch, said in (
         ("unsafe.ckpt", "resnet18", "could run code, and is not loaded"),
         ("net.pth", None, "add --arch"),
@@ -184,6 +203,8 @@ def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, re
         ("other.pth", "resnet18", "holds no weights of resnet18"),
         *((f"{name}.pth", "resnet18", f"{name}.pth: cannot be read as") for name in ("text", "lines", "empty")),
         ("teacher.pth", "resnet18", r"holds no weights of resnet18 \(it has teacher"),
+        ("nan.pth", "resnet18", "holds weights that are not finite"),
+        ("more.pth", "resnet18", "is not of --arch resnet18 .layer1.2"),
         ("net.pth", "tiny", "allowed is a torchvision classifier$"),
         ("nothing.pth", "resnet18", "there is no such file"),
     ):
@@ -246,7 +267,7 @@ def test_score_counts_by_class():
 
 def test_lars_by_the_definition():
     torch.manual_seed(0)
-    w, b = torch.nn.Parameter(torch.randn(3, 4)), torch.nn.Parameter(torch.randn(3))
+    w, b = torch.nn.Parameter(torch.randn(3, 4)), torch.nn.Parameter(torch.zeros(3))  # as a classifier begins
     optimizer = LARS([w, b], lr=0.5)
     velocity, values = [0.0, 0.0], [w.detach().clone(), b.detach().clone()]
     for step in range(4):
@@ -255,7 +276,8 @@ def test_lars_by_the_definition():
         loss.backward()
         for i, p in enumerate((w, b)):
             g = p.grad.clone()
-            g = g * 0.001 * values[0].norm() / g.norm() if i == 0 else g
+            size = values[i].norm()
+            g = g * 0.001 * size / g.norm() if size > 0 else g
             velocity[i] = 0.9 * velocity[i] + g
             values[i] = values[i] - 0.5 * velocity[i]
         optimizer.step()
@@ -340,6 +362,23 @@ def test_an_export_to_no_folder_is_refused(tmp_path, resnet, capsys):
         out = str(tmp_path / "nowhere" / "a.pth")
         assert export.main([str(tmp_path / "net.pth"), "--arch", "resnet18", "--out", out, *more]) == 2
         assert "there is no folder" in capsys.readouterr().err
+        assert export.main([str(tmp_path / "net.pth"), "--arch", "resnet18", "--out", str(tmp_path), *more]) == 2
+        assert "is a folder; allowed is a file" in capsys.readouterr().err
+
+
+def test_an_export_says_what_a_state_dict_cannot(tmp_path, resnet, run, few_files, capsys):
+    torch.save(
+        solo_learn(resnet)
+        | {
+            "state_dict": {
+                f"backbone.{n}": x
+                for n, x in (resnet.state_dict() | {"conv1.weight": torch.randn(64, 3, 3, 3)}).items()
+            }
+        },
+        tmp_path / "solo.ckpt",
+    )
+    assert export.main([str(tmp_path / "solo.ckpt"), "--arch", "resnet18", "--out", str(tmp_path / "a.pth")]) == 0
+    assert "conv1.padding = (2, 2)" in capsys.readouterr().out
 
 
 def test_tiny_is_not_exported(run, tmp_path, capsys):
