@@ -12,29 +12,18 @@ from . import networks
 from .config import Config, ConfigError, nearest
 from .run import build, load_checkpoint, load_run
 
-# How others name the encoder inside a state dict: official SimSiam, MoCo, solo-learn and lightly, and bare torchvision.
+# How others name the encoder inside a state dict: SimSiam, MoCo and SwAV, solo-learn and lightly, and bare torchvision.
 PREFIXES = (
-    "module.backbone.",
-    "module.encoder.",
-    "module.encoder_q.",
-    "module.base_encoder.",
-    "backbone.",
-    "encoder.",
-    "module.",
-    "",
+    *("module.backbone.", "module.encoder.", "module.encoder_q.", "module.base_encoder."),
+    *("backbone.", "encoder.", "module.", ""),
 )
 PADDED = "conv1 padded by 2 as in solo-learn"
 SEQUENTIAL = ", numbered as in nn.Sequential"
+# What follows the features, a projector included.
 HEADS = (
-    "fc.",
-    "classifier.",
-    "head.",
-    "heads.",
-    "projection_head.",
-    "projector.",
-    "predictor.",
-    "prototypes.",
-)  # what follows the features, a projector included
+    *("fc.", "classifier.", "head.", "heads."),
+    *("projection_head.", "projector.", "predictor.", "prototypes."),
+)
 
 
 class Encoder(NamedTuple):

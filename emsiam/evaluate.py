@@ -213,9 +213,8 @@ def _views(encoder: Encoder, data: ImageSet) -> Callable[[Tensor, Generator], Te
 
     @torch.no_grad()
     def views(ids: Tensor, rng: Generator) -> Tensor:
-        asked = [
-            plain.ask(part, plain.sample(part, 1, rng), 1, torch.float32) for part in ids.split(PART)
-        ]  # files: ahead
+        # all at once, so that files are read while the network works
+        asked = [plain.ask(part, plain.sample(part, 1, rng), 1, torch.float32) for part in ids.split(PART)]
         return torch.cat([encoder.backbone(seen(encoder, x[0])).float() for x in (answer() for answer in asked)])
 
     return views

@@ -49,6 +49,7 @@ KINDS = {  # of failure, by the verdict that shows it
     "diverged": "diverges",
 }
 SEAL = "seal"  # digest of a run that came to its end
+NO_TABLE = "The paper has no such table."
 INTERRUPTED = "interrupted; the same command goes on"
 
 
@@ -338,7 +339,7 @@ def tabulate(
     has = any(row.paper is not None or row.fails is not None for row in rows)
     said = differs(made, by) if has else []
     agree = "Direction and kind of failure agree with the paper in every row."
-    agrees = "\n".join(said) or (agree if has else "The paper has no such table.")
+    agrees = "\n".join(said) or (agree if has else NO_TABLE)
     return plain(head | {"rows": made, "agrees": agrees, "decides": decides if said or not has else ""})
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._sweep import NO_TABLE
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -75,14 +77,14 @@ def columns(result: dict[str, Any]) -> list[str]:
 
 def table_of(result: dict[str, Any]) -> str:
     """One experiment as a table in Markdown."""
-    used, by = columns(result), result.get("by", "knn_acc1")
-    accuracies = [by, *(m for m in used if m not in COLUMNS and m != by)]
-    heads = [heading(m)[0] for m in used] + [h for m in accuracies for h in (f"{heading(m)[0]} − baseline", "p")]
+    used = columns(result)
+    judged = accuracies(result)
+    heads = [heading(m)[0] for m in used] + [h for m in judged for h in (f"{heading(m)[0]} − baseline", "p")]
     lines = [f"| | paper | {' | '.join(heads)} | verdicts |", "|" + "---|" * (len(heads) + 3)]
     for row in result["rows"]:
         cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:g}"]
         cells += [span(row["metrics"].get(m), heading(m)[1]) for m in used]
-        for moved in map(row["difference"].get, accuracies):
+        for moved in map(row["difference"].get, judged):
             other = "" if not moved or row["baseline"] == result["rows"][0]["name"] else f", to {row['baseline']}"
             cells += [span(moved, 3) + other, f"{moved['p']:.2g}" if moved and moved["p"] is not None else ""]
         cells.append(verdicts(row))
@@ -91,29 +93,38 @@ def table_of(result: dict[str, Any]) -> str:
 
 
 def against(result: dict[str, Any]) -> str:
-    """Where an experiment and the paper differ, and what would decide it."""
-    if not any(row["paper"] is not None or row["fails"] is not None for row in result["rows"]):
-        return f"{result['agrees']} {told_apart(result)}\n\nTo decide: {result['decides']}"
-    if not result["decides"]:
-        return result["agrees"]
-    said = "\n".join(f"- {line}" for line in result["agrees"].splitlines())
-    return f"Not as in the paper, or not seen:\n\n{said}\n\nTo decide: {result['decides']}"
+    """Where an experiment and the paper differ, what is seen where the paper has no number, what would decide it."""
+    lines = result["agrees"].splitlines()
+    listed = "Not as in the paper, or not seen:\n\n" + "\n".join(f"- {line}" for line in lines)
+    said = [listed if result["decides"] and lines != [NO_TABLE] else result["agrees"]]
+    if own := told_apart(result):
+        said.append(own)
+    if result["decides"]:
+        said.append(f"To decide: {result['decides']}")
+    return "\n\n".join(said)
 
 
 def told_apart(result: dict[str, Any]) -> str:
-    """Which rows differ from those they are compared with, by each accuracy."""
+    """Which rows without a number of the paper differ from those they are compared with, by each accuracy."""
     said = []
-    for metric in [m for m in columns(result) if m not in COLUMNS]:
+    for metric in accuracies(result):
         found: dict[str, list[str]] = {"higher": [], "lower": [], "not told apart": []}
         for row in result["rows"]:
-            if moved := row["difference"].get(metric):
+            if row["paper"] is None and (moved := row["difference"].get(metric)):
                 low, high = (0 if moved[end] is None else moved[end] for end in ("low", "high"))  # None: of one seed
-                way = "higher" if low > 0 else "lower" if high < 0 else "not told apart"
-                found[way].append(row["name"])
-        said.append(
-            f"{heading(metric)[0]}: " + "; ".join(f"{way} {', '.join(n)}" for way, n in found.items() if n) + "."
-        )
-    return "Against the rows they are compared with, " + " ".join(said)
+                found["higher" if low > 0 else "lower" if high < 0 else "not told apart"].append(f'"{row["name"]}"')
+        ways = [f"{way} {', '.join(names)}" for way, names in found.items() if names]
+        if ways:
+            said.append(f"{heading(metric)[0]}: {'; '.join(ways)}.")
+    return (
+        " ".join(["Rows without a number of the paper, against those they are compared with.", *said]) if said else ""
+    )
+
+
+def accuracies(result: dict[str, Any]) -> list[str]:
+    """The metrics whose differences are shown."""
+    by = result.get("by", "knn_acc1")
+    return [by, *(m for m in columns(result) if m not in COLUMNS and m != by)]
 
 
 def section(name: str, result: dict[str, Any]) -> str:
