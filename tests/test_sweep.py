@@ -358,3 +358,20 @@ def test_flops_are_those_of_the_passes():
     assert flops(symmetry="asym2x") / flops(symmetry="asym") == pytest.approx(2)
     assert flops(mode="ema_eta") / flops() == pytest.approx(1, rel=0.02)
     assert flops(epochs=240) == pytest.approx(2 * flops())
+
+
+def test_rows_without_a_number_of_the_paper_are_said_to_differ_or_not():
+    def row(name, paper, low, high):
+        return {
+            "name": name,
+            "paper": paper,
+            "metrics": {"knn_acc1": {}},
+            "difference": {"knn_acc1": {"low": low, "high": high}},
+        }
+
+    rows = [row("up", None, 0.1, 0.2), row("down", None, -0.2, -0.1), row("either", None, -0.1, 0.1)]
+    rows += [row("one seed", None, None, None), row("the paper's", 68.1, 0.1, 0.2)]
+    assert report.told_apart({"rows": rows}).endswith(
+        'kNN: higher "up"; lower "down"; not told apart "either", "one seed".'
+    )
+    assert report.told_apart({"rows": rows[-1:]}) == ""
