@@ -10,7 +10,7 @@ paper := $(filter-out __init__ _sweep report paper_scale detection $(systems),$(
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test retest check slow notebooks lab paper systems
+.PHONY: demo test retest check slow same-bits notebooks lab paper systems
 .DELETE_ON_ERROR:
 
 demo: runs/demo/summary.json
@@ -43,6 +43,12 @@ check: $(VENV)/installed-test
 slow: $(VENV)/installed-test
 	@echo "Running the long tests ..."
 	@$(PYTEST) -m slow -s
+
+# BASE, a commit, and this checkout train every case of tests/golden.py, on one process and on two: are the bits the same?
+BASE ?= HEAD
+same-bits: $(VENV)/installed-test
+	@$(BIN)/python tests/golden.py beside $(BASE)
+	@$(BIN)/python tests/golden.py beside $(BASE) --ranks 2
 
 notebooks: $(VENV)/installed-test
 	@$(BIN)/python docs/notebooks.py

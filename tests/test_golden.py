@@ -1,0 +1,45 @@
+"""The bits of every mode, and of ten options, are those recorded on a processor of this type: tests/golden.py."""
+
+import json
+from pathlib import Path
+
+import golden
+import pytest
+
+RECORDED = json.loads(golden.RECORD.read_text())
+
+
+@pytest.mark.parametrize("name", [*golden.MODES, *golden.FEW])
+def test_the_same_bits(name, tmp_path):
+    known = RECORDED.get(golden.processor())
+    if known is None:
+        pytest.skip(f"no digests of a {golden.processor()} yet; after make same-bits, python tests/golden.py record")
+    assert golden.run(name, tmp_path, resumed=False)["whole"] == known[name]
+
+
+def test_another_number_gives_another_digest(tmp_path):
+    """Of a case, a bit in the lines is seen, and a bit in the weights."""
+    import torch
+
+    golden.run("onestep", tmp_path, resumed=False)
+    out = tmp_path / "onestep" / "whole"
+    before = golden.digests(out)
+    file = out / "metrics.jsonl"
+    lines = file.read_text().splitlines()
+    line = json.loads(lines[-1])
+    line["loss"] += 2**-50
+    file.write_text("\n".join([*lines[:-1], json.dumps(line)]))
+    saved = torch.load(out / "checkpoints" / "last.pt", weights_only=True)
+    next(iter(saved["net"].values())).view(torch.int32).flatten()[0] ^= 1
+    torch.save(saved, out / "checkpoints" / "last.pt")
+    after = golden.digests(out)
+    assert before["lines"] != after["lines"]
+    assert before["state"] != after["state"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_stopped_runs_end_with_the_same_bits_in_every_case(tmp_path, ranks):
+    names = list(golden.CASES)
+    found = golden.start(Path(golden.__file__).parents[1], names, tmp_path, ranks=ranks)
+    assert [name for name in names if found[name]["resumed"] != found[name]["whole"]] == []
