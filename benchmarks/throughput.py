@@ -77,7 +77,7 @@ def ours(images, config, mode_solve=SOLVERS["other_view"], **options):
 def model(images, config):
     """The network alone, on the same tensors again and again."""
     views = torch.randn(2, BATCH, *images.shape)
-    batch = data.Batch(0, torch.arange(BATCH), views, (0, 1), (1, 0), views[[1, 0]], None, BATCH, lambda x: x)
+    batch = data.Batch.of(0, torch.arange(BATCH), views, draw=lambda n: views[:n], num_images=BATCH)
     return stepper(build(config, images.shape), SOLVERS["other_view"], config, itertools.repeat(batch))
 
 
@@ -169,7 +169,7 @@ def bank_seconds(config, repeats):
     order = torch.randperm(50_000).split(BATCH)
     state, times = {}, []
     for ids in order[:-1][: 40 * repeats]:
-        batch = data.Batch(0, ids, z, (0, 1), (1, 0), z, None, 50_000, lambda x: x)
+        batch = data.Batch.of(0, ids, z, draw=lambda n: z[:n], num_images=50_000)
         began = time.perf_counter()
         _, state = moving_average(state, lambda views: views, batch)
         times.append(time.perf_counter() - began)

@@ -3,19 +3,10 @@
 from pathlib import Path
 
 from emsiam.config import HYPERPARAMETERS
-from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS, Method, hyperparameters
+from emsiam.traits import of_solver
 
 FILE = Path(__file__).with_suffix(".md")
-# How a solver gets from the other view to η: the encoder, what follows it, what is averaged.
-BRANCHES = {
-    "other_view": ("F", "", "nothing"),
-    "expectation": ("F", "mean of n views", "n views"),
-    "moving_average": ("F", "bank[x]", "η_x over the visits of an image"),
-    "momentum_encoder": ("F_ξ", "", "ξ over the steps of θ"),
-    "momentum_queue": ("F_ξ", "", "ξ over the steps of θ"),
-    "sinkhorn_codes": ("F", "Sinkhorn-Knopp", "nothing"),
-}
 HEAD = """# The systems
 
 Made by `python docs/methods.py` from the rows of [emsiam/methods.py](../emsiam/methods.py): the paper's Fig. 3, and
@@ -28,11 +19,11 @@ command, its constants arguments of the functions only. `║` stops the gradient
 
 def drawn(name: str, method: Method) -> str:
     """One system."""
-    encoder, then, averaged = BRANCHES[method.solve.__name__]
-    encoder += " → prototypes" if method.prototypes else ""
+    solve = of_solver(method.solve)
+    encoder = solve.encoder + (" → prototypes" if method.prototypes else "")
     own = ["F", *(["h"] if method.predictor == "mlp" else []), *(["prototypes"] if method.prototypes else [])]
     first = ["T(x)", *own, "p"]
-    second = ["T′(x)", encoder, *([then] if then else []), *(["║"] if method.stop_grad else []), "η"]
+    second = ["T′(x)", encoder, *([solve.then] if solve.then else []), *(["║"] if method.stop_grad else []), "η"]
     if method.held:
         second[1] += " under θᵗ, held for k steps"
     doc = (method.objective.__doc__ or "").split("\n")[0].split(". ")[0].rstrip(".")
@@ -44,7 +35,7 @@ def drawn(name: str, method: Method) -> str:
     lines += [
         f"- minimised: `objective.{method.objective.__name__}`. {doc}.",
         f"- η: `eta.{method.solve.__name__}`. {(method.solve.__doc__ or '').strip().split(chr(10))[0].rstrip('.')}.",
-        f"- shared: {shared}. Stopped: {'η' if method.stop_grad else 'nothing'}. Averaged: {averaged}.",
+        f"- shared: {shared}. Stopped: {'η' if method.stop_grad else 'nothing'}. Averaged: {solve.averaged}.",
     ]
     for kind, names in (("options", options), ("constants", constants)):
         lines += [f"- its own {kind}: {', '.join(f'`{name}`' for name in names)}."] if names else []
@@ -53,7 +44,6 @@ def drawn(name: str, method: Method) -> str:
 
 def text() -> str:
     """The text of docs/methods.md."""
-    assert set(BRANCHES) == set(SOLVERS)
     return "\n\n".join([HEAD.rstrip(), *(drawn(name, method) for name, method in METHODS.items())]) + "\n"
 
 

@@ -28,7 +28,8 @@ from .data import DATASETS, SYMMETRY, ImageSet
 from .eta import SOLVERS
 from .eta.bank import DTYPES, needed
 from .methods import METHODS, hyperparameters
-from .objective import SIMILARITIES, info_nce, loss, swapped_prediction
+from .objective import SIMILARITIES, loss
+from .traits import fit_together, of_solver
 from .views import LIMITS, Recipe, strength
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
@@ -90,7 +91,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 LOOKS, APART = 3, 600  # alternations watched unasked, at most, and steps between: one costs as much as about 25
 # read by some solvers and objectives only; k by the loop
 HYPERPARAMETERS = ("k", "m", "n", "bank", "bank_dtype", "tau", "tau_schedule", "queue", "shuffle_bn", "temperature")
-OWN_TARGETS = (info_nce, swapped_prediction)  # objectives that need more of a solver than a representation
 DATA_OPTIONS = ("data_dir", "download", "num_images", "image_size", "workers")  # read by some data sets only
 
 
@@ -450,11 +450,9 @@ def resolve(
         refuse("shuffle_bn", groups, f"allowed is what divides the {of}--batch-size {o['batch_size']} into 2 or more")
     if o["k"] == "epoch":
         o["k"] = num_images // o["batch_size"]
-    fitting = method.objective not in OWN_TARGETS or solve is method.solve
-    if o["eta"] in SOLVERS and not fitting:
+    if o["eta"] in SOLVERS and not fit_together(solve, method.objective):
         refuse("eta", o["eta"], f"gives no target that the objective of --mode {o['mode']} is defined for")
-    passing = (SOLVERS["other_view"], SOLVERS["sinkhorn_codes"])
-    if not o["stop_grad"] and (solve not in passing or method.held or (o["k"] or 1) > 1):
+    if not o["stop_grad"] and (not of_solver(solve).passes_gradient or method.held or (o["k"] or 1) > 1):
         given = f"--mode {o['mode']}" + (f" --eta {o['eta']}" if o["eta"] else "")
         given += f" --k {o['k']}" if (o["k"] or 1) > 1 and not method.held else ""
         reason = "a gradient passes only through the other view under the same θ, with k = 1"

@@ -260,6 +260,23 @@ class Batch(NamedTuple):
     gather: Callable[[Tensor], Tensor]  # [B, ...] of this process -> the rows of every process, in order
     total: int = 0  # steps of the whole training, where something follows a schedule
 
+    @classmethod
+    def of(
+        cls,
+        step: int,
+        ids: Tensor,
+        views: Tensor,
+        symmetry: str = "sym",
+        *,
+        draw: Callable[[int], Tensor],
+        num_images: int,
+        gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+        total: int = 0,
+    ) -> "Batch":
+        """A batch of `views_of(symmetry)` views, of one process unless `gather` says otherwise."""
+        trained, partners = SYMMETRY[symmetry]
+        return cls(step, ids, views, trained, partners, views[list(partners)], draw, num_images, gather, total)
+
 
 # How a loss is symmetrised (§4.6): the views that train θ, and for each the view that its target comes from.
 SYMMETRY = {
@@ -267,6 +284,11 @@ SYMMETRY = {
     "asym": ((0,), (1,)),
     "asym2x": ((0, 2), (1, 3)),
 }
+
+
+def views_of(symmetry: str) -> int:
+    """V, how many views of an image a step needs."""
+    return len({view for part in SYMMETRY[symmetry] for view in part})
 
 
 def generator(seed: int, stream: int, step: int = 0) -> Generator:
@@ -311,23 +333,20 @@ def batches(
 def _ask_batch(
     data: ImageSet, seed: int, step: int, ids: Tensor, symmetry: str, dtype: torch.dtype, total: int
 ) -> Callable[[], Batch]:
-    trained, partners = SYMMETRY[symmetry]
-    views_asked = _ask_views(data, ids, len(set(trained + partners)), generator(seed, VIEWS, step), dtype)
+    views_asked = _ask_views(data, ids, views_of(symmetry), generator(seed, VIEWS, step), dtype)
     further = generator(seed, ETA, step)
 
     def batch() -> Batch:
         x = views_asked()
-        return Batch(
+        return Batch.of(
             step,
             shard(ids).to(x.device),
             x,
-            trained,
-            partners,
-            x[list(partners)],
-            lambda n: _ask_views(data, ids, n, further, dtype)(),
-            len(data.images),
-            gather,
-            total,
+            symmetry,
+            draw=lambda n: _ask_views(data, ids, n, further, dtype)(),
+            num_images=len(data.images),
+            gather=gather,
+            total=total,
         )
 
     return batch

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .traits import objective
+
 
 def unit(z: Tensor) -> Tensor:
     """ẑ = z/‖z‖ over the last axis; a zero vector stays zero."""
     return functional.normalize(z, dim=-1)
 
 
+@objective(unit=True)
 def cosine(p: Tensor, eta: Tensor) -> Tensor:
     """D(p, η) in [−1, 1]; ½‖p̂ − η̂‖² − 1, so the squared error of unit vectors up to scale."""
     return -(unit(p) * unit(eta)).sum(-1)  # (1)
@@ -53,6 +56,7 @@ def whole(x: Tensor, batch) -> Tensor:
     return batch.gather(x.transpose(0, 1)).transpose(0, 1)
 
 
+@objective(unit=True)
 def nt_xent(p: Tensor, eta: Tensor, batch, _, *, temperature: float = 0.2) -> Tensor:
     """SimCLR: which of all targets of the batch belongs to this image? In nats, on unit vectors.
 
@@ -68,6 +72,7 @@ def nt_xent(p: Tensor, eta: Tensor, batch, _, *, temperature: float = 0.2) -> Te
     return functional.cross_entropy(logits, torch.arange(len(logits), device=p.device))
 
 
+@objective(unit=True, reads=("queue",))
 def info_nce(p: Tensor, eta: Tensor, _, state: dict[str, Tensor], *, temperature: float = 0.2) -> Tensor:
     """MoCo: own target against the queue of earlier ones, state["queue"] [Q, d] of unit vectors. In nats.
 
@@ -78,6 +83,7 @@ def info_nce(p: Tensor, eta: Tensor, _, state: dict[str, Tensor], *, temperature
     return functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
 
 
+@objective(unit=True, takes="codes")
 def swapped_prediction(p: Tensor, eta: Tensor, *_, temperature: float = 0.1) -> Tensor:
     """SwAV: cross-entropy of codes η under softmax(p/temperature), p and η over prototypes. In nats.
 

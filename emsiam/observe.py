@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .alternate import Frozen, hold
-from .data import ETA, SYMMETRY, Batch, ImageSet, probe, probe_ids
+from .data import ETA, Batch, ImageSet, probe, probe_ids, views_of
 from .diagnostics import em
 from .networks import Siamese
 from .objective import unit
+from .traits import of_solver
 
 VIEWS = 8  # of each image of the probe set
 DIRECTIONS = 512  # where d is larger the shares of directions are left out: their cost grows as d³
@@ -60,14 +61,12 @@ class Probe(NamedTuple):
 def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> Probe:
     """min(512, N) training images with 8 views each."""
     views, ids = probe(data, VIEWS, dtype), probe_ids(data)
-    trained, partners = SYMMETRY[symmetry]
-    used = views[: len(set(trained + partners))]
     here = torch.arange(len(ids), device=views.device)
 
     def draw(n: int) -> Tensor:
         return probe(data, n, dtype, ETA)
 
-    batch = Batch(0, here, used, trained, partners, used[list(partners)], draw, len(ids), lambda x: x)
+    batch = Batch.of(0, here, views[: views_of(symmetry)], symmetry, draw=draw, num_images=len(ids))
     return Probe(ids, batch, views)
 
 
@@ -77,14 +76,17 @@ def look(module: nn.Module, *inputs: Any) -> Any:
         return functional_call(module, hold(module, copy=False), inputs)
 
 
-def cut(state: dict[str, Any], ids: Tensor, num_images: int) -> dict[str, Any]:
-    """A copy of a solver's state; tensors with a row an image have those of `ids` only: not weights, not a queue."""
+def cut(solve: Callable, state: dict[str, Any], ids: Tensor, num_images: int) -> dict[str, Any]:
+    """A copy of a solver's state; of tensors with a row for each image it has the rows of `ids` only."""
+    named = of_solver(solve).per_image
+
+    def per_image(name: str, x: Tensor) -> bool:
+        return name in named if named is not None else x.ndim > 0 and len(x) == num_images and "." not in name
 
     def part(name: str, x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        rows = x.ndim and len(x) == num_images and "." not in name and name not in ("queue", "last")
-        return x[ids.to(x.device)] if rows else x.clone()
+        return x[ids.to(x.device)] if per_image(name, x) else x.clone()
 
     return {name: part(name, x) for name, x in state.items()}
 
@@ -115,11 +117,16 @@ class Alternation:
     def __init__(self, net: Siamese, solve: Callable, seen: Probe, num_images: int, *, cosine: bool, views: float):
         """views: the solver's effective number of views, see `em.response`. cosine: look at unit vectors."""
         self.net, self.seen, self.cosine, self.views = net, seen, cosine, views
-        self.target = lambda state: solve(cut(state, seen.ids, num_images), passes(net), seen.batch)[0]  # η [S, P, d]
+        self.solve, self.num_images = solve, num_images
         self.kept: dict[str, Tensor] = {}
 
     def _passes(self) -> tuple[Tensor, Tensor]:
         return look(self.net, self.seen.views, tuple(range(VIEWS)))
+
+    def target(self, state: dict[str, Any]) -> Tensor:
+        """η [S, P, d] of the probe set under the weights of now."""
+        own = cut(self.solve, state, self.seen.ids, self.num_images)
+        return self.solve(own, passes(self.net), self.seen.batch)[0]
 
     def begin(self, state: dict[str, Any]) -> None:
         """Keep ηᵗ⁻¹."""

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from .alternate import Frozen, alternate, hold
 from .config import Config, ConfigError, load_images
-from .data import ETA, IDS, SYMMETRY, VIEWS, Batch, ImageSet, batches, generator
+from .data import ETA, IDS, VIEWS, Batch, ImageSet, batches, generator, views_of
 from .diagnostics import em
 from .networks import Siamese
 from .observe import cut, eta_gap, passes, probe_set
@@ -95,7 +95,7 @@ def gap(run: Run) -> em.Gap:
     c, solve = run.config, alternation(run.config)["solve"]
     seen = probe_set(data, c.symmetry, dtype(c))
     today = passes(net)
-    state = cut(restored(c, saved["state"]), seen.ids, len(data.images))
+    state = cut(solve, restored(c, saved["state"]), seen.ids, len(data.images))
     again: dict[str, Tensor] = {}
     for batch in visits(data, seen.ids, c, saved["step"]) if state else ():
         _, again = solve(again, today, batch)
@@ -110,7 +110,6 @@ def visits(data: ImageSet, ids: Tensor, c: Config, steps: int) -> Iterator[Batch
 
     Images that an epoch did not show, or not yet, are left out of its batch.
     """
-    trained, partners = SYMMETRY[c.symmetry]
     per_epoch = len(data.images) // c.batch_size
     for epoch in range(math.ceil(steps / per_epoch)):
         order = torch.randperm(len(data.images), generator=generator(c.seed, IDS, epoch))
@@ -128,11 +127,17 @@ def visits(data: ImageSet, ids: Tensor, c: Config, steps: int) -> Iterator[Batch
             parts = zip(drawn, rngs[stream], strict=True)
             return torch.cat([_again(data, batch, at, n, rng, dtype(c)) for (_, batch, at, _), rng in parts], 1)
 
-        x = views(VIEWS, len(set(trained + partners)))
+        x = views(VIEWS, views_of(c.symmetry))
         places = torch.cat([place for *_, place in drawn]).to(x.device)
-        others, draw = x[list(partners)], partial(views, ETA)
-        whole = c.epochs * per_epoch
-        yield Batch(steps_here[-1], places, x, trained, partners, others, draw, len(ids), lambda rows: rows, whole)
+        yield Batch.of(
+            steps_here[-1],
+            places,
+            x,
+            c.symmetry,
+            draw=partial(views, ETA),
+            num_images=len(ids),
+            total=c.epochs * per_epoch,
+        )
 
 
 def _again(data: ImageSet, batch: Tensor, at: Tensor, n: int, rng: Generator, precision: torch.dtype) -> Tensor:

@@ -31,9 +31,9 @@ from .networks import Siamese
 from .observe import Alternation, look, probe_set, schedule
 from .optim import SGD
 from .run import PICTURE, Run, Writer, build, dtype, leftovers, load_checkpoint, load_run
+from .traits import of_objective, of_solver
 
 SNAPSHOTS = 64  # at most
-LENGTHLESS = ("cosine", objective.nt_xent, objective.info_nce, objective.swapped_prediction)  # look at unit vectors
 PART = 1024  # images a pass of the kNN monitor
 PROBE_LR = 0.1  # base learning rate of the online probe, × batch/256
 
@@ -195,16 +195,16 @@ def _try(solve: Callable, net: Siamese, batch: Batch, c: Config) -> None:
         answer = solve({}, Frozen(net.F, hold(net.F, copy=True), batch), batch)
         eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
     except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        refuse("eta", c.eta, f"{type(error).__name__} in {Path(line.filename).name}:{line.lineno}: {error}")
+        refuse("eta", c.eta, _place(error))
     if not isinstance(eta, Tensor) or not isinstance(state, dict):
         refuse(
             "eta", c.eta, f"must return a pair (eta, state), a tensor and a dict, but returned {type(answer).__name__}"
         )
     if tuple(eta.shape) != shape:
         refuse("eta", c.eta, f"eta must have the shape [S, B, d] = {list(shape)}, but has {list(eta.shape)}")
-    if METHODS[c.mode].objective is objective.info_nce and not isinstance(state.get("queue"), Tensor):
-        refuse("eta", c.eta, f"--mode {c.mode} needs the negatives in state['queue'], a tensor [Q, d]")
+    for name in of_objective(METHODS[c.mode].objective).reads:
+        if not isinstance(state.get(name), Tensor):
+            refuse("eta", c.eta, f"--mode {c.mode} needs a tensor in state[{name!r}], for its objective")
     odd = [name for name, x in state.items() if not isinstance(x, Tensor | int | float | str | bool | None)]
     if odd:
         refuse(
@@ -213,11 +213,15 @@ def _try(solve: Callable, net: Siamese, batch: Batch, c: Config) -> None:
 
 
 def restored(c: Config, state: dict[str, Any]) -> dict[str, Any]:
-    """A solver's state from a checkpoint: on the device, but for a bank's rows, which go where they were."""
-    here = {name: x.to(c.device) for name, x in state.items() if isinstance(x, Tensor) and name != "rows"}
-    if c.bank and "rows" in state:
-        here["rows"] = banks.placed(state["rows"], c.bank, str(c.device))
-    return state | here
+    """A solver's state from a checkpoint: on the device, but for what lives where `--bank` says."""
+    placed = of_solver(load_solver(c.eta) if c.eta else METHODS[c.mode].solve).placed
+
+    def at_home(name: str, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        return banks.placed(x, c.bank or "device", str(c.device)) if name in placed else x.to(c.device)
+
+    return {name: at_home(name, x) for name, x in state.items()}
 
 
 class Watch:
@@ -244,8 +248,11 @@ class Watch:
         self.seen = probe_set(data, config.symmetry, dtype(config))
         due = range(0, steps + 1, per_epoch * int(config.diagnose_every or config.epochs))
         self.calls = schedule(list(due), int(config.k or 1))
-        cosine = (config.similarity or METHODS[config.mode].objective) in LENGTHLESS
-        number = _views_of(solve)
+        similarity = objective.SIMILARITIES.get(config.similarity or "", METHODS[config.mode].objective)
+        cosine = of_objective(similarity).unit
+        number, note = _views_of(solve)
+        if note and writer:
+            print(f"note: {note}", file=sys.stderr)
         self.alternation = Alternation(net, solve, self.seen, len(data.images), cosine=cosine, views=number)
         self.online = self._probe() if config.online_probe else None
         self.em: dict[str, float] = {}  # of the last alternation watched, until a line has it
@@ -491,12 +498,21 @@ class Watch:
         )
 
 
-def _views_of(solve: Callable) -> float:
-    """The solver's effective number of views, NaN where it cannot be measured, see `em.response`."""
+def _views_of(solve: Callable) -> tuple[float, str]:
+    """The solver's effective number of views, see `em.response`; NaN where it cannot be measured, and then why."""
+    if not of_solver(solve).measurable:
+        return math.nan, ""
     try:
-        return response(solve, steps_per_epoch=2, epochs=200).views
-    except Exception:  # a user's solver may need real images
-        return math.nan
+        return response(solve, steps_per_epoch=2, epochs=200).views, ""
+    except Exception as error:  # a user's solver may need real images, or be wrong
+        reason = f"the solver fails on vectors in place of images ({_place(error)})"
+        return math.nan, f"{reason}; eta_gap_lag and eta_gap_sampling are left out; @solver(measurable=False) says so"
+
+
+def _place(error: Exception) -> str:
+    """What a user's code raised, and where."""
+    line = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(line.filename).name}:{line.lineno}: {error}"
 
 
 def _peak_rss_mb() -> float:

@@ -17,7 +17,7 @@ import experiments
 from emsiam import optim
 from emsiam.alternate import Step, alternate
 from emsiam.config import DEFAULTS, PRESETS, Config, given_flag, preset, resolve
-from emsiam.data import SYMMETRY, Batch
+from emsiam.data import Batch, views_of
 from emsiam.run import build
 from emsiam.training import alternation
 
@@ -115,18 +115,14 @@ def two_images(options: tuple[tuple[str, Any], ...]) -> Iterator[Step]:
     number, shape, _ = SETS[name]
     c, _ = resolve(preset(Config(**{"device": "cpu", "precision": "fp32"} | dict(options))), number, shape)
     net = build(c, shape)
-    trained, partners = SYMMETRY[c.symmetry]
-    views = torch.randn(len({*trained, *partners}), 2, *shape)
-    ids = torch.arange(2)
-    batch = Batch(
-        0, ids, views, trained, partners, views[list(partners)], lambda n: views[:1].expand(n, -1, -1, -1, -1), 2, _same
-    )
+    views = torch.randn(views_of(c.symmetry), 2, *shape)
+
+    def draw(n: int) -> torch.Tensor:
+        return views[:1].expand(n, -1, -1, -1, -1)
+
+    batch = Batch.of(0, torch.arange(2), views, c.symmetry, draw=draw, num_images=2)
     optimizer = optim.SGD(net, lr=0.01, momentum=c.momentum, wd=c.wd, steps=1)
     return alternate(net, optimizer=optimizer, batches=[batch], **alternation(c))
-
-
-def _same(x: torch.Tensor) -> torch.Tensor:
-    return x
 
 
 @functools.cache

@@ -270,15 +270,15 @@ def start(
 
 def beside(base: str, names: list[str], folder: Path, ranks: int = 1) -> list[str]:
     """What differs between this checkout and a commit, a line each. Both train all cases, at the same time."""
-    root = HERE.parents[1]
-    other = folder / "checkout"
+    root, mine, other = HERE.parents[1], folder / "mine", folder / "checkout"
+    shutil.copytree(root / "emsiam", mine / "emsiam")  # as it is now, whatever is edited while this runs
     subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(other), base], cwd=root, check=True)
     try:
         with ThreadPoolExecutor(2) as pool:
             theirs = pool.submit(start, other, names, folder / "base", ranks=ranks)
-            ours = pool.submit(start, root, names, folder / "here", ranks=ranks)
+            ours = pool.submit(start, mine, names, folder / "here", ranks=ranks)
             a, b = theirs.result(), ours.result()
-        continued = start(root, names, folder / "on", resumed=False, begun=folder / "base", ranks=ranks)
+        continued = start(mine, names, folder / "on", resumed=False, begun=folder / "base", ranks=ranks)
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=root, check=True)
     found = []

@@ -153,7 +153,7 @@ def test_a_bank_s_target_is_made_from_the_rows_of_the_probe_s_images(watched, di
     rows = torch.randn(1437, 16)
     state = {"rows": rows, "visited": torch.ones(1437, dtype=torch.bool)}
     ids = data.probe_ids(digits)
-    eta, _ = SOLVERS["moving_average"](cut(state, ids, 1437), passes(net), seen.batch, m=1.0)
+    eta, _ = SOLVERS["moving_average"](cut(SOLVERS["moving_average"], state, ids, 1437), passes(net), seen.batch, m=1.0)
     assert torch.equal(eta, rows[ids].expand(2, -1, -1))
 
 

@@ -400,6 +400,8 @@ def test_a_look_leaves_the_momentum_encoder_alone(siamese, batches):
     state = trained(net, partial(momentum_queue, queue=64), batches(3), objective.info_nce)[-1].state
     before = {name: x.clone() for name, x in state.items()}
     (batch,) = batches(1)
-    momentum_queue(cut(state, torch.arange(8), 64), Frozen(net.F, hold(net.F, copy=False), batch), batch)
+    momentum_queue(
+        cut(momentum_queue, state, torch.arange(8), 64), Frozen(net.F, hold(net.F, copy=False), batch), batch
+    )
     assert all(torch.equal(before[name], x) for name, x in state.items())
-    assert len(cut(state, torch.arange(8), 64)["queue"]) == 64
+    assert len(cut(momentum_queue, state, torch.arange(8), 64)["queue"]) == 64

@@ -220,10 +220,10 @@ def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int =
                 noise = torch.randn(*views.shape[:2], width, generator=rng, dtype=torch.float64)
                 return torch.cat([torch.full_like(noise[..., :1], at), noise], -1)
 
-            views = torch.zeros(2, images, 1)
-            batch = Batch(
-                step, ids, views, (0, 1), (1, 0), views, lambda n: torch.zeros(n, images, 1), order.numel(), lambda x: x
-            )
+            def draw(n: int) -> Tensor:
+                return torch.zeros(n, images, 1)
+
+            batch = Batch.of(step, ids, draw(2), draw=draw, num_images=order.numel())
             eta, state = solve(state, F_t, batch)
             if epoch == epochs - 1:
                 lags.append(step - eta[..., 0].mean())

@@ -11,15 +11,28 @@ A solver is one function
     eta     [S, B, d], a target for each trained view
 
 Its keyword-only parameters are its hyper-parameters; those named like an option (`--m`, `--n`) are set by it.
-`python -m emsiam.train --eta FILE.py:FUNCTION` trains with a solver of your own.
+`@solver(...)` says what else is to be known of it, see `emsiam.traits`; here it also makes a function one of SOLVERS.
+`python -m emsiam.train --eta FILE.py:FUNCTION` trains with a solver of your own, decorated or not.
 """
 
-from .clusters import sinkhorn_codes
-from .encoder import momentum_encoder, momentum_queue
-from .fresh import expectation, other_view
-from .memory import moving_average
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
 
-SOLVERS = {
-    solve.__name__: solve
-    for solve in (other_view, expectation, moving_average, momentum_encoder, momentum_queue, sinkhorn_codes)
+from ..traits import Solver, solver
+
+__all__ = ["SOLVERS", "solver"]
+SOLVERS: dict[str, Callable] = {
+    name: f
+    for module in (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    for name, f in vars(module).items()
+    if isinstance(getattr(f, "traits", None), Solver)
 }
+
+
+def __getattr__(name: str) -> Callable:
+    """`from emsiam.eta import moving_average`, in whichever of the modules it is."""
+    try:
+        return SOLVERS[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}") from None

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from ..ranks import shard
+from ..traits import solver
 
 
+@solver(per_image=(), gives="codes", passes_gradient=True, then="Sinkhorn-Knopp")
 def sinkhorn_codes(state, F_t, batch, *, epsilon: float = 0.05, iterations: int = 3):
     """Codes of the other view: the scores of its prototypes, made into a balanced soft assignment. Here z are scores.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..objective import unit
 from ..ranks import shard
+from ..traits import solver
 
 PREFIX = "encoder."  # names of ξ in the state: those of F
 
@@ -26,6 +27,7 @@ def under(encoder: dict[str, Tensor], F_t, views: Tensor) -> Tensor:
     return F_t.under({name.removeprefix(PREFIX): x for name, x in encoder.items()}, views)
 
 
+@solver(per_image=(), measurable=False, encoder="F_ξ", averaged="ξ over the steps of θ")
 def momentum_encoder(state, F_t, batch, *, tau: float = 0.99, tau_schedule: str = "cosine"):
     """η_x ← F_ξ(T′(x)), ξ a moving average of θ. A constant τ = 0 is `other_view`, τ = 1 a fixed random target.
 
@@ -38,6 +40,7 @@ def momentum_encoder(state, F_t, batch, *, tau: float = 0.99, tau_schedule: str 
     return under(encoder, F_t, batch.others), encoder
 
 
+@solver(per_image=(), keeps=("queue",), measurable=False, encoder="F_ξ", averaged="ξ over the steps of θ")
 def momentum_queue(state, F_t, batch, *, tau: float = 0.99, queue: int = 65536, shuffle_bn: int = 1):
     """MoCo: η_x as BYOL's with a constant τ, and the latest targets of other batches as negatives, first in, first out.
 

@@ -2,9 +2,11 @@
 
 import torch
 
+from ..traits import solver
 from . import bank as banks
 
 
+@solver(per_image=("rows", "visited"), placed=("rows",), then="bank[x]", averaged="η_x over the visits of an image")
 def moving_average(state, F_t, batch, *, m: float = 0.8, bank: str = "device", bank_dtype: str = "fp32"):
     """η_x ← m·η_x + (1−m)·F_θᵗ(T′(x)), §5.2; a first visit takes F_θᵗ(T′(x)) as it is.
 

@@ -1,0 +1,79 @@
+"""What is known of a solver or an objective beside what it computes? It is said where the function is defined.
+
+    @solver(per_image=("rows", "visited"), placed=("rows",))
+    def moving_average(state, F_t, batch, *, m=0.8): ...
+
+The decorators set an attribute and change nothing else. A function without one is a solver or an objective all the
+same: its traits are the defaults below, which suit a solver that keeps nothing, or one row for each image.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+Function = TypeVar("Function", bound=Callable)
+
+
+class Solver(NamedTuple):
+    """Traits of a solver of (8)."""
+
+    # Tensors of its state with a row for each image. None: those as long as the data set, but for weights, whose names
+    # have a dot.
+    per_image: tuple[str, ...] | None = None
+    placed: tuple[str, ...] = ()  # those of them that live where `--bank` says; all else is on the device
+    keeps: tuple[str, ...] = ()  # tensors of its state that an objective may read
+    gives: str = "representations"  # what η is
+    passes_gradient: bool = False  # η has a gradient where F_t lets it through: without stop-gradient, k = 1
+    measurable: bool = True  # it takes any z: `diagnostics.em.response` can read how old η is, and of how many views
+    # How `docs/methods.md` draws it.
+    encoder: str = "F"  # what the other view passes through
+    then: str = ""  # what is done with its z
+    averaged: str = "nothing"
+
+
+class Objective(NamedTuple):
+    """Traits of an objective of (7), or of a similarity."""
+
+    unit: bool = False  # it looks at unit vectors: lengths do not matter
+    reads: tuple[str, ...] = ()  # tensors of the solver's state that it needs
+    takes: str = ""  # what η must be; nothing: anything of the shape of p
+
+
+def solver(**traits) -> Callable[[Function], Function]:
+    """Say a solver's traits, see `Solver`."""
+    return _saying(Solver(**traits))
+
+
+def objective(**traits) -> Callable[[Function], Function]:
+    """Say an objective's or a similarity's traits, see `Objective`."""
+    return _saying(Objective(**traits))
+
+
+def _saying(traits: Solver | Objective) -> Callable[[Function], Function]:
+    def said(function: Function) -> Function:
+        function.traits = traits  # type: ignore[attr-defined]  # any function takes attributes
+        return function
+
+    return said
+
+
+def of_solver(function: Callable) -> Solver:
+    """The traits of a solver, its hyper-parameters bound or not."""
+    return getattr(_plain(function), "traits", Solver())
+
+
+def of_objective(function: Callable) -> Objective:
+    """The traits of an objective or a similarity, its hyper-parameters bound or not."""
+    return getattr(_plain(function), "traits", Objective())
+
+
+def fit_together(solve: Callable, minimised: Callable) -> bool:
+    """Whether a solver, as far as it says, gives all that an objective asks for."""
+    has, wants = of_solver(solve), of_objective(minimised)
+    return set(wants.reads) <= set(has.keeps) and wants.takes in ("", has.gives)
+
+
+def _plain(function: Callable) -> Callable:
+    while isinstance(function, partial):
+        function = function.func
+    return function
