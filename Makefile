@@ -10,7 +10,7 @@ paper := $(filter-out __init__ _sweep report paper_scale detection $(systems),$(
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test retest check slow same-bits notebooks lab paper systems
+.PHONY: demo test retest check slow same-bits generated notebooks lab paper systems
 .DELETE_ON_ERROR:
 
 demo: runs/demo/summary.json
@@ -49,6 +49,10 @@ BASE ?= HEAD
 same-bits: $(VENV)/installed-test
 	@$(BIN)/python tests/golden.py beside $(BASE)
 	@$(BIN)/python tests/golden.py beside $(BASE) --ranks 2
+
+# emsiam/names.py and the tables of the docs, from the code that they tell of
+generated: $(VENV)/installed-test
+	@$(BIN)/python docs/generate.py
 
 notebooks: $(VENV)/installed-test
 	@$(BIN)/python docs/notebooks.py

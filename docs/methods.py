@@ -1,15 +1,12 @@
-"""python docs/methods.py: docs/methods.md, every system drawn from its row, as the paper's Fig. 3."""
-
-from pathlib import Path
+"""docs/methods.md: every system drawn from its row, as the paper's Fig. 3. `python docs/generate.py` writes it."""
 
 from emsiam.config import HYPERPARAMETERS
 from emsiam.methods import METHODS, Method, hyperparameters
 from emsiam.traits import of_solver
 
-FILE = Path(__file__).with_suffix(".md")
 HEAD = """# The systems
 
-Made by `python docs/methods.py` from the rows of [emsiam/methods.py](../emsiam/methods.py): the paper's Fig. 3, and
+Made by `python docs/generate.py` from the rows of [emsiam/methods.py](../emsiam/methods.py): the paper's Fig. 3, and
 what came after. A row is how η is solved, what θ minimises, and what stands around it. Its options are flags of the
 command, its constants arguments of the functions only. `║` stops the gradient.
 
@@ -45,8 +42,3 @@ def drawn(name: str, method: Method) -> str:
 def text() -> str:
     """The text of docs/methods.md."""
     return "\n\n".join([HEAD.rstrip(), *(drawn(name, method) for name, method in METHODS.items())]) + "\n"
-
-
-if __name__ == "__main__":
-    FILE.write_text(text())
-    print(FILE)

@@ -15,9 +15,29 @@
 Chen & He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv 2011.10566.
 """
 
-from .config import Config, ConfigError
-from .run import Run, load_run
-from .training import fit
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .errors import ConfigError
+    from .run import Run, load_run
+    from .training import fit
 
 __version__ = "0.1.0"
 __all__ = ["Config", "ConfigError", "Run", "fit", "load_run"]
+HOMES = {"Config": "config", "ConfigError": "errors", "Run": "run", "fit": "training", "load_run": "run"}
+
+
+def __getattr__(name: str) -> Any:
+    """What is asked for is loaded then, modules of the package too (`emsiam.plots`): importing emsiam costs nothing."""
+    if name in HOMES:
+        return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
+    if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

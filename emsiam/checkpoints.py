@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from . import networks
-from .config import Config, ConfigError, nearest
+from .config import Config, ConfigError
+from .errors import nearest
 from .run import build, load_checkpoint, load_run
 
 # How others name the encoder inside a state dict: SimSiam, MoCo and SwAV, solo-learn and lightly, and bare torchvision.
@@ -91,9 +92,11 @@ def _weights(path: str, state: Any, arch: str) -> tuple[dict[str, Tensor], str]:
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise ConfigError(f"{path}: has no state dict")
     tensors = {name: x for name, x in state.items() if isinstance(x, Tensor)}
+    from torchvision import models
+
     plain = {"aux_logits": False, "init_weights": False} if arch in ("googlenet", "inception_v3") else {}
     with torch.device("meta"):
-        net = networks.torchvision.models.get_model(arch, weights=None, **plain)
+        net = models.get_model(arch, weights=None, **plain)
     children = [name for name, _ in net.named_children()]
     for kind, named in (("", tensors), (SEQUENTIAL, {_own_name(name, children): x for name, x in tensors.items()})):
         found = Counter({p: sum(p + name in named for name in net.state_dict()) for p in PREFIXES})

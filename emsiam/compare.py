@@ -1,349 +1,50 @@
 """python -m emsiam.compare: how do runs move, and where do they part? A table, comparison.json, .png and .html."""
 
 import argparse
-import dataclasses
-import itertools
-import json
 import math
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from .config import Parser
+from .errors import ConfigError
+from .files import write_json
 
-from .config import HYPERPARAMETERS, Config, ConfigError
-from .diagnostics import trajectory as t
-from .eta import SOLVERS
-from .methods import METHODS, hyperparameters
-from .run import Run, load_checkpoint, load_run
-
-IMAGES = 128  # of the probe set, for Procrustes and the plane
-START = ("seed", "dataset", "arch", "stem", "dim", "hidden_dim", "proj_layers", "bn", "output_affine")  # of F
-SHARED = ("seed", "batch_size", "symmetry", "augment", "image_size")  # of a pair, beside the images
-APART = (  # groups may differ in these
-    *("seed", "out", "device", "threads", "quiet", "resume", "overwrite", "data_dir", "download", "workers"),
-    *("log_every", "eval_every", "save_every", "diagnose_every"),
-)
-METRICS = ("loss", "z_std_ratio", "effective_rank", "participation_ratio", "knn_acc1")
+if TYPE_CHECKING:
+    from .run import Run
 
 
-def compare(runs: Sequence[Run]) -> dict[str, Any]:
-    """What can be said of two or more finished runs; docs/numbers.md has the fields.
+def compare(runs: "Sequence[Run]") -> dict[str, Any]:
+    """What can be said of two or more finished runs, see `emsiam.comparison.compare`. Raises ConfigError."""
+    from . import comparison
 
-    Raises ConfigError for fewer than two, for one that is not finished, and for a run given twice.
-    """
-    if len(runs) < 2:
-        raise ConfigError("two or more runs are needed")
-    for run in runs:
-        if not run.finished:
-            raise ConfigError(f"{run.path}: is not finished; --resume --out {run.path} goes on")
-    names = endings([run.path for run in runs])
-    paths, weights = zip(*map(_read, runs), strict=True)
-    groups = grouped(runs, names)
-    similar = _cka(runs, paths)
-    listed = [_describe(run, name, path) for run, name, path in zip(runs, names, paths, strict=True)]
-    for entry, group in zip(listed, (g for n in names for g in groups if n in groups[g]), strict=True):
-        entry["group"] = group
-    short = cache(lambda i, step: _short(paths[i][step]))
-    pairs = []
-    for i, j in itertools.combinations(range(len(runs)), 2):
-        cka = similar[i, j]
-        pairs.append(
-            {
-                "a": names[i],
-                "b": names[j],
-                "paired": paired(runs[i], runs[j]),
-                "cka": cka,
-                "procrustes": {s: t.procrustes(short(i, s), short(j, s)) for s in _few(sorted(cka))},
-                "parts_at": t.parting(cka) if paired(runs[i], runs[j]) and same_start(runs[i], runs[j]) else None,
-                "angle_of_weights": _angles(weights[i], weights[j]) if same_start(runs[i], runs[j]) else {},
-                "note": _note(runs[i], runs[j], paths[i], paths[j]),
-            }
-        )
-    return {
-        "runs": listed,
-        "groups": [_summarise(name, members, runs, names) for name, members in groups.items()],
-        "pairs": pairs,
-        "seed_band": {name: _band(members, names, similar) for name, members in groups.items() if len(members) > 1},
-        "differences": list(_differences(groups, runs, names)),
-        "plane": _plane(runs, names, [{s: t.gram(z[:IMAGES]) for s, z in path.items()} for path in paths], same_images),
-        "weight_plane": _plane(runs, names, weights, same_start),
-    }
-
-
-def endings(paths: Iterable[Path]) -> list[str]:
-    """The shortest ending of each path that tells it from the others. Raises ConfigError for a path given twice."""
-    parts = [path.resolve().parts for path in paths]
-    if len(set(parts)) < len(parts):
-        raise ConfigError("a run is given twice")
-    for length in itertools.count(1):
-        names = ["/".join(p[-length:]) for p in parts]
-        if len(set(names)) == len(names):
-            return names
-    raise AssertionError
-
-
-def paired(a: Run, b: Run) -> bool:
-    """Whether two runs saw the same images in the same order under the same draws, from the same seed."""
-    return same_images(a, b) and all(getattr(a.config, name) == getattr(b.config, name) for name in SHARED)
-
-
-def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
-    """{label: names} of runs that differ by seed alone. A label is the mode, its k, m or n, and the options in which a
-    group differs from the first run, those left out that are the mode's own. A second run of one seed is another group.
-    """
-    options = [{n: v for n, v in run.config.to_dict().items() if n not in APART} for run in runs]
-    for o, run in zip(options, runs, strict=True):
-        o |= {"files": run.probe["files"][:6]} if run.probe["files"] else {}
-    values: dict[str, set[str]] = {}
-    for o in options:
-        for n, v in o.items():
-            values.setdefault(n, set()).add(json.dumps(v, sort_keys=True))
-    fields = {f.name: f.default for f in dataclasses.fields(Config)}
-    groups: dict[str, list[str]] = {}
-    labels: dict[str, str] = {}
-    seen: Counter[str] = Counter()
-    for o, name, run in zip(options, names, runs, strict=True):
-        method = METHODS[o["mode"]]
-        solver = SOLVERS.get(o.get("eta") or "", method.solve)
-        own = fields | hyperparameters(solver) | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
-        told = (n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS)
-        shown = [
-            f"{n}={_written(o[n])}" for n in told if _tells(n, o[n]) or o[n] not in (own.get(n), options[0].get(n))
-        ]
-        text = " ".join([o["mode"], *shown])
-        key = json.dumps(o, sort_keys=True)
-        seen[f"{run.config.seed} {key}"] += 1
-        key += f" {seen[f'{run.config.seed} {key}']}"
-        labels.setdefault(key, text if text not in labels.values() else f"{text} ({len(labels) + 1})")
-        groups.setdefault(labels[key], []).append(name)
-    return groups
-
-
-def _tells(name: str, value: Any) -> bool:
-    """Whether a hyper-parameter belongs into each label."""
-    return name in ("m", "n") or (name == "k" and value > 1)
-
-
-def _written(value: Any) -> str:
-    return ",".join(f"{n}:{v}" for n, v in value.items() if v) if isinstance(value, dict) else str(value)
-
-
-def _read(run: Run) -> tuple[t.Path, t.Path]:
-    """Snapshots and weights of a run. Raises ConfigError where something of it is missing or damaged."""
-    about = "summary.json"
-    try:
-        numbers = [run.summary[name] for name in (*METRICS, "steps")]
-        if not all(x is None or isinstance(x, int | float) for x in numbers) or not isinstance(
-            run.summary["verdict"], str
-        ):
-            raise ValueError
-        about = "metrics.jsonl"
-        _ = run.metrics[["step", "lr", *METRICS]].astype(float)
-        about = "probe.json"
-        images = len(run.probe["ids"])
-        _ = run.probe["labels"], run.probe["files"]
-        about = "snapshots"
-        paths = run.snapshots(), run.weights()
-        z = paths[0][0]
-        if (
-            z.ndim != 2
-            or len(z) != images
-            or any(x.shape != z.shape or not np.isfinite(x).all() for x in paths[0].values())
-        ):
-            raise ValueError
-        about = "weights"
-        if paths[0].keys() != paths[1].keys() or any(w.shape != (t.SKETCH,) for w in paths[1].values()):
-            raise ValueError
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{run.path / about} is missing or damaged") from error
-    return paths
-
-
-def _few(steps: Sequence[int]) -> list[int]:
-    """The first, the last and some between."""
-    return sorted({steps[i] for i in np.linspace(0, len(steps) - 1, 9).round().astype(int)}) if steps else []
-
-
-def _short(z: np.ndarray) -> np.ndarray:
-    """z of IMAGES images in a basis of its own, at most IMAGES wide: no distance between images changes."""
-    x = z[:IMAGES].astype(np.float64)
-    if x.shape[1] <= len(x):
-        return x
-    x = x - x.mean(0)
-    u, s, _ = np.linalg.svd(x, full_matrices=False)
-    return u * s
-
-
-def same_images(a: Run, b: Run) -> bool:
-    """Whether two runs' snapshots show the same images."""
-    return a.config.dataset == b.config.dataset and all(a.probe[name] == b.probe[name] for name in ("ids", "files"))
-
-
-def same_start(a: Run, b: Run) -> bool:
-    """Whether two runs begin with the same F."""
-    return all(getattr(a.config, name) == getattr(b.config, name) for name in START)
-
-
-def _angles(a: t.Path, b: t.Path) -> dict[int, float]:
-    """Angle in degrees between the ways of two runs from their common start, at the steps that both have."""
-    steps = sorted(set(a) & set(b))
-    return {s: t.angle(a[s] - a[0], b[s] - b[0]) for s in steps[1:]}
-
-
-def _cka(runs: Sequence[Run], paths: Sequence[t.Path]) -> dict[tuple[int, int], dict[int, float]]:
-    """Linear CKA of every two runs of the same images at the steps that both have, one Gram matrix a snapshot."""
-    found: dict[tuple[int, int], dict[int, float]] = {pair: {} for pair in itertools.combinations(range(len(paths)), 2)}
-    for step in sorted(set().union(*paths)):
-        grams = {i: t.gram(path[step]).ravel() for i, path in enumerate(paths) if step in path}
-        for i, j in itertools.combinations(grams, 2):
-            if same_images(runs[i], runs[j]):
-                found[i, j][step] = float(grams[i] @ grams[j])
-    return found
-
-
-def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
-    metrics = run.metrics
-    k = int(run.config.k or 1)
-    onsets = {}
-    for criterion, (column, bound) in t.CRITERIA.items():
-        known = metrics.dropna(subset=[column])
-        onsets[criterion] = t.onset(known.step.tolist(), known[column].tolist(), bound, known.lr.tolist(), k)
-    ends = t.to_start_and_end(path)
-    return {
-        "name": name,
-        "path": str(run.path),
-        "summary": run.summary,
-        "steps_to_collapse": {criterion: o.step if o else None for criterion, o in onsets.items()},
-        "onset": {criterion: o._asdict() if o else None for criterion, o in onsets.items()},
-        "cka_to_start": {step: start for step, (start, _) in ends.items()},
-        "cka_to_end": {step: end for step, (_, end) in ends.items()},
-        "turning": t.turning({step: t.unit(z) for step, z in path.items()}),
-        "weights_turning": t.turning(run.weights()),
-    }
-
-
-def _note(a: Run, b: Run, x: t.Path, y: t.Path) -> str:
-    """What keeps two runs from being compared throughout."""
-    if not same_images(a, b):
-        return f"{a.config.dataset} and {b.config.dataset}: their probe sets show other images, so z is not compared"
-    shared = len(set(x) & set(y))
-    notes = []
-    if a.summary["steps"] != b.summary["steps"]:
-        lengths = f"{a.summary['steps']:,} and {b.summary['steps']:,} steps"
-        notes.append(f"{lengths}, so other schedules: z is compared at the {shared} snapshots that both have")
-    if a.config.seed == b.config.seed and not same_start(a, b):
-        unlike = [n for n in START if getattr(a.config, n) != getattr(b.config, n)]
-        notes.append(f"other {', '.join(unlike)}: F begins elsewhere")
-    return "; ".join(notes)
-
-
-def _summarise(label: str, members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
-    values = _values(members, runs, names)
-    return {"name": label, "runs": members, "metrics": {m: interval(v) for m, v in values.items()}}
-
-
-def _values(members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[float]]:
-    summaries = [run.summary for run, name in zip(runs, names, strict=True) if name in members]
-    return {m: [s[m] if s[m] is not None else math.nan for s in summaries] for m in METRICS}
-
-
-def interval(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean and 95 % bootstrap interval (BCa, scipy). None for fewer than three values: it would be their range.
-
-    Five are few for it too: it comes out too narrow. Where all values are the same it has no width.
-    """
-    from scipy import stats
-
-    x = np.asarray(values, dtype=float)
-    if len(x) < 3 or np.ptp(x) == 0 or not np.isfinite(x).all():
-        low = high = float(x[0]) if len(x) > 2 and np.ptp(x) == 0 else None
-        return {"mean": float(x.mean()), "low": low, "high": high, "n": len(x)}
-    found = stats.bootstrap((x,), np.mean, rng=np.random.default_rng(0), n_resamples=2000).confidence_interval
-    return {"mean": float(x.mean()), "low": float(found.low), "high": float(found.high), "n": len(x)}
-
-
-def _band(members: list[str], names: Sequence[str], similar: dict) -> dict[int, tuple[float, float]]:
-    """Smallest and largest CKA between seeds of one group, by step: what another seed alone does."""
-    chosen = [names.index(name) for name in members]
-    curves = [similar[pair] for pair in itertools.combinations(sorted(chosen), 2)]
-    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-    return {step: (min(c[step] for c in curves), max(c[step] for c in curves)) for step in steps}
-
-
-def _differences(groups: dict[str, list[str]], runs: Sequence[Run], names: Sequence[str]):
-    """Every two groups, every metric: paired where each run of one has its partner in the other."""
-    by_name = dict(zip(names, runs, strict=True))
-    for a, b in itertools.combinations(groups, 2):
-        one, two = groups[a], groups[b]
-        partners = [next((y for y in two if paired(by_name[x], by_name[y])), None) for x in one]
-        pairs = None not in partners and len(set(partners)) == len(one) == len(two)
-        second = [p for p in partners if p] if pairs else two
-        x, y = _values(one, runs, names), {m: [by_name[n].summary[m] for n in second] for m in METRICS}
-        for metric in METRICS:
-            if all(v is not None and math.isfinite(v) for v in (*x[metric], *y[metric])):
-                yield {"a": a, "b": b, "metric": metric} | t.difference(x[metric], y[metric], paired=pairs)._asdict()
-
-
-def _plane(
-    runs: Sequence[Run], names: Sequence[str], paths: Sequence[t.Path], same: Callable[[Run, Run], bool]
-) -> dict[str, Any]:
-    """Paths of the runs that go with the first in one plane, and the plane of as many random walks of their lengths."""
-    chosen = [i for i, run in enumerate(runs) if same(run, runs[0])]
-    found = t.plane([[paths[i][s] for s in sorted(paths[i])] for i in chosen])
-    null = t.plane([list(t.random_walk(len(paths[i]), 2000, seed=i)) for i in chosen])
-    return {
-        "runs": {names[i]: p.tolist() for i, p in zip(chosen, found.paths, strict=True)},
-        "steps": {names[i]: sorted(paths[i]) for i in chosen},
-        "explained": found.explained,
-        "random_walk": {"paths": [path.tolist() for path in null.paths], "explained": null.explained},
-        "left_out": [name for i, name in enumerate(names) if i not in chosen],
-    }
-
-
-def updates(runs: Sequence[Run], groups: dict[str, list[str]], names: Sequence[str], steps: int) -> dict[str, Any]:
-    """Where each group's method would go from the first run's last checkpoint: angles in degrees of every two.
-
-    A method that cannot start there has a reason in their place. See `emsiam.revisit.update`.
-    """
-    from .revisit import update
-
-    moves: dict[str, np.ndarray] = {}
-    refused: dict[str, str] = {}
-    if load_checkpoint(runs[0].path) is None:
-        raise ConfigError(f"--updates: {runs[0].path} has no checkpoint to start from")
-    for name, members in groups.items():
-        try:
-            moves[name] = update(runs[0], runs[names.index(members[0])].config, steps=steps).cpu().numpy()
-        except ConfigError as error:
-            refused[name] = str(error)
-    angles = [{"a": a, "b": b, "angle": t.angle(moves[a], moves[b])} for a, b in itertools.combinations(moves, 2)]
-    return {"from": names[0], "steps": steps, "angles": angles, "refused": refused}
+    return comparison.compare(runs)
 
 
 def report(result: dict[str, Any]) -> str:
     """The comparison in a screen of text."""
-    rows: list[tuple[str, ...]] = [("run", "verdict", "std·√d", "PR", "kNN", "std·√d < 0.5 at step")]
+    from .metrics import shown_in
+
+    metrics = {m.name: m for m in shown_in("table")}
+    heads = [m.short for m in metrics.values()]
+    rows: list[tuple[str, ...]] = [("run", "verdict", *heads, "std·√d < 0.5 at step")]
     for run in result["runs"]:
         s, onset = run["summary"], run["steps_to_collapse"]["z_std_ratio < 0.5"]
-        shown = [s["z_std_ratio"], s["participation_ratio"], s["knn_acc1"]]
-        cells = [f"{v:.3f}" if v is not None else "-" for v in shown]
+        cells = [m.written(s[n]) if s.get(n) is not None else "-" for n, m in metrics.items()]
         rows.append((run["name"], s["verdict"], *cells, "never" if onset is None else f"{onset:,}"))
     lines = _columns(rows)
     if any(len(group["runs"]) > 1 for group in result["groups"]):
-        rows = [("group", "n", "std·√d", "PR", "kNN")]
+        rows = [("group", "n", *heads)]
         for group in result["groups"]:
-            spans = (group["metrics"][m] for m in ("z_std_ratio", "participation_ratio", "knn_acc1"))
-            rows.append((group["name"], str(len(group["runs"])), *map(_span, spans)))
+            spans = (_span(group["metrics"][n], m.digits) for n, m in metrics.items())
+            rows.append((group["name"], str(len(group["runs"])), *spans))
         lines += ["", *_columns(rows)]
     if result["differences"] and any(math.isfinite(d["p"]) for d in result["differences"]):
         rows = [("difference", "metric", "mean and 95 % interval", "p", "could have shown")]
         first = result["groups"][0]["name"]
         for d in result["differences"]:
-            if d["a"] == first and d["metric"] in ("z_std_ratio", "participation_ratio", "knn_acc1"):
+            if d["a"] == first and d["metric"] in metrics:
                 how = "pairs" if d["paired"] else "groups"
                 span = f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), {how}"
                 rows.append((f"{d['b']} − {d['a']}", d["metric"], span, f"{d['p']:.3g}", f"{d['detectable']:.3f}"))
@@ -368,27 +69,15 @@ def report(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _span(i: dict[str, Any]) -> str:
-    return f"{i['mean']:.3f}" + (f" ({i['low']:.3f} to {i['high']:.3f})" if i["low"] is not None else "")
+def _span(i: dict[str, Any], digits: int) -> str:
+    """Mean and interval in text."""
+    interval = f" ({i['low']:.{digits}f} to {i['high']:.{digits}f})" if i["low"] is not None else ""
+    return f"{i['mean']:.{digits}f}{interval}"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def plain(value: Any) -> Any:
-    """JSON knows no NaN and only text as keys."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(message)
 
 
 def _count(text: str) -> int:
@@ -399,16 +88,18 @@ def _count(text: str) -> int:
 
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
-    from .page import page
-    from .plots import comparison
-
-    parser = _Parser(prog="python -m emsiam.compare", description="Compare the trajectories of runs.")
+    parser = Parser(prog="python -m emsiam.compare", description="Compare the trajectories of runs.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
     parser.add_argument("--out", default="comparison", help="directory for what is written (comparison)")
     steps = "also compare the updates that each method makes from the first run's last checkpoint, in so many steps"
     parser.add_argument("--updates", type=_count, metavar="STEPS", help=steps)
     try:
         given = parser.parse_args(arguments)
+        from .comparison import compare, updates
+        from .page import page
+        from .plots import comparison
+        from .run import load_run
+
         runs = [load_run(path) for path in given.runs]
         result = compare(runs)
         if given.updates:
@@ -418,7 +109,7 @@ def main(arguments: list[str]) -> int:
         out = Path(given.out)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            (out / "comparison.json").write_text(json.dumps(plain(result), indent=1) + "\n")
+            write_json(out / "comparison.json", result, indent=1)
             comparison(runs, result).savefig(out / "comparison.png", dpi=120)
             (out / "comparison.html").write_text(page(runs, result))
         except OSError as error:

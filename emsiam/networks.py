@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torchvision
 from torch import Generator, Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -22,7 +21,9 @@ TINY_WIDTHS = (32, 64, 128)
 
 def archs() -> list[str]:
     """`tiny`, and torchvision's classifiers by name."""
-    return ["tiny", *torchvision.models.list_models(module=torchvision.models)]
+    from torchvision import models
+
+    return ["tiny", *models.list_models(module=models)]
 
 
 def is_resnet(arch: str) -> bool:
@@ -125,25 +126,27 @@ def build_backbone(arch: str, stem: str | None, shape: tuple[int, int, int]) -> 
     """
     if arch == "tiny":
         return Backbone(tiny(shape[0]), shape[0]), TINY_WIDTHS[-1]
+    from torchvision import models, ops
+
     plain = {"aux_logits": False, "init_weights": True} if arch in ("googlenet", "inception_v3") else {}
-    trunk = torchvision.models.get_model(arch, weights=None, **plain)
+    trunk = models.get_model(arch, weights=None, **plain)
     for layer in trunk.modules():
-        if isinstance(layer, _DropoutNd | torchvision.ops.StochasticDepth):
+        if isinstance(layer, _DropoutNd | ops.StochasticDepth):
             layer.p = 0.0
     last = [name for name, layer in trunk.named_modules() if isinstance(layer, nn.Linear)][-1:]
     if not last:
         raise ValueError("this network does not end in a linear layer")
     parent, _, leaf = last[0].rpartition(".")
     setattr(trunk.get_submodule(parent), leaf, nn.Identity())
-    if isinstance(trunk, torchvision.models.ResNet):
+    if isinstance(trunk, models.ResNet):
         if stem == "cifar":
             trunk.conv1 = nn.Conv2d(3, trunk.conv1.out_channels, 3, 1, 1, bias=False)
             nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
             trunk.maxpool = nn.Identity()
         for block in trunk.modules():
-            if isinstance(block, torchvision.models.resnet.BasicBlock):
+            if isinstance(block, models.resnet.BasicBlock):
                 nn.init.zeros_(block.bn2.weight)
-            elif isinstance(block, torchvision.models.resnet.Bottleneck):
+            elif isinstance(block, models.resnet.Bottleneck):
                 nn.init.zeros_(block.bn3.weight)
     elif stem == "cifar":
         raise ValueError("the cifar stem is defined for ResNets")

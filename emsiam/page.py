@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .compare import same_images
+from .comparison import same_images
 from .diagnostics import trajectory as t
+from .metrics import shown_in
 from .plots import eigenvalues, palette
 from .run import Run
 
@@ -19,12 +20,7 @@ IMAGES = 256  # of the probe set, in each cloud
 STOPS = 40  # of the slider, at most
 POINTS = 400  # of a curve, at most
 DIRECTIONS = 128  # of a spectrum, at most
-CURVES = {  # column of metrics.jsonl: title
-    "z_std_ratio": "std of ẑ · √d (1 healthy, 0 collapsed)",
-    "participation_ratio": "rank: participation ratio of ẑ",
-    "loss": "loss",
-    "knn_acc1": "kNN accuracy of the backbone",
-}
+CURVES = shown_in("page")
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>body {{font: 15px/1.4 sans-serif; margin: 1em 2em}} h1 {{font-size: 1.3em}} p {{max-width: 65em}}</style></head>
@@ -68,11 +64,12 @@ def _figure(runs: Sequence[Run], result: dict[str, Any]) -> "go.Figure":
     at = stops(paths)
     # a run shows the last snapshot that it has by then
     shown = [[max((s for s in path if s <= stop), default=min(path)) for stop in at] for path in paths]
+    wide = len(CURVES)
     figure = make_subplots(
         2,
-        4,
-        specs=[[{"type": "scene", "colspan": 3}, None, None, {}], [{}, {}, {}, {}]],
-        subplot_titles=("", "spectrum of ẑ", *CURVES.values()),
+        wide,
+        specs=[[{"type": "scene", "colspan": wide - 1}, *[None] * (wide - 2), {}], [{}] * wide],
+        subplot_titles=("", "spectrum of ẑ", *(metric.title for metric in CURVES)),
         row_heights=[0.6, 0.4],
         vertical_spacing=0.15,
         horizontal_spacing=0.04,
@@ -94,12 +91,12 @@ def _figure(runs: Sequence[Run], result: dict[str, Any]) -> "go.Figure":
         dots = go.Scatter3d(mode="markers", text=text, hoverinfo="text+name", marker={"size": 2.5}, **own)
         add(dots, 1, 1, [dict(zip("xyz", clouds[i][s].T, strict=True)) for s in shown[i]])
         spectra = {s: _spectrum(paths[i][s]) for s in set(shown[i])}
-        add(go.Scatter(line=line, **own), 1, 4, [spectra[s] for s in shown[i]])
+        add(go.Scatter(line=line, **own), 1, wide, [spectra[s] for s in shown[i]])
         for column, metric in enumerate(CURVES, start=1):
-            rows = run.metrics.dropna(subset=[metric])
-            if rows.empty:  # nothing finite was ever measured
+            if metric.name not in run.metrics or run.metrics[metric.name].isna().all():  # nothing finite was measured
                 continue
-            x, y = rows.step.to_numpy(), rows[metric].to_numpy()
+            rows = run.metrics.dropna(subset=[metric.name])
+            x, y = rows.step.to_numpy(), rows[metric.name].to_numpy()
             few = _spread(len(rows), POINTS)
             curve = go.Scatter(x=x[few], y=y[few].astype("f4"), mode="lines", line=line, **own)
             add(curve.update(showlegend=column == 1), 2, column)
@@ -183,10 +180,11 @@ def _axes(figure: "go.Figure", names: Sequence[str]) -> None:
         annotations=titles,
     )
     figure.update_xaxes(title_text="step", row=2)
-    for column in (1, 2):  # std and rank
-        figure.update_yaxes(rangemode="tozero", row=2, col=column)
-    figure.update_xaxes(title_text="direction", row=1, col=4)
-    figure.update_yaxes(type="log", range=[-9, 0], exponentformat="power", row=1, col=4)
+    for column, metric in enumerate(CURVES, start=1):
+        if metric.zero:
+            figure.update_yaxes(rangemode="tozero", row=2, col=column)
+    figure.update_xaxes(title_text="direction", row=1, col=len(CURVES))
+    figure.update_yaxes(type="log", range=[-9, 0], exponentformat="power", row=1, col=len(CURVES))
     for title in figure.layout.annotations:
         title.font.size = 13
     figure.update_layout(

@@ -5,17 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .metrics import shown_in, training_order
 from .run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PANELS = {  # column of metrics.jsonl: title
-    "loss": "loss",
-    "z_std": "std of ẑ, mean over channels",
-    "participation_ratio": "rank: participation ratio of ẑ",
-    "knn_acc1": "kNN accuracy of the backbone",
-}
 
 
 def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure":
@@ -31,9 +25,11 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
     names = list(names) or [run.config.mode for run in runs]
     table = pd.concat([run.metrics.assign(run=name) for run, name in zip(runs, names, strict=True)], ignore_index=True)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.95):
-        figure = Figure(figsize=(15, 3.6), layout="constrained")
-        for axes, (column, title) in zip(figure.subplots(1, 4), PANELS.items(), strict=True):
-            if table[column].isna().all():  # nothing finite was ever measured
+        panels = training_order(shown_in("picture"))
+        figure = Figure(figsize=(3.75 * len(panels), 3.6), layout="constrained")
+        for axes, metric in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            column = metric.name
+            if column not in table or table[column].isna().all():  # nothing finite was ever measured
                 continue
             sns.lineplot(
                 table.dropna(subset=[column]),
@@ -42,23 +38,24 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
                 hue="run",
                 style="run",
                 dashes=False,
-                markers=column == "knn_acc1",
+                markers=metric.seldom,
                 palette="colorblind",
-                legend=column == "loss" and len(set(names)) > 1,
+                legend=metric is panels[0] and len(set(names)) > 1,
                 ax=axes,
             )
-            axes.set(title=title, ylabel="", xlim=(0, None))
-            if column == "loss" and axes.get_legend():
+            axes.set(title=metric.title, ylabel="", xlim=(0, None))
+            if axes.get_legend():
                 axes.get_legend().set_title("")
-            elif column == "z_std":
-                for d in sorted({run.config.width for run in runs}):
-                    axes.axhline(d**-0.5, color="0.3", linestyle="--", linewidth=1)
-                    axes.annotate(
-                        f"1/√{d}", (0.98, d**-0.5), xycoords=("axes fraction", "data"), ha="right", va="bottom"
-                    )
-                axes.set_ylim(0, 1.15 * max(table["z_std"].max(), max(run.config.width**-0.5 for run in runs)))
-            elif column == "participation_ratio":
+            if metric.zero:
                 axes.set_ylim(0, None)
+            if metric.level:
+                label, value = metric.level
+                widths = sorted({run.config.width for run in runs})
+                for d in widths:
+                    axes.axhline(value(d), color="0.3", linestyle="--", linewidth=1)
+                    at = (0.98, value(d))
+                    axes.annotate(label.format(d=d), at, xycoords=("axes fraction", "data"), ha="right", va="bottom")
+                axes.set_ylim(0, 1.15 * max(table[column].max(), *map(value, widths)))
     return figure
 
 
@@ -78,23 +75,29 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
     parts = zip(runs, groups, names, strict=True)
     table = pd.concat([run.metrics.assign(group=g, run=n) for run, g, n in parts], ignore_index=True)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
-        figure = Figure(figsize=(19, 8.6), layout="constrained")
-        (a, b, c, d), (e, f, g, h) = figure.subplots(2, 4)
-        curves = (
-            (a, "z_std_ratio", "std of ẑ · √d (1 healthy, 0 collapsed)"),
-            (b, "participation_ratio", "rank: participation ratio of ẑ (start cut off)"),
-            (c, "knn_acc1", "kNN accuracy of the backbone"),
-        )
-        for axes, column, title in curves:
+        curves = shown_in("curves")
+        columns = max(4, len(curves) + 1)
+        figure = Figure(figsize=(4.75 * columns, 8.6), layout="constrained")
+        above, below = figure.subplots(2, columns)
+        d, (e, f, g, h) = above[len(curves)], below[:4]
+        for axes in (*above[len(curves) + 1 :], *below[4:]):
+            axes.set_axis_off()
+        for axes, metric in zip(above, curves, strict=False):
+            column = metric.name
+            if column not in table:  # of runs before it was measured
+                continue
             rows = table.dropna(subset=[column])
             for group, colour in colours.items():
                 own = rows[rows.group == group]
                 few = groups.count(group) < 3  # then each run a line: an interval would be their range
                 how: dict[str, Any] = {"units": "run", "estimator": None} if few else {}
                 sns.lineplot(own, x="step", y=column, color=colour, ax=axes, legend=False, **how)
-            axes.set(title=title, ylabel="", xlim=(0, None))
-            if column != "knn_acc1":
-                axes.set_ylim(0, 1.1 * rows[rows.step >= 0.02 * rows.step.max()][column].max())
+            axes.set(title=metric.title, ylabel="", xlim=(0, None))
+            if metric.zero:
+                most = rows[rows.step >= 0.02 * rows.step.max()][column].max()
+                axes.set_ylim(0, 1.1 * most)
+                if rows[column].max() > 1.1 * most:
+                    axes.set_title(f"{metric.title} (start cut off)")
         handles = [Line2D([], [], color=colour, label=group) for group, colour in colours.items()]
         band = "mean and 95 % interval over seeds" if any(groups.count(g) > 2 for g in colours) else None
         figure.legend(handles=handles, loc="outside lower center", ncols=4, title=band, frameon=False)

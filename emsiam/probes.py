@@ -88,6 +88,7 @@ class Protocol(NamedTuple):
     lars: bool
 
 
+EXACT = "exact"  # no epochs: L-BFGS on the features, see `logistic`
 PROTOCOLS = {"lars": Protocol(0.02, 4096, 90, True), "sgd": Protocol(30.0, 256, 90, False)}
 
 

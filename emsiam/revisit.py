@@ -9,9 +9,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .alternate import Frozen, alternate, hold
-from .config import Config, ConfigError, load_images
+from .config import Config
+from .config.resolution import load_images
 from .data import ETA, IDS, VIEWS, Batch, ImageSet, batches, generator, views_of
 from .diagnostics import em
+from .errors import ConfigError
 from .networks import Siamese
 from .observe import cut, eta_gap, passes, probe_set
 from .optim import SGD

@@ -12,17 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 
 from . import networks
-from .config import Config, ConfigError, refuse
+from .config import Config
 from .data import BACKBONE, PREDICTOR, PROJECTOR, generator
+from .errors import ConfigError, refuse
+from .files import plain, write_json
 
 if TYPE_CHECKING:
     import pandas
@@ -170,8 +172,8 @@ class Writer:
                 refuse("out", config.out, "another process is writing there")
             if start is None:
                 clear(self.path)
-                self._json("config.json", config.to_dict())
-                self._json("env.json", environment(config))
+                write_json(self.path / "config.json", config.to_dict())
+                write_json(self.path / "env.json", environment(config))
             for folder in FOLDERS:
                 (self.path / folder).mkdir(exist_ok=True)
             for file in (f for folder in PATHS for f in (self.path / folder).glob("*.npy")):
@@ -193,7 +195,7 @@ class Writer:
     def line(self, metrics: dict[str, float]) -> None:
         """Append to metrics.jsonl and to TensorBoard's events."""
         with self._writing():
-            self.lines.write(json.dumps({name: _plain(value) for name, value in metrics.items()}).encode() + b"\n")
+            self.lines.write(json.dumps(plain(metrics)).encode() + b"\n")
             self.lines.flush()
         for name, value in metrics.items():
             self.events.add_scalar(name, value, int(metrics["step"]))
@@ -202,7 +204,7 @@ class Writer:
         """files: digest of the data set's, see `ImageSet`."""
         told = {"ids": ids.tolist(), "labels": None if labels is None else labels.tolist(), "files": files}
         with self._writing():
-            self._json("probe.json", told)
+            write_json(self.path / "probe.json", told)
 
     def snapshot(self, step: int, z: Tensor, weights: Tensor) -> None:
         with self._writing():
@@ -232,16 +234,10 @@ class Writer:
         """Release the directory; summary: of a run that has ended."""
         with self._writing():
             if summary is not None:
-                self._json("summary.json", {name: _plain(value) for name, value in summary.items()})
+                write_json(self.path / "summary.json", summary)
             self.lines.close()
         self.events.close()
         self.lock.close()
-
-    def _json(self, name: str, content: dict[str, Any]) -> None:
-        """Whole or not at all."""
-        new = self.path / f"{name}.new"
-        new.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(new, self.path / name)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -260,11 +256,6 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         except (RuntimeError, EOFError, OSError) as error:
             print(f"warning: {file} is damaged ({type(error).__name__}), trying the one before", file=sys.stderr)
     return None
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: null."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def leftovers(path: Path) -> list[Path]:
@@ -289,7 +280,7 @@ def environment(config: Config) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "numpy": np.__version__,
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if config.device == "cuda" else _processor(),

@@ -19,14 +19,17 @@ from tqdm import tqdm
 
 from . import objective, probes, ranks
 from .alternate import Frozen, Step, alternate, hold
-from .config import HYPERPARAMETERS, Config, ConfigError, given_flag, load_images, load_solver, refuse, resolve
+from .config import HYPERPARAMETERS, Config, having
+from .config.resolution import load_images, load_solver, resolve
 from .data import Batch, ImageSet, batches
 from .diagnostics import collapse
 from .diagnostics.em import prediction_quality, response
 from .diagnostics.trajectory import sketch
 from .diagnostics.verdict import Evidence, verdict
+from .errors import ConfigError, given_flag, refuse
 from .eta import bank as banks
 from .methods import METHODS, hyperparameters
+from .metrics import MEASURED, shown_in, training_order
 from .networks import Siamese
 from .observe import Alternation, look, probe_set, schedule
 from .optim import SGD
@@ -85,7 +88,7 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
     changed = [
         f"{given_flag(f.name, getattr(config, f.name))} (was {was(f.name)})"
         for f in dataclasses.fields(Config)
-        if f.name not in {"out", "resume", "overwrite", "quiet", "data_dir", "download", "bank"} | same
+        if f.name not in {*having("resumable"), *same}
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
         and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
@@ -94,7 +97,7 @@ def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, dict[
     if changed:
         raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")
     here: dict[str, Any] = {"out": config.out, "resume": True, "quiet": config.quiet, "download": config.download}
-    for name in ("data_dir", "bank", *same):  # where things are, and who fetches them, changes no number
+    for name in (*having("stays"), *same):  # where things are, and who fetches them, changes no number
         here[name] = getattr(saved, name) if getattr(config, name) is None else getattr(config, name)
     return dataclasses.replace(saved, **here), load_checkpoint(path)
 
@@ -332,9 +335,7 @@ class Watch:
             "steps": self.step,
             "epochs": self.step // self.per_epoch,
             "loss": self._loss(self.per_epoch),
-            **{
-                name: self.last_line[name] for name in ("z_std", "z_std_ratio", "effective_rank", "participation_ratio")
-            },
+            **{m.name: self.last_line[m.name] for m in MEASURED if m.name in self.last_line},
             "between_share": evidence.between_share,
             "prediction_quality": evidence.prediction_quality,
             "knn_acc1": self.knn[-1],
@@ -365,10 +366,7 @@ class Watch:
             "step": step,
             "epoch": step / self.per_epoch,
             "lr": self.optimizer.lr_at(max(0, step - 1)),
-            "z_std": collapse.z_std(z).item(),
-            "z_std_ratio": collapse.z_std_ratio(z).item(),
-            "effective_rank": collapse.effective_rank(z).item(),
-            "participation_ratio": collapse.participation_ratio(z).item(),
+            **{m.name: m.of(z).item() for m in MEASURED if m.of},
         }
         if evaluate:
             self._evaluate()
@@ -383,13 +381,9 @@ class Watch:
         self.last_em, self.em = self.em or self.last_em, {}
         line |= {"seconds": time.perf_counter() - self.began, "images_per_second": rate}
         self.last_line = line
-        self.shown = {
-            "loss": f"{loss:.3f}",
-            "std": f"{line['z_std_ratio']:.2f}",
-            "PR": f"{line['participation_ratio']:.1f}",
-            "kNN": f"{self.knn[-1]:.3f}",
-            "img/s": f"{rate:,.0f}",
-        }
+        last = line | {"knn_acc1": self.knn[-1]}
+        self.shown = {m.short: m.written(last[m.name]) for m in training_order(shown_in("bar"))}
+        self.shown["img/s"] = f"{rate:,.0f}"
         if self.writer:
             self.writer.line(line)
 

@@ -1,4 +1,4 @@
-"""What is known of a solver or an objective beside what it computes? It is said where the function is defined.
+"""What is known of a solver, an objective or a data set beside what it does? It is said where it is defined.
 
     @solver(per_image=("rows", "visited"), placed=("rows",))
     def moving_average(state, F_t, batch, *, m=0.8): ...
@@ -7,9 +7,10 @@ The decorators set an attribute and change nothing else. A function without one 
 same: its traits are the defaults below, which suit a solver that keeps nothing, or one row for each image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -39,6 +40,12 @@ class Objective(NamedTuple):
     takes: str = ""  # what η must be; nothing: anything of the shape of p
 
 
+class DataSet(NamedTuple):
+    """Traits of a data set's loader, which makes it one of `data.DATASETS`."""
+
+    defaults: Mapping[str, Any] = MappingProxyType({})  # options whose default it changes
+
+
 def solver(**traits) -> Callable[[Function], Function]:
     """Say a solver's traits, see `Solver`."""
     return _saying(Solver(**traits))
@@ -49,7 +56,12 @@ def objective(**traits) -> Callable[[Function], Function]:
     return _saying(Objective(**traits))
 
 
-def _saying(traits: Solver | Objective) -> Callable[[Function], Function]:
+def data_set(**defaults) -> Callable[[Function], Function]:
+    """Say that a function loads a data set, and which options have another default with it."""
+    return _saying(DataSet(defaults))
+
+
+def _saying(traits: Solver | Objective | DataSet) -> Callable[[Function], Function]:
     def said(function: Function) -> Function:
         function.traits = traits  # type: ignore[attr-defined]  # any function takes attributes
         return function
@@ -65,6 +77,11 @@ def of_solver(function: Callable) -> Solver:
 def of_objective(function: Callable) -> Objective:
     """The traits of an objective or a similarity, its hyper-parameters bound or not."""
     return getattr(_plain(function), "traits", Objective())
+
+
+def of_data_set(function: Callable) -> DataSet:
+    """The traits of a data set's loader."""
+    return getattr(function, "traits", DataSet())
 
 
 def fit_together(solve: Callable, minimised: Callable) -> bool:

@@ -30,17 +30,16 @@ from scipy import stats
 from tqdm import tqdm
 
 import emsiam.train
-from emsiam.compare import plain
-from emsiam.config import Config, ConfigError, given_flag, load_images, resolve
+from emsiam.config import Config, having, load_images, resolve
 from emsiam.diagnostics.trajectory import difference
+from emsiam.errors import ConfigError, given_flag, one_line
 from emsiam.evaluate import evaluate
+from emsiam.files import plain
+from emsiam.metrics import heading, shown_in
 from emsiam.run import Run
-from emsiam.train import one_line
 
 NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
-NOT_NUMBERS = ("out", "quiet", "resume", "overwrite", "data_dir", "download")  # options that change no result
-METRICS = ("knn_acc1", "z_std_ratio", "participation_ratio", "loss", "r_h")
-ACCURACIES = {"knn_acc1": "kNN"}  # what they are called, where not by their names
+METRICS = ("knn_acc1", *(m.name for m in shown_in("results") if m.name != "knn_acc1"))  # the outcome comes first
 KINDS = {  # of failure, by the verdict that shows it
     "healthy": "",
     "dimensional collapse": "collapse",
@@ -155,7 +154,7 @@ def jobs(
     options = {"threads": 1, **options}
     config, data, _ = load_images(Config(**options))
     resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
-    told = {name: value for name, value in resolved.to_dict().items() if name not in NOT_NUMBERS}
+    told = {name: value for name, value in resolved.to_dict().items() if name not in having("no_number")}
     if ":" in (config.eta or ""):
         told["eta"] = f"{told['eta']} {Path(str(config.eta).rpartition(':')[0]).read_text()}"
     made = []
@@ -371,7 +370,7 @@ def differs(rows: Sequence[dict[str, Any]], by: str = "knn_acc1") -> list[str]:
             continue
         points = row["paper"] - base
         span = f"{moved['mean']:+.3f} ({moved['low']:+.3f} to {moved['high']:+.3f})"
-        told = f"{row['name']}: {ACCURACIES.get(by, by)} {span} here"
+        told = f"{row['name']}: {heading(by)[0]} {span} here"
         theirs = f"accuracy {points:+.1f} points in the paper"
         none = moved["low"] <= 0 <= moved["high"]
         if points and none:

@@ -36,10 +36,10 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from emsiam.checkpoints import load_encoder
-from emsiam.config import ConfigError, Parser, Rule, check_folder, nearest, real, whole
-from emsiam.folders import BadImage
+from emsiam.config import Parser
+from emsiam.config.rules import Rule, real, whole
+from emsiam.errors import BadImage, ConfigError, check_folder, nearest, one_line
 from emsiam.networks import archs, build_backbone
-from emsiam.train import one_line
 
 
 class Schedule(NamedTuple):
@@ -311,7 +311,7 @@ SIDES_RULE = Rule("pixels, or LOW:HIGH in pixels", _sides)
 def main(arguments: list[str] | None = None) -> int:
     """The command. Status 0 done, 2 wrong input."""
     about = __doc__.partition("\n")[0]
-    parser = Parser(prog="python -m experiments.detection", description=about, allow_abbrev=False)
+    parser = Parser(prog="python -m experiments.detection", description=about)
     parser.add_argument("what", metavar="RUN|CHECKPOINT|scratch", help="whose backbone")
     parser.add_argument("--arch", help="ResNet of a file that does not say, and of scratch (resnet50)")
     data = parser.add_mutually_exclusive_group(required=True)

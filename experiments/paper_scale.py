@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import experiments
 from emsiam import optim
 from emsiam.alternate import Step, alternate
-from emsiam.config import DEFAULTS, PRESETS, Config, given_flag, preset, resolve
+from emsiam.config import DEFAULTS, PRESETS, Config, preset, resolve
 from emsiam.data import Batch, views_of
+from emsiam.errors import given_flag
 from emsiam.run import build
 from emsiam.training import alternation
 

@@ -7,19 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._sweep import NO_TABLE
+from emsiam.metrics import heading, shown_in
+
+from ._sweep import METRICS, NO_TABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = {  # metric: heading, digits
-    "knn_acc1": ("kNN", 3),
-    "z_std_ratio": ("std·√d", 3),
-    "participation_ratio": ("PR", 1),
-    "loss": ("loss", 3),
-    "r_h": ("R of h", 2),
-}
-SHOWN = ("knn_acc1", "z_std_ratio", "participation_ratio")  # in pictures and the README
+SHOWN = [m for m in METRICS if m in {dot.name for dot in shown_in("dots")}]  # in pictures and the README
 HEAD = """# Results
 
 Made by `python -m experiments.report` from results/*.json; nothing here is typed by hand. Mean (95 % interval, t) over
@@ -64,15 +59,10 @@ def spent(results: Iterable[dict[str, Any]]) -> str:
     return f"{len(seconds)} runs, {sum(seconds.values()) / 60:.0f} minutes of one thread"
 
 
-def heading(metric: str) -> tuple[str, int]:
-    """How a metric is called, and its digits; one that is not of COLUMNS is an accuracy."""
-    return COLUMNS.get(metric, (metric, 3))
-
-
 def columns(result: dict[str, Any]) -> list[str]:
     """Metrics of a table, those that only it has first."""
     found = {m: None for row in result["rows"] for m in row["metrics"]}
-    return [*(m for m in found if m not in COLUMNS), *(m for m in COLUMNS if m in found)]
+    return [*(m for m in found if m not in METRICS), *(m for m in METRICS if m in found)]
 
 
 def table_of(result: dict[str, Any]) -> str:
@@ -124,7 +114,7 @@ def told_apart(result: dict[str, Any]) -> str:
 def accuracies(result: dict[str, Any]) -> list[str]:
     """The metrics whose differences are shown."""
     by = result.get("by", "knn_acc1")
-    return [by, *(m for m in columns(result) if m not in COLUMNS and m != by)]
+    return [by, *(m for m in columns(result) if m not in METRICS and m != by)]
 
 
 def section(name: str, result: dict[str, Any]) -> str:
@@ -151,7 +141,7 @@ def picture(result: dict[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
 
     rows = result["rows"]
-    shown = [m for m in columns(result) if m in SHOWN or m not in COLUMNS]
+    shown = [m for m in columns(result) if m in SHOWN or m not in METRICS]
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
         heights = [3.5] * ("curve" in rows[0]) + [1.1 + 0.45 * len(rows)]
         whole = Figure(figsize=(13, sum(heights)), layout="constrained")
@@ -203,7 +193,7 @@ def readme(text: str, results: dict[str, dict[str, Any]]) -> str:
             return text
         rows = {row["name"]: row for row in results[name]["rows"]}
         for row in map(rows.__getitem__, shown):
-            numbers = [span(row["metrics"].get(m), COLUMNS[m][1]) for m in SHOWN]
+            numbers = [span(row["metrics"].get(m), heading(m)[1]) for m in SHOWN]
             cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:.1f}", *numbers, verdicts(row)]
             lines.append("| " + " | ".join(cells) + " |")
     table = "\n".join(lines)

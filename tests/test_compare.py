@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import emsiam
-from emsiam import compare
+from emsiam import compare, comparison
 from emsiam.diagnostics import trajectory
+from emsiam.metrics import CRITERIA
 
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
 
@@ -34,10 +35,10 @@ def result(runs):
 
 def test_names_are_the_shortest_endings(tmp_path):
     paths = [tmp_path / "x" / "1", tmp_path / "y" / "1", tmp_path / "y" / "2"]
-    assert compare.endings(paths) == ["x/1", "y/1", "y/2"]
-    assert compare.endings([tmp_path / "x" / "1", tmp_path / "y" / "2"]) == ["1", "2"]
+    assert comparison.endings(paths) == ["x/1", "y/1", "y/2"]
+    assert comparison.endings([tmp_path / "x" / "1", tmp_path / "y" / "2"]) == ["1", "2"]
     with pytest.raises(emsiam.ConfigError, match="given twice"):
-        compare.endings([tmp_path / "x", tmp_path / "y" / ".." / "x"])
+        comparison.endings([tmp_path / "x", tmp_path / "y" / ".." / "x"])
 
 
 def test_groups_differ_by_seed_alone(result):
@@ -164,16 +165,16 @@ def test_updates_from_one_checkpoint(runs, tmp_path, capsys):
 def test_procrustes_does_not_depend_on_the_basis():
     z = np.random.default_rng(0).standard_normal((200, 300))
     y = np.random.default_rng(1).standard_normal((200, 300))
-    expected = trajectory.procrustes(z[: compare.IMAGES], y[: compare.IMAGES])
-    assert trajectory.procrustes(compare._short(z), compare._short(y)) == pytest.approx(expected)
+    expected = trajectory.procrustes(z[: comparison.IMAGES], y[: comparison.IMAGES])
+    assert trajectory.procrustes(comparison._short(z), comparison._short(y)) == pytest.approx(expected)
 
 
 def test_intervals():
-    assert compare.interval([2.0]) == {"mean": 2, "low": None, "high": None, "n": 1}
-    assert compare.interval([2.0, 3.0]) == {"mean": 2.5, "low": None, "high": None, "n": 2}
-    assert compare.interval([2.0, 2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 3}
+    assert comparison.interval([2.0]) == {"mean": 2, "low": None, "high": None, "n": 1}
+    assert comparison.interval([2.0, 3.0]) == {"mean": 2.5, "low": None, "high": None, "n": 2}
+    assert comparison.interval([2.0, 2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 3}
     values = np.random.default_rng(0).standard_normal(200)
-    i = compare.interval(values)
+    i = comparison.interval(values)
     assert (i["high"] - i["low"]) / 2 == pytest.approx(1.96 * values.std() / np.sqrt(200), rel=0.1)
 
 
@@ -185,7 +186,7 @@ def test_the_command(runs, tmp_path, capsys):
     assert "z is compared at the" in said
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [r["name"] for r in written["runs"]] == ["a/0", "b/0", "a/1", "b/1", "c/0"]
-    assert written["runs"][0]["steps_to_collapse"].keys() == trajectory.CRITERIA.keys()
+    assert written["runs"][0]["steps_to_collapse"].keys() == CRITERIA.keys()
     assert written["pairs"][0].keys() >= {"a", "b", "cka", "procrustes"}
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 20_000
     assert (tmp_path / "out" / "comparison.html").stat().st_size > 4_000_000

@@ -8,7 +8,7 @@ from emsiam.config import Config, ConfigError, load_images, parse, preset, resol
 from emsiam.data import DATASETS, HANDWRITTEN
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
-from emsiam.views import LIMITS, PAPER, Recipe
+from emsiam.recipes import LIMITS, PAPER, Recipe
 
 
 def resolved(*flags):

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from torchvision.transforms import v2
 
 import emsiam
-from emsiam import data, evaluate, export, probes
+from emsiam import data, evaluate, evaluation, export, probes
 from emsiam.checkpoints import load_encoder
 from emsiam.config import ConfigError
 from emsiam.optim import LARS
@@ -117,7 +117,7 @@ def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkey
         Image.fromarray(pixels).save(root / "ab"[i % 2] / f"{i:02}.png")
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     seen = []
-    monkeypatch.setattr(evaluate, "seen", lambda encoder, x: seen.append(x) or x)
+    monkeypatch.setattr(evaluation, "seen", lambda encoder, x: seen.append(x) or x)
     asked = {"arch": "resnet18", "eval_dataset": "folder", "data_dir": str(root), "image_size": 84}
     found = evaluate.evaluate("knn", str(tmp_path / "net.pth"), **asked, knn_k=3)
     assert "84×84, centre crop as of 224 pixels from 256, normalised as ImageNet" in found["features"]
@@ -150,7 +150,7 @@ def test_images_that_a_network_does_not_take_are_refused_and_can_be_resized(tmp_
 def test_digits_are_normalised_as_the_network_has_learned(tmp_path, resnet, run, monkeypatch):
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     seen = []
-    monkeypatch.setattr(evaluate, "seen", lambda encoder, x: seen.append(x) or x)
+    monkeypatch.setattr(evaluation, "seen", lambda encoder, x: seen.append(x) or x)
     digits = emsiam.data.digits()
     evaluate.evaluate("knn", str(tmp_path / "net.pth"), arch="resnet18", eval_dataset="digits")
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)

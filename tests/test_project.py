@@ -27,7 +27,7 @@ def test_conda_and_pip_install_the_same():
 
 
 def test_the_package_imports_no_command_and_nothing_undeclared():
-    code = "import sys, emsiam; print(*sorted({m.split('.')[0] for m in sys.modules}), sep='\\n')"
+    code = "import sys, emsiam; emsiam.fit; print(*sorted({m.split('.')[0] for m in sys.modules}), sep='\\n')"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in modules
     assert not {"seaborn", "sklearn", "tensorboard", "pytest"} & set(modules)  # loaded when used

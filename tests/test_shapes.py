@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 import emsiam
-from emsiam import data, shapes, views
+from emsiam import data, recipes, shapes, views
 from emsiam.eta import SOLVERS
 from emsiam.shapes import CONTENTS, Shapes
 
@@ -87,7 +87,7 @@ def test_edges_are_smooth():
 
 def test_t_shows_the_content_under_equally_likely_states():
     images = data.shapes(num_images=2000)
-    images = images._replace(recipe=views.Recipe(redraw=8))
+    images = images._replace(recipe=recipes.Recipe(redraw=8))
     ids, n = torch.tensor([3, 1, 4]), 400
     seen = images.ask(ids, images.sample(ids, n, torch.Generator().manual_seed(0)), n, torch.float32)()
     for i, x in zip(ids, seen.unbind(1), strict=True):
@@ -99,7 +99,7 @@ def test_t_shows_the_content_under_equally_likely_states():
 
 def test_the_ideal_eta_is_a_finite_mean_of_the_content_alone(plain):
     """E_T[F(T(x))] by enumeration: what `expectation` tends to, and the same for two images of one content."""
-    images = data.shapes(num_images=2000)._replace(recipe=views.Recipe(redraw=16))
+    images = data.shapes(num_images=2000)._replace(recipe=recipes.Recipe(redraw=16))
     labels = images.labels
     ids = torch.stack(
         [torch.tensor(0), (labels[1:] == labels[0]).nonzero()[0, 0] + 1, (labels != labels[0]).int().argmax()]

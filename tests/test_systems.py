@@ -3,7 +3,6 @@
 import copy
 import itertools
 import math
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -379,14 +378,6 @@ def test_options_that_a_system_reads_are_its_own():
 def test_what_a_system_cannot_honour_is_refused(options):
     with pytest.raises(ConfigError):
         resolved(**options)
-
-
-def test_every_system_is_drawn_from_its_row():
-    sys.path.insert(0, str(ROOT / "docs"))
-    import methods
-
-    sys.path.remove(str(ROOT / "docs"))
-    assert methods.FILE.read_text() == methods.text()
 
 
 def test_every_system_is_a_row():

@@ -8,12 +8,12 @@ import torch
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as tv
 
-from emsiam import data, views
+from emsiam import data, recipes, views
 
 
 def still(n, shape, **fields):
     """A draw that changes nothing, but for the given fields."""
-    nothing = views.sample(views.Recipe(), n, shape, torch.Generator().manual_seed(0))
+    nothing = views.sample(recipes.Recipe(), n, shape, torch.Generator().manual_seed(0))
     return nothing._replace(**{"box": torch.tensor([[0.0, 0, 1, 1]]).expand(n, 4)} | fields)
 
 
@@ -24,7 +24,7 @@ def images():
 
 def test_a_recipe_without_strength_is_the_identity(images):
     square = images[..., :20]
-    draw = views.sample(views.Recipe(), 4, (3, 20, 20), torch.Generator().manual_seed(0))
+    draw = views.sample(recipes.Recipe(), 4, (3, 20, 20), torch.Generator().manual_seed(0))
     torch.testing.assert_close(views.apply(square, draw), square, rtol=0, atol=1e-6)
 
 
@@ -73,7 +73,7 @@ def test_colours_equal_torchvision_s(images, ours, theirs, values):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_jitter_s_order_is_each_image_s_own(channels):
     x = torch.rand(8, channels, 12, 12, generator=torch.Generator().manual_seed(0))
-    recipe = views.PAPER._replace(scale=(1, 1), ratio=(1, 1), flip=0, grayscale=0, blur=0, jitter=0.7)
+    recipe = recipes.PAPER._replace(scale=(1, 1), ratio=(1, 1), flip=0, grayscale=0, blur=0, jitter=0.7)
     draw = views.sample(recipe, 8, (channels, 12, 12), torch.Generator().manual_seed(1))
     assert len({tuple(order) for order in draw.order.tolist()}) > 1
     out = views.apply(x, draw)
@@ -123,7 +123,7 @@ def test_draws_are_distributed_as_torchvision_s():
     jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
     ranges = jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue
     theirs = [transforms.ColorJitter.get_params(*ranges) for _ in range(n)]
-    draw = views.sample(views.PAPER._replace(jitter=1), n, (3, 2, 2), torch.Generator().manual_seed(0))
+    draw = views.sample(recipes.PAPER._replace(jitter=1), n, (3, 2, 2), torch.Generator().manual_seed(0))
     for ours, reference in [
         *zip(draw.box.T * 5000, boxes.double().T, strict=True),
         *((draw.jitter[:, i], torch.tensor([t[i + 1] for t in theirs])) for i in range(4)),
@@ -131,7 +131,7 @@ def test_draws_are_distributed_as_torchvision_s():
         assert scipy.stats.ks_2samp(ours.numpy(), reference.numpy()).pvalue > 1e-3
     orders = [tuple(order) for order in draw.order.tolist()]
     assert scipy.stats.chisquare([orders.count(o) for o in itertools.permutations(range(4))]).pvalue > 1e-3
-    paper = views.sample(views.PAPER, n, (3, 2, 2), torch.Generator().manual_seed(0))
+    paper = views.sample(recipes.PAPER, n, (3, 2, 2), torch.Generator().manual_seed(0))
     for share, p in (
         ((paper.jitter != torch.tensor([1.0, 1, 1, 0])).any(1), 0.8),
         (paper.flip, 0.5),
@@ -154,7 +154,7 @@ def test_each_image_has_its_own_draw_and_a_draw_is_replayed(digits):
 
 
 def test_draws_stay_within_the_recipe():
-    recipe = views.Recipe((0.3, 0.8), (0.75, 4 / 3), degrees=15, brightness=0.4, contrast=0.3, noise=0.05)
+    recipe = recipes.Recipe((0.3, 0.8), (0.75, 4 / 3), degrees=15, brightness=0.4, contrast=0.3, noise=0.05)
     draw = views.sample(recipe, 20_000, (1, 8, 8), torch.Generator().manual_seed(0))
     top, left, height, width = draw.box.T
     assert ((top >= 0) & (top + height <= 1 + 1e-6) & (left >= 0) & (left + width <= 1 + 1e-6)).all()
@@ -170,7 +170,7 @@ def test_draws_stay_within_the_recipe():
 
 
 def test_where_no_crop_fits_the_largest_centred_one_is_taken():
-    recipe = views.Recipe(scale=(1.0, 1.0), ratio=(2.0, 2.0))
+    recipe = recipes.Recipe(scale=(1.0, 1.0), ratio=(2.0, 2.0))
     draw = views.sample(recipe, 3, (1, 10, 10), torch.Generator().manual_seed(0))
     height, width = draw.box[:, 2], draw.box[:, 3]
     torch.testing.assert_close(width, torch.ones(3))

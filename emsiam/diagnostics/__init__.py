@@ -1,1 +1,5 @@
 """Numbers from representations. Everything here takes tensors and knows nothing of training."""
+
+from . import collapse, em, trajectory, verdict
+
+__all__ = ["collapse", "em", "trajectory", "verdict"]

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from ..objective import unit
 
-SCREEN = ("z_std_ratio", "participation_ratio", "effective_rank", "between_share")  # what is shown unasked
-
 
 def _finite(z: Tensor) -> Tensor:
     if not z.isfinite().all():

@@ -15,14 +15,6 @@ from torch import Tensor
 
 Array = NDArray[np.floating]
 Path = Mapping[int, Array]
-# Column of metrics.jsonl and the value below which it counts as collapsed; d/6 and 4 are the verdict's.
-CRITERIA = {
-    "z_std_ratio < 0.7": ("z_std_ratio", 0.7),
-    "z_std_ratio < 0.5": ("z_std_ratio", 0.5),
-    "z_std_ratio < 0.2": ("z_std_ratio", 0.2),
-    "participation_ratio < 4": ("participation_ratio", 4.0),
-    "participation_ratio < 2": ("participation_ratio", 2.0),
-}
 
 
 def _centred(z: Array) -> Array:

@@ -1,0 +1,150 @@
+"""python docs/generate.py [--check]: make what follows from the code itself: emsiam/names.py, and tables of the docs.
+
+With --check nothing is written: it fails where a file is not as it would be made.
+"""
+
+import argparse
+import os
+import pprint
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import methods  # noqa: E402  # beside this file
+
+from emsiam import data, evaluation, networks, objective, optim, probes  # noqa: E402
+from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config  # noqa: E402
+from emsiam.config.options import ROLES, described, unset  # noqa: E402
+from emsiam.config.rules import SWITCH  # noqa: E402
+from emsiam.errors import flag  # noqa: E402
+from emsiam.eta import SOLVERS, bank  # noqa: E402
+from emsiam.methods import METHODS, hyperparameters  # noqa: E402
+from emsiam.metrics import METRICS  # noqa: E402
+from emsiam.traits import of_data_set  # noqa: E402
+
+NAMES = '''"""Names and defaults that modules with PyTorch in them hold, for a command line that answers without it.
+
+Made by `python docs/generate.py`; a test holds it to what it is made from.
+"""
+
+from typing import Any
+
+# fmt: off
+'''
+
+
+def first_line(function: Callable) -> str:
+    """Of a docstring, without its full stop."""
+    return (function.__doc__ or "").strip().split("\n")[0].rstrip(".")
+
+
+def read(function: Callable) -> dict[str, Any]:
+    """The hyper-parameters of a solver or an objective that are options, and their defaults."""
+    return {n: v for n, v in hyperparameters(function).items() if n in HYPERPARAMETERS}
+
+
+def names(_: str) -> str:
+    """The text of emsiam/names.py."""
+    rows = {
+        name: {
+            "predictor": row.predictor,
+            "stop_grad": row.stop_grad,
+            "bn": row.bn,
+            "k": row.k,
+            "reads": read(row.solve) | read(row.objective),
+        }
+        for name, row in METHODS.items()
+    }
+    held: dict[str, Any] = {
+        "METHODS: dict[str, dict[str, Any]]": rows,
+        "SOLVERS: dict[str, dict[str, Any]]": {name: read(solve) for name, solve in SOLVERS.items()},
+        "DATASETS": tuple(data.DATASETS),
+        "SIMILARITIES": tuple(objective.SIMILARITIES),
+        "SYMMETRIES": tuple(data.SYMMETRY),
+        "BANK_DTYPES": tuple(bank.DTYPES),
+        "SCHEDULES": optim.SCHEDULES,
+        "STEMS": networks.STEMS,
+        "PREDICTORS": networks.PREDICTORS,
+        "BN": networks.BN,
+        "TASKS": {name: (task.__doc__ or "").split(".")[0] for name, task in evaluation.TASKS.items()},
+        "PROTOCOLS": (probes.EXACT, *probes.PROTOCOLS),
+    }
+    lines = [f"{name} = {pprint.pformat(value, width=80, sort_dicts=False)}" for name, value in held.items()]
+    return NAMES + "\n".join(lines) + "\n"
+
+
+def options() -> str:
+    """The options as tables, a table a role."""
+    parts = []
+    for role, title in ROLES.items():
+        rows = [f for f in fields(Config) if f.metadata["role"] == role]
+        lines = [f"**{title[0].upper()}{title[1:]}**", "", "| flag | meaning | default |", "|---|---|---|"]
+        for f in rows:
+            both = f.metadata["rule"] is SWITCH and f.default is None
+            flags = f"`{flag(f.name)}`" + (f" `{flag('no_' + f.name)}`" if both else "")
+            lines.append(f"| {flags} | {described(f)} | {unset(f.name)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def data_sets() -> str:
+    """The data sets as a table: their docstrings' first sentences, and the defaults that they change."""
+    lines = ["| `--dataset` | images | reads | defaults of its own |", "|---|---|---|---|"]
+    for name, load in data.DATASETS.items():
+        read = ", ".join(f"`{flag(n)}`" for n in hyperparameters(load))
+        changed = ", ".join(f"`{flag(n)} {v}`" for n, v in of_data_set(load).defaults.items() if v != DEFAULTS[n])
+        lines.append(f"| `{name}` | {first_line(load)} | {read} | {changed} |")
+    return "\n".join(lines)
+
+
+def metrics() -> str:
+    """The numbers of a run as a table."""
+    lines = ["| name | healthy | collapsed | what it is |", "|---|---|---|---|"]
+    lines += [f"| `{m.name}` | {m.healthy} | {m.collapsed} | {m.meaning} |" for m in METRICS.values()]
+    return "\n".join(lines)
+
+
+def between(marks: Iterable[tuple[str, Callable[[], str]]]) -> Callable[[str], str]:
+    """A text with what stands between <!-- NAME --> and <!-- /NAME --> made anew."""
+
+    def made(text: str) -> str:
+        for name, make in marks:
+            head, table = text.split(f"<!-- {name} -->\n")
+            _, tail = table.split(f"<!-- /{name} -->")
+            text = f"{head}<!-- {name} -->\n{make()}\n<!-- /{name} -->{tail}"
+        return text
+
+    return made
+
+
+FILES: dict[str, Callable[[str], str]] = {
+    "emsiam/names.py": names,
+    "docs/methods.md": lambda _: methods.text(),
+    "docs/numbers.md": between((("metrics", metrics),)),
+    "docs/training.md": between((("options", options), ("data sets", data_sets))),
+}
+
+
+def stale() -> dict[Path, str]:
+    """The files that are not as they would be made, and how they would be."""
+    texts = {ROOT / name: make((ROOT / name).read_text()) for name, make in FILES.items()}
+    return {file: text for file, text in texts.items() if file.read_text() != text}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python docs/generate.py", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail where something would change")
+    check = parser.parse_args().check
+    found = stale()
+    for file, text in found.items():
+        if not check:
+            file.write_text(text)
+        print(f"{file.relative_to(ROOT)} {'is not as python docs/generate.py makes it' if check else 'made'}")
+    if ROOT / "emsiam/names.py" in found and not check:  # the others are made from what it says now
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    sys.exit(bool(found) and check)

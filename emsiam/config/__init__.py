@@ -1,0 +1,23 @@
+"""What can be chosen, how is it read, and what follows from it? Options, the command line, `resolve`.
+
+Options and the command line are known without PyTorch; what resolves them is loaded when it is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .command_line import Parser, parse, parser
+from .options import DATA_OPTIONS, DEFAULTS, HYPERPARAMETERS, PRESETS, Config, having
+
+if TYPE_CHECKING:
+    from .resolution import load_images, load_solver, preset, resolve
+
+__all__ = ["DATA_OPTIONS", "DEFAULTS", "HYPERPARAMETERS", "PRESETS", "Config", "ConfigError", "Parser", "having"]
+__all__ += ["load_images", "load_solver", "parse", "parser", "preset", "resolve"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.resolution"), name)

@@ -1,0 +1,51 @@
+"""How is a command line read? Its flags are the fields of `Config`."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from ..errors import ConfigError, flag, nearest
+from .options import ROLES, Config, described, unset
+from .rules import SWITCH
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises ConfigError for what cannot be parsed; --version prints the package's."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+        from .. import __version__
+
+        self.add_argument("--version", action="version", version=f"emsiam {__version__}")
+
+    def error(self, message):
+        raise ConfigError(message.removeprefix("argument "))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: a flag for each field, absent from the result where it is not given."""
+    p = Parser(prog="python -m emsiam.train", description="Train SimSiam and its EM variants.")
+    groups = {role: p.add_argument_group(title) for role, title in ROLES.items()}
+    for f in dataclasses.fields(Config):
+        otherwise = unset(f.name)
+        help = described(f) + (f" ({otherwise})" if otherwise else "")
+        group = groups[f.metadata["role"]]
+        told: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help.replace("`", "")}
+        if f.metadata["rule"] is SWITCH:
+            group.add_argument(
+                flag(f.name), action="store_true" if f.default is False else argparse.BooleanOptionalAction, **told
+            )
+        else:
+            group.add_argument(flag(f.name), metavar=f.name.upper(), **told)
+    return p
+
+
+def parse(arguments: list[str]) -> tuple[Config, set[str]]:
+    """The configuration of a command line, and the names of the options that it gives. Raises ConfigError."""
+    p = parser()
+    arguments = arguments[arguments[:1] == ["--"] :]  # torchrun needs it before --m, and may hand it on
+    known, unknown = p.parse_known_args(arguments)
+    if unknown:
+        flags = [s for action in p._actions for s in action.option_strings]
+        raise ConfigError(f"{unknown[0]}: no such option{nearest(unknown[0].split('=')[0], flags)}")
+    return Config(**vars(known)), set(vars(known))

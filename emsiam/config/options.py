@@ -1,0 +1,399 @@
+"""What can be chosen? One frozen dataclass holds every option, with all that is known of it: its meaning, allowed
+values, default, what it is for, and how runs may be compared that differ in it.
+
+The command line, its help and the table of docs/training.md are made from it. A field that is None takes the method's
+or the network's default in `resolve`, and stays None, and out of config.json, where nothing reads it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import names
+from ..errors import ConfigError, flag, nearest
+from .rules import ARCH, AUGMENT, BANK, PATH, SWITCH, Rule, one_of, real, solver, whole
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp64")
+DEVICES = ("auto", "cpu", "cuda")
+# Defaults < the data set's < the preset's < what is given.
+DEFAULTS: dict[str, Any] = {
+    "dataset": "digits",
+    "epochs": 120,
+    "batch_size": 128,
+    "lr": 0.1,
+    "wd": 5e-4,
+    "momentum": 0.9,
+    "warmup_epochs": 0,
+    "schedule": "cosine",
+    "dim": 128,
+    "hidden_dim": 128,
+    "proj_layers": 3,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "simsiam-cifar10": {  # Appendix D
+        "dataset": "cifar10",
+        "arch": "resnet18",
+        "epochs": 800,
+        "batch_size": 512,
+        "lr": 0.03,
+        "wd": 5e-4,
+        "momentum": 0.9,
+        "warmup_epochs": 0,
+        "schedule": "cosine",
+        "dim": 2048,
+        "hidden_dim": 2048,
+        "proj_layers": 2,
+    },
+    "simsiam-imagenet": {  # §4 "Baseline settings"
+        "dataset": "folder",
+        "image_size": 224,
+        "arch": "resnet50",
+        "epochs": 100,
+        "batch_size": 512,
+        "lr": 0.05,
+        "wd": 1e-4,
+        "momentum": 0.9,
+        "warmup_epochs": 0,
+        "schedule": "cosine",
+        "dim": 2048,
+        "hidden_dim": 2048,
+        "proj_layers": 3,
+    },
+}
+ROLES = {  # what an option is for: the groups of --help
+    "solver": "how η is solved, and for which loss",
+    "data": "images, and which views of them",
+    "network": "the network",
+    "training": "the optimiser and the length of training",
+    "monitor": "what is measured, and how often",
+    "where": "the machine, and the run's directory",
+}
+FLAGS = {  # what else may be true of an option
+    "starts_F": "it shapes the weights with which F begins: runs that differ in it have no common start",
+    "pairs": "two runs are a pair only where it is equal: the same images in the same order under the same draws",
+    "may_differ": "runs that differ in it alone are of one group, in a comparison",
+    "no_number": "it changes no number, so it is not in a run's key",
+    "resumable": "it may be given anew to --resume, since it changes no number",
+    "stays": "and where --resume is not given it, the run's own value is kept",
+    "read_by_some": "only some solvers, objectives or data sets read it; elsewhere it is named in a note and left out",
+}
+
+
+def option(
+    default: Any, rule: Rule, help: str, role: str, *flags: str, names: Iterable[str] = (), unset: str | None = None
+) -> Any:
+    """A field: its default, the values it takes, its meaning and unit, what it is for (ROLES), and FLAGS.
+
+    names: valid ones, to propose the nearest. unset: what stands in its place where it is None, `{}` for the default
+    that is found at the methods, solvers and DEFAULTS; see `unset`.
+    """
+    unknown = {role} - ROLES.keys() | set(flags) - FLAGS.keys()
+    if unknown:
+        raise ValueError(f"{unknown} is not a role or flag of an option")
+    told = {"rule": rule, "help": help, "names": tuple(names), "role": role, "unset": unset, "flags": frozenset(flags)}
+    return field(default=default, metadata=told)
+
+
+def named(default: Any, names: Iterable[str], help: str, role: str, *flags: str, unset: str | None = None) -> Any:
+    names = tuple(names)
+    return option(default, one_of(names), help, role, *flags, names=names, unset=unset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every option of a run. Raises ConfigError for a value that no run could have."""
+
+    mode: str = named("onestep", names.METHODS, "how η is solved, and what stands around it", "solver")
+    eta: str | None = option(
+        None,
+        solver(names.SOLVERS),
+        "another solver for η than the mode's, by name or your own",
+        "solver",
+        names=names.SOLVERS,
+        unset="the mode's",
+    )
+    k: int | str | None = option(
+        None, whole(1, word="epoch"), "SGD steps per alternation, a number or `epoch`", "solver", "read_by_some"
+    )
+    m: float | None = option(None, real(0, 1), "momentum of the bank of η", "solver", "read_by_some")
+    n: int | None = option(None, whole(1), "views averaged for η", "solver", "read_by_some")
+    bank: str | None = option(
+        None,
+        BANK,
+        "where the bank of η is: `device`, `host` (memory), or DIR, for a mapped file there that goes with the process",
+        "solver",
+        *("read_by_some", "resumable", "stays"),
+    )
+    bank_dtype: str | None = named(
+        None,
+        names.BANK_DTYPES,
+        "storage type of the bank's rows; averages are computed in fp32",
+        "solver",
+        "read_by_some",
+    )
+    tau: float | None = option(None, real(0, 1), "momentum of the encoder that gives η", "solver", "read_by_some")
+    tau_schedule: str | None = named(
+        None, names.SCHEDULES, "of tau: cosine, to 1 at the end, or constant", "solver", "read_by_some"
+    )
+    queue: int | None = option(
+        None,
+        whole(1, 10**8),
+        "moco: negatives kept",
+        "solver",
+        "read_by_some",
+        unset="{}, but at most about a quarter of the images",
+    )
+    shuffle_bn: int | None = option(
+        None,
+        whole(1),
+        "moco: random groups that the keys of a batch pass in, each with batch statistics of its own (MoCo's shuffled "
+        "BN, where groups are GPUs); 1: none",
+        "solver",
+        "read_by_some",
+    )
+    temperature: float | None = option(
+        None, real(0, above=True), "of simclr and moco, and of swav", "solver", "read_by_some"
+    )
+    stop_grad: bool | None = option(None, SWITCH, "no gradient through η", "solver")
+    symmetry: str = named(
+        "sym", names.SYMMETRIES, "which views train θ: both, one, or one of each of two pairs", "solver", "pairs"
+    )
+    similarity: str | None = named(None, names.SIMILARITIES, "D(p, η)", "solver", unset="cosine")
+
+    preset: str | None = named(None, PRESETS, "the paper's settings; other flags override it", "data", unset="")
+    dataset: str = named(None, names.DATASETS, "images to train on", "data", "starts_F")
+    data_dir: str | None = option(
+        None,
+        PATH,
+        "where a torchvision data set or a folder of images is",
+        "data",
+        *("may_differ", "no_number", "resumable", "stays", "read_by_some"),
+        unset="",
+    )
+    download: bool = option(
+        False,
+        SWITCH,
+        "fetch a torchvision data set there",
+        "data",
+        *("may_differ", "no_number", "resumable", "read_by_some"),
+    )
+    num_images: int | None = option(
+        None,
+        whole(2000, 10**8),
+        "shapes: how many are generated to train on, 2,000 or more",
+        "data",
+        "read_by_some",
+        unset="10000",
+    )
+    image_size: int | None = option(
+        None,
+        whole(8, 4096),
+        "folder: side in pixels",
+        "data",
+        *("pairs", "read_by_some"),
+        unset="that of its images, at most 224",
+    )
+    workers: int | None = option(
+        None,
+        whole(0, 1024),
+        "folder: threads that read files as training goes on (T then crops from the whole file); 0: all images are "
+        "kept in memory",
+        "data",
+        *("may_differ", "read_by_some"),
+        unset="0 up to 4 GiB, else the processors",
+    )
+    augment: Any = option(
+        None,
+        AUGMENT,
+        "strengths of T other than the data set's, such as `blur=0,scale=0.2:1`; names in `emsiam/recipes.py`",
+        "data",
+        "pairs",
+        unset="the data set's",
+    )
+
+    arch: str = option(
+        None,
+        ARCH,
+        "backbone: tiny, or a torchvision classifier's name",
+        "network",
+        "starts_F",
+        unset="tiny up to 32×32, else resnet18",
+    )
+    stem: str | None = named(
+        None,
+        names.STEMS,
+        "first layers of a ResNet",
+        "network",
+        "starts_F",
+        unset="cifar up to 64×64, else imagenet",
+    )
+    dim: int = option(None, whole(1, 65536), "d, the width of z and p", "network", "starts_F")
+    hidden_dim: int = option(None, whole(1, 65536), "width of the projector's hidden layers", "network", "starts_F")
+    pred_dim: int | None = option(
+        None, whole(1, 65536), "width of the predictor's hidden layer", "network", unset="dim/4"
+    )
+    proj_layers: int = option(None, whole(1, 100), "fc layers of the projector", "network", "starts_F")
+    predictor: str | None = named(
+        None,
+        names.PREDICTORS,
+        "h; directpred and directcopy are set from the correlation of z, not trained",
+        "network",
+    )
+    prototypes: int | None = option(
+        None,
+        whole(1, 10**6),
+        "swav: how many; z are then their scores, and h stands before them",
+        "network",
+        "starts_F",
+        unset="3000, or d where that is less",
+    )
+    bn: str | None = named(None, names.BN, "batch normalisation in the heads (Table 3)", "network", "starts_F")
+    output_affine: bool | None = option(
+        None, SWITCH, "scale and shift in the BN of the projector's output", "network", "starts_F", unset="on"
+    )
+
+    epochs: int = option(None, whole(1), "passes over the training images", "training")
+    batch_size: int = option(None, whole(1), "images per step, over all processes", "training", "pairs")
+    lr: float = option(None, real(0, 1e6, above=True), "base learning rate; × batch/256", "training")
+    wd: float = option(None, real(0, 1e6), "weight decay, on every parameter", "training")
+    momentum: float = option(None, real(0, 1), "of SGD", "training")
+    warmup_epochs: int = option(None, whole(0), "epochs of linear warm-up", "training")
+    schedule: str = named(None, names.SCHEDULES, "of the learning rate", "training")
+    fix_pred_lr: bool | None = option(None, SWITCH, "constant lr for the predictor", "training", unset="on")
+    seed: int = option(
+        0,
+        whole(0, 2**63 - 1),
+        "initial weights, order of images, draws of T",
+        "training",
+        *("starts_F", "pairs", "may_differ"),
+    )
+
+    knn_k: int = option(20, whole(1), "neighbours of the kNN monitor", "monitor")
+    knn_t: float = option(0.1, real(0, above=True), "temperature of the kNN monitor", "monitor")
+    online_probe: bool | None = option(
+        None,
+        SWITCH,
+        "a linear classifier trained beside, on detached features of the views (`probe_acc1`); it changes nothing in "
+        "what is trained",
+        "monitor",
+        unset="off",
+    )
+    eval_every: int = option(10, whole(1), "epochs between kNN evaluations", "monitor", "may_differ")
+    log_every: int = option(30, whole(1), "steps between lines of metrics.jsonl", "monitor", "may_differ")
+    save_every: int = option(10, whole(1), "epochs between checkpoints", "monitor", "may_differ")
+    diagnose_every: int | None = option(
+        None,
+        whole(1),
+        "epochs between looks at an alternation",
+        "monitor",
+        "may_differ",
+        unset="a third of the run, 600 steps or more",
+    )
+
+    precision: str = named(
+        "auto",
+        PRECISIONS,
+        "auto: bf16 where the processor has it, but for tiny on images up to 16×16; else fp32",
+        "where",
+    )
+    device: str = named("auto", DEVICES, "auto: cuda where present", "where", "may_differ")
+    threads: int | None = option(None, whole(1, 1024), "CPU threads", "where", "may_differ", unset="PyTorch's")
+    out: str | None = option(
+        None,
+        PATH,
+        "run directory",
+        "where",
+        *("may_differ", "no_number", "resumable"),
+        unset="`runs/<dataset>-<mode>-<time>`",
+    )
+    resume: bool = option(
+        False,
+        SWITCH,
+        "go on with the run that --out holds, or start it",
+        "where",
+        *("may_differ", "no_number", "resumable"),
+    )
+    overwrite: bool = option(
+        False, SWITCH, "replace the run that --out holds", "where", "may_differ", "no_number", "resumable"
+    )
+    quiet: bool = option(False, SWITCH, "no progress bar", "where", "may_differ", "no_number", "resumable")
+
+    def __post_init__(self):
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value is None and f.default is None:
+                continue
+            rule = f.metadata["rule"]
+            try:
+                object.__setattr__(self, f.name, rule.parse(value))
+            except ConfigError:
+                raise
+            except (ValueError, TypeError, KeyError, OverflowError):
+                hint = nearest(value, f.metadata["names"])
+                raise ConfigError(f"{flag(f.name)} {value}: allowed is {rule.allowed}{hint}") from None
+
+    @property
+    def width(self) -> int:
+        """Of z: d, or the number of prototypes where F ends in their scores."""
+        return self.prototypes or self.dim
+
+    def to_dict(self) -> dict[str, Any]:
+        """What config.json holds: every option that something reads."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+def having(flag: str, role: str = "") -> tuple[str, ...]:
+    """The options of which one of FLAGS is true, of one of ROLES or of all."""
+    if flag not in FLAGS:
+        raise KeyError(flag)
+    return tuple(
+        f.name
+        for f in dataclasses.fields(Config)
+        if flag in f.metadata["flags"] and f.metadata["role"] in (role or f.metadata["role"])
+    )
+
+
+def of_role(role: str) -> tuple[str, ...]:
+    """The options of one of ROLES."""
+    return tuple(f.name for f in dataclasses.fields(Config) if f.metadata["role"] == role)
+
+
+HYPERPARAMETERS = having("read_by_some", "solver")  # of solvers and objectives; k is the loop's
+DATA_OPTIONS = having("read_by_some", "data")  # of data sets
+
+
+def unset(name: str) -> str:
+    """What stands in an option's place where it is not given, in words."""
+    f = next(f for f in dataclasses.fields(Config) if f.name == name)
+    text, rows = f.metadata["unset"], names.METHODS
+    if f.default is not None:
+        return written(f.default)
+    if name in DEFAULTS:
+        found = written(DEFAULTS[name])
+    elif name in next(iter(rows.values())):  # said by every method
+        found = by_mode({mode: row[name] for mode, row in rows.items()})
+    else:  # a hyper-parameter of some
+        found = by_mode({mode: row["reads"][name] for mode, row in rows.items() if name in row["reads"]})
+        found = found or by_mode({solver: reads[name] for solver, reads in names.SOLVERS.items() if name in reads})
+    return found if text is None else text.format(found)
+
+
+def by_mode(values: Mapping[str, Any]) -> str:
+    """{mode: value} in words: what most have comes last."""
+    modes: dict[str, list[str]] = {}
+    for mode, value in values.items():
+        modes.setdefault(written(value), []).append(mode)
+    *few, most = sorted(modes, key=lambda value: len(modes[value])) or [""]
+    return ", ".join([*(f"{value} for {', '.join(modes[value])}" for value in few), f"else {most}" if few else most])
+
+
+def written(value: Any) -> str:
+    """A default as a reader should see it."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def described(f: dataclasses.Field, quote: Callable[[str], str] = str) -> str:
+    """An option's meaning, and the names that it may have."""
+    listed = [quote(name) for name in f.metadata["names"]]
+    return f.metadata["help"] + (f"; {', '.join(listed)}" if listed else "")

@@ -1,0 +1,53 @@
+"""How is wrong input refused? In one line, which names the flag or file, what was given, and what is allowed."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+class ConfigError(ValueError):
+    """A wrong option or input, in one line: which flag or file, what it is, what is allowed."""
+
+
+class BadImage(ValueError):
+    """A file that is no image, or a damaged one: its path and what is wrong, in one line."""
+
+
+def flag(name: str) -> str:
+    """An option's name on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def given_flag(name: str, value: Any) -> str:
+    """An option as it is written on the command line."""
+    if isinstance(value, dict):
+        spans = {n: v if isinstance(v, list | tuple) else [v] for n, v in value.items()}
+        value = ",".join(
+            f"{n}={':'.join(str(int(x) if isinstance(x, bool) else x) for x in v)}" for n, v in spans.items()
+        )
+    return flag(name) if value is True else flag("no_" + name) if value is False else f"{flag(name)} {value}"
+
+
+def refuse(name: str, value: Any, reason: str) -> NoReturn:
+    raise ConfigError(f"{given_flag(name, value)}: {reason}")
+
+
+def nearest(value: Any, names: Iterable[str]) -> str:
+    """A question about the name that was meant, or nothing."""
+    close = difflib.get_close_matches(str(value), names, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def check_folder(name: str, file: str | None) -> None:
+    """Raises ConfigError where a file that is to be written has no folder, or is one: before the work, not after it."""
+    if file is not None and not Path(file).parent.is_dir():
+        refuse(name, file, f"there is no folder {Path(file).parent}")
+    if file is not None and Path(file).is_dir():
+        refuse(name, file, "is a folder; allowed is a file")
+
+
+def one_line(error: Exception) -> str:
+    """What is wrong; what an OSError is about comes first."""
+    about = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    return about.replace("\n", "\\n")

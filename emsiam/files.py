@@ -1,0 +1,23 @@
+"""How is a result written? JSON that any reader takes, whole or not at all."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """JSON knows no NaN, no infinity, and only text as keys."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(file: Path, content: Any, indent: int = 2) -> None:
+    """Replace a file at once: a reader sees the old content or the new. Raises OSError."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(json.dumps(plain(content), indent=indent) + "\n")
+    os.replace(new, file)

@@ -1,0 +1,123 @@
+"""What an option is for is said at the option: lists of before follow from it, and so do the keys of finished runs."""
+
+import dataclasses
+import functools
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+import emsiam
+from emsiam import comparison
+from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, resolution
+from emsiam.config.options import FLAGS, ROLES, of_role, option, unset
+from emsiam.config.rules import SWITCH
+from emsiam.data import DATASETS
+from emsiam.methods import METHODS, hyperparameters
+from emsiam.run import build
+from experiments import _sweep, paper_scale
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_memberships_are_those_of_the_lists_of_before():
+    start = {"seed", "dataset", "arch", "stem", "dim", "hidden_dim", "proj_layers", "bn", "output_affine"}
+    assert set(having("starts_F")) == start | {"prototypes"}  # which the list lacked
+    assert set(having("pairs")) == {"seed", "batch_size", "symmetry", "augment", "image_size"}
+    apart = {"seed", "out", "device", "threads", "quiet", "resume", "overwrite", "data_dir", "download", "workers"}
+    assert set(having("may_differ")) == apart | {"log_every", "eval_every", "save_every", "diagnose_every"}
+    assert set(having("no_number")) == {"out", "quiet", "resume", "overwrite", "data_dir", "download"}
+    assert set(having("resumable")) == {"out", "resume", "overwrite", "quiet", "data_dir", "download", "bank"}
+    assert set(having("stays")) == {"data_dir", "bank"}
+    assert DATA_OPTIONS == ("data_dir", "download", "num_images", "image_size", "workers")
+    assert set(HYPERPARAMETERS) == {
+        *("k", "m", "n", "bank", "bank_dtype", "tau", "tau_schedule", "queue", "shuffle_bn", "temperature")
+    }
+
+
+def test_what_is_said_of_an_option_is_true_of_the_code():
+    read_by_solvers = {n for row in METHODS.values() for f in (row.solve, row.objective) for n in hyperparameters(f)}
+    assert set(HYPERPARAMETERS) - {"k"} <= read_by_solvers
+    assert {n for load in DATASETS.values() for n in hyperparameters(load)} == set(DATA_OPTIONS)
+    for f in dataclasses.fields(Config):
+        assert f.metadata["role"] in ROLES
+        assert f.metadata["flags"] <= FLAGS.keys()
+        assert f.metadata["help"]
+        if f.default is None and f.metadata["rule"] is not SWITCH and f.name not in ("preset", "data_dir"):
+            assert unset(f.name), f.name
+    with pytest.raises(ValueError, match="is not a role or flag"):
+        option(None, SWITCH, "a slip", "network", "start_F")
+
+
+class Read:
+    """Stands for a configuration and notes what is asked of it."""
+
+    def __init__(self, config):
+        self.config, self.names = config, set()
+
+    def __getattr__(self, name):
+        self.names.add(name)
+        return getattr(self.config, name)
+
+
+def test_what_shapes_the_network_is_a_network_option_the_seed_or_the_precision():
+    allowed = {*of_role("network"), "seed", "precision"}
+    seen = set()
+    for options in ({}, {"mode": "swav"}, {"arch": "resnet18"}, {"predictor": "linear"}):
+        config, _ = resolution.resolve(Config(**options), 1437, (1, 8, 8))
+        reader = Read(config)
+        build(reader, (1, 8, 8))
+        seen |= reader.names
+    assert seen <= allowed
+    assert set(having("starts_F")) - {"dataset"} <= seen  # F's start is made from nothing else
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """SimSiam and SwAV, of one seed."""
+    folder = tmp_path_factory.mktemp("runs")
+    small = {"epochs": 1, "batch_size": 479, "dim": 16, "hidden_dim": 16, "quiet": True, "threads": 1}
+    return [emsiam.fit(Config(mode=mode, **small, out=str(folder / mode))) for mode in ("onestep", "swav")]
+
+
+def test_prototypes_are_another_start(runs):
+    """SwAV's F has parameters that SimSiam's lacks, so their ways through θ have no common beginning."""
+    assert not comparison.same_start(*runs)
+    (pair,) = comparison.compare(runs)["pairs"]
+    assert pair["angle_of_weights"] == {}
+    assert pair["parts_at"] is None
+    assert "prototypes: F begins elsewhere" in pair["note"]
+
+
+def test_keys_of_committed_runs_are_those_of_today(monkeypatch):
+    """A renamed option, a moved default or a None turned into a value would orphan them.
+
+    Where `auto` takes bf16 depends on the processor: a key is that of a machine with it, or of one without.
+    """
+    monkeypatch.setattr(_sweep, "load_images", functools.cache(lambda c: resolution.load_images(c)))
+    monkeypatch.setattr(Config, "__hash__", lambda c: hash(repr(c)))
+    checked = 0
+    for module in paper_scale.tables():
+        name = module.__name__.rpartition(".")[2]
+        for row, result in zip(
+            module.ROWS, json.loads((ROOT / f"results/{name}.json").read_text())["rows"], strict=True
+        ):
+            keys = []
+            for fast in (True, False):
+                monkeypatch.setattr(resolution, "_fast_bf16", lambda _, fast=fast: fast)
+                keys.append([job.key for job in _sweep.jobs(row.options, len(result["runs"]), Path("results"))])
+            assert [run["key"] for run in result["runs"]] in keys, (name, row.name)
+            checked += len(result["runs"])
+    assert checked >= 365
+
+
+def test_an_option_of_the_signature_is_one_of_the_configuration():
+    """`bank` of moving_average is the option `--bank`: names agree, and defaults are legal values."""
+    rules = {f.name: f.metadata["rule"] for f in dataclasses.fields(Config)}
+    for row in METHODS.values():
+        for f in (row.solve, row.objective):
+            for name, default in hyperparameters(f).items():
+                if name in HYPERPARAMETERS:
+                    assert default is not inspect.Parameter.empty
+                    assert rules[name].parse(default) == default

@@ -1,0 +1,110 @@
+"""What a command costs before it trains: the help, and wrong input, are answered without PyTorch."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import emsiam
+from emsiam import names
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "torchvision", "numpy", "sklearn", "pandas", "matplotlib")
+# CPU seconds and the heavy modules that a command has loaded by its end
+PROBE = """
+import runpy, sys, time
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    status = end.code
+loaded = [name for name in {heavy} if name in sys.modules]
+print(f"status {{status or 0}}, loaded {{loaded}}, {{time.process_time():.2f}} s")
+"""
+
+
+def answered(*command):
+    """What a command prints, its status, the heavy modules it loaded, and its CPU seconds."""
+    probe = PROBE.format(heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", probe, *command], capture_output=True, text=True, cwd=ROOT)
+    *_, last = done.stdout.splitlines()
+    status, loaded, seconds = re.fullmatch(r"status (\d+), loaded (\[.*\]), (.*) s", last).groups()
+    return done.stdout + done.stderr, int(status), loaded, float(seconds)
+
+
+COMMANDS = ("train", "evaluate", "compare", "export")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        *((f"emsiam.{name} --help", 0, f"usage: python -m emsiam.{name}") for name in COMMANDS),
+        *((f"emsiam.{name} --version", 0, f"emsiam {emsiam.__version__}\n") for name in COMMANDS),
+        ("emsiam.train --lrr 1", 2, "emsiam.train: --lrr: no such option (did you mean --lr?)\n"),
+        ("emsiam.train --k 0", 2, "emsiam.train: --k 0: allowed is a whole number from 1"),
+        ("emsiam.train --augment blur=2", 2, "emsiam.train: --augment blur=2: allowed is a number from 0 to 1\n"),
+        ("emsiam.train --mode onestp", 2, "emsiam.train: --mode onestp: allowed is onestep, "),
+        ("emsiam.train --eta movin_average", 2, "(did you mean moving_average?)\n"),
+        ("emsiam.train --dataset digit", 2, "(did you mean digits?)\n"),
+        ("emsiam.train --predictor mpl", 2, "(did you mean mlp?)\n"),
+        ("emsiam.train --preset simsiam", 2, "emsiam.train: --preset simsiam: allowed is simsiam-cifar10, "),
+        ("emsiam.evaluate knnn x", 2, "invalid choice: 'knnn'"),
+        ("emsiam.evaluate knn x --knn-k 0", 2, "emsiam.evaluate: --knn-k: 0 is not a whole number from 1"),
+        ("emsiam.compare", 2, "emsiam.compare: the following arguments are required: RUN\n"),
+        ("emsiam.export x", 2, "emsiam.export: the following arguments are required: --out\n"),
+    ],
+)
+def test_help_and_wrong_input_are_answered_without_pytorch(command, status, said):
+    text, ended, loaded, seconds = answered(*command.split())
+    assert said in text
+    assert ended == status
+    assert loaded == "[]"
+    assert seconds < 0.5
+
+
+def test_importing_the_package_loads_nothing_and_gives_everything():
+    code = f"import sys, emsiam; print([name for name in {HEAVY} if name in sys.modules]);"
+    code += "emsiam.Config(mode='ema_eta', m=0.9); print('torch' in sys.modules); emsiam.diagnostics.collapse; "
+    code += "emsiam.plots; emsiam.compare; print(*sorted(sys.modules.keys() & {'torch', 'torchvision', 'seaborn'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == ["[]", "False", "torch"]
+    assert set(emsiam.__all__) <= set(dir(emsiam))
+    for name in emsiam.__all__:
+        assert getattr(emsiam, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        getattr(emsiam, "nothing")  # noqa: B009  # what a typing error does
+
+
+def test_torchvision_is_loaded_for_its_own_networks_and_data_sets_only(tmp_path):
+    code = (
+        "import sys, emsiam; "
+        f"emsiam.fit(emsiam.Config(epochs=1, batch_size=700, quiet=True, out={str(tmp_path / 'run')!r})); "
+        "print('torchvision' in sys.modules); "
+        "emsiam.networks.build_backbone('resnet18', 'cifar', (3, 32, 32)); print('torchvision' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_generated_files_are_as_they_would_be_made():
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0, f"make generated: {done.stdout}{done.stderr}"
+
+
+def test_the_help_says_what_each_mode_has():
+    """The predictor that a mode has stands at the mode, and the help is made from it."""
+    from emsiam.methods import METHODS
+
+    text, *_ = answered("emsiam.train", "--help")
+    said = re.search(r"\n  --predictor .*?\((\S+) for ([^()]*), else (\S+)\)", text, re.DOTALL)
+    few = re.sub(r"\s+", " ", said[2]).split(", ")
+    assert {mode: said[1] if mode in few else said[3] for mode in METHODS} == {
+        mode: method.predictor for mode, method in METHODS.items()
+    }
+    for name in names.SOLVERS:
+        assert name in text
