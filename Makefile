@@ -5,8 +5,6 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find emsiam -name '*.py' 2>/dev/null) pyproject.toml
 TESTED := $(SOURCES) $(wildcard tests/*.py experiments/*.py docs/*.py notebooks/*.ipynb results/*.json) \
 	README.md RESULTS.md docs/paper_scale.md environment.yml Makefile
-systems := relations methods regularizers cifar transfer
-paper := $(filter-out __init__ _sweep report paper_scale detection $(systems),$(basename $(notdir $(wildcard experiments/*.py))))
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
@@ -60,9 +58,9 @@ notebooks: $(VENV)/installed-test
 lab: $(VENV)/installed-test
 	@$(BIN)/jupyter lab notebooks
 
-# SimSiam's tables, those of the other systems; what is done already is left as it is; then what is made of them
+# the tables of a group (python -m experiments lists them); what is done is left as it is; then what is made of them
 paper systems: $(VENV)/installed-test
-	@for table in $($@); do echo "$$table"; $(BIN)/python -m experiments.$$table || exit; done
+	@for table in $$($(BIN)/python -m experiments $@); do echo "$$table"; $(BIN)/python -m experiments.$$table || exit; done
 	@$(BIN)/python -m experiments.report
 	@$(BIN)/python -m experiments.paper_scale
 

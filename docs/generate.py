@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import methods  # noqa: E402  # beside this file
 
+import experiments  # noqa: E402
 from emsiam import data, evaluation, networks, objective, optim, probes  # noqa: E402
 from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config  # noqa: E402
 from emsiam.config.options import ROLES, described, unset  # noqa: E402
@@ -109,6 +110,16 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
+def tables() -> str:
+    """The experiments, a table a group."""
+    parts = []
+    for group, what in experiments.GROUPS.items():
+        lines = [f"| `make {group}`: {what} | claim |", "|---|---|"]
+        lines += [f"| `{name}` | {experiments.claim(m)} |" for name, m in experiments.tables(group).items()]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
 def between(marks: Iterable[tuple[str, Callable[[], str]]]) -> Callable[[str], str]:
     """A text with what stands between <!-- NAME --> and <!-- /NAME --> made anew."""
 
@@ -126,6 +137,7 @@ FILES: dict[str, Callable[[str], str]] = {
     "emsiam/names.py": names,
     "docs/methods.md": lambda _: methods.text(),
     "docs/numbers.md": between((("metrics", metrics),)),
+    "docs/tables.md": between((("tables", tables),)),
     "docs/training.md": between((("options", options), ("data sets", data_sets))),
 }
 

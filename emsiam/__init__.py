@@ -15,6 +15,7 @@
 Chen & He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv 2011.10566.
 """
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Config", "ConfigError", "Run", "fit", "load_run"]
+# How often a thread of OpenMP looks for its partners before it sleeps. libgomp's own 300,000 make a step several times
+# as slow on a busy machine, where a partner may not be running: benchmarks/threads.py. Read when PyTorch is loaded.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "30000"
 HOMES = {"Config": "config", "ConfigError": "errors", "Run": "run", "fit": "training", "load_run": "run"}
 
 

@@ -104,7 +104,8 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
         method = METHODS[o["mode"]]
         solver = SOLVERS.get(o.get("eta") or "", method.solve)
         own = fields | hyperparameters(solver) | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
-        told = (n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS)
+        alike = [other for other in options if other["mode"] == o["mode"]]
+        told = (n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS or any(n not in other for other in alike))
         shown = [
             f"{n}={_written(o[n])}" for n in told if _tells(n, o[n]) or o[n] not in (own.get(n), options[0].get(n))
         ]

@@ -1,1 +1,22 @@
-"""One file a table of the paper: `python -m experiments.NAME`, from the root of the repository. Not in the wheel."""
+"""One file a table: a claim, what is run for it, what would decide it, and its rows; `_sweep` is the engine.
+
+A module with ROWS is a table. It is one of the paper's on SimSiam, unless its GROUP says otherwise.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+GROUPS = {"paper": "SimSiam's tables", "systems": "the other systems, what came after, and transfer"}
+
+
+def tables(group: str | None = None) -> dict[str, ModuleType]:
+    """The tables by name, all or those of a group."""
+    names = [found.name for found in pkgutil.iter_modules(__path__) if found.name != "__main__"]
+    loaded = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    return {n: m for n, m in loaded.items() if hasattr(m, "ROWS") and group in (None, getattr(m, "GROUP", "paper"))}
+
+
+def claim(module: ModuleType) -> str:
+    """What a table says, in a sentence or two: the first paragraph of its docstring."""
+    return " ".join((module.__doc__ or "").partition("\n\n")[0].split())

@@ -13,6 +13,8 @@ import sys
 
 from ._sweep import METRICS, Row, main
 
+GROUP = "systems"
+
 SMALL = {"dataset": "shapes", "num_images": 5000, "epochs": 12, "eval_every": 1}
 PRESETS = ("simsiam-cifar10",)  # the scale of Fig. D.1
 LINEAR = {"linear": ("linear", {})}

@@ -16,6 +16,8 @@ import sys
 
 from ._sweep import Row, main
 
+GROUP = "systems"
+
 SYSTEMS = (  # mode, name, the paper's numbers after 100 and 200 epochs
     ("onestep", "SimSiam", 68.1, 70.0),
     ("simclr", "SimCLR", 66.5, 68.3),

@@ -1,11 +1,8 @@
 """python -m experiments.paper_scale: docs/paper_scale.md, the commands on CIFAR-10 and ImageNet."""
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,7 +10,6 @@ import torchvision
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-import experiments
 from emsiam import optim
 from emsiam.alternate import Step, alternate
 from emsiam.config import DEFAULTS, PRESETS, Config, preset, resolve
@@ -22,6 +18,7 @@ from emsiam.errors import given_flag
 from emsiam.run import build
 from emsiam.training import alternation
 
+from . import tables
 from ._sweep import Row
 
 FILE = Path(__file__).parents[1] / "docs" / "paper_scale.md"
@@ -47,14 +44,6 @@ device adds 10.5 GB (`--bank host --bank-dtype bf16`: 5 in memory).
 Several GPUs: `torchrun --nproc-per-node=8 -m emsiam.train -- …`, with the numbers of one. ImageNet's DIR holds
 `train/` and `val/`, in each a folder a class.
 """
-
-
-def tables() -> Iterator[ModuleType]:
-    """The experiments that have rows."""
-    for module in pkgutil.iter_modules(experiments.__path__):
-        loaded = importlib.import_module(f"experiments.{module.name}")
-        if hasattr(loaded, "ROWS"):
-            yield loaded
 
 
 def scaled(options: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -150,12 +139,12 @@ def section(names: list[str], rows: tuple[Row, ...], presets: tuple[str, ...]) -
 def text() -> str:
     """The text of docs/paper_scale.md. Tables that are the same at this scale are one."""
     found: dict[tuple[str, ...], tuple[list[str], tuple[Row, ...], tuple[str, ...]]] = {}
-    for module in tables():
+    for name, module in tables().items():
         if len({row.options.get("dataset") for row in module.ROWS}) > 1:
             continue  # it is about data sets, and has no rows at this scale
         rows, presets = (*module.ROWS, *getattr(module, "AT_SCALE", ())), getattr(module, "PRESETS", tuple(SETS))
         commands = tuple(command(row.options, "simsiam-imagenet") for row in rows)
-        found.setdefault(commands, ([], rows, presets))[0].append(module.__name__.rpartition(".")[2])
+        found.setdefault(commands, ([], rows, presets))[0].append(name)
     kept = step_bytes("simsiam-imagenet")
     head = HEAD.format(rate=rate() / 1e12, A100=A100, kept=kept / 1e6, needs=512 * kept / 1e9)
     return "\n\n".join([head.rstrip(), *(section(*table) for table in found.values())]) + "\n"

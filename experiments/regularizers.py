@@ -18,6 +18,8 @@ import sys
 
 from ._sweep import Row, main
 
+GROUP = "systems"
+
 LONG = {"epochs": 300, "schedule": "constant"}
 WITH_H = {"predictor": "mlp", "stop_grad": True}
 LAG = {"eta": "moving_average", "m": 0.8, "stop_grad": True}

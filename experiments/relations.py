@@ -15,6 +15,8 @@ import sys
 
 from ._sweep import Row, main
 
+GROUP = "systems"
+
 ROWS = (
     Row("SimSiam", {}, 68.1),
     Row("SimCLR", {"mode": "simclr"}, 66.5),

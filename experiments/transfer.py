@@ -15,6 +15,8 @@ import sys
 from ._sweep import Row, main
 from .cifar import SMALL
 
+GROUP = "systems"
+
 SOURCES = {"digits": {}, "mnist5k": {"dataset": "mnist5k", "epochs": 12}, "shapes": SMALL}
 UNTRAINED = {"epochs": 1, "lr": 1e-9}
 

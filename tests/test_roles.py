@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import emsiam
+import experiments
 from emsiam import comparison
 from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, resolution
 from emsiam.config.options import FLAGS, ROLES, of_role, option, unset
@@ -16,7 +17,7 @@ from emsiam.config.rules import SWITCH
 from emsiam.data import DATASETS
 from emsiam.methods import METHODS, hyperparameters
 from emsiam.run import build
-from experiments import _sweep, paper_scale
+from experiments import _sweep
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,8 +99,7 @@ def test_keys_of_committed_runs_are_those_of_today(monkeypatch):
     monkeypatch.setattr(_sweep, "load_images", functools.cache(lambda c: resolution.load_images(c)))
     monkeypatch.setattr(Config, "__hash__", lambda c: hash(repr(c)))
     checked = 0
-    for module in paper_scale.tables():
-        name = module.__name__.rpartition(".")[2]
+    for name, module in experiments.tables().items():
         for row, result in zip(
             module.ROWS, json.loads((ROOT / f"results/{name}.json").read_text())["rows"], strict=True
         ):

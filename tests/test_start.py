@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,8 @@ COMMANDS = ("train", "evaluate", "compare", "export")
         ("emsiam.train --preset simsiam", 2, "emsiam.train: --preset simsiam: allowed is simsiam-cifar10, "),
         ("emsiam.evaluate knnn x", 2, "invalid choice: 'knnn'"),
         ("emsiam.evaluate knn x --knn-k 0", 2, "emsiam.evaluate: --knn-k: 0 is not a whole number from 1"),
+        ("emsiam --help", 0, "python -m emsiam.train: train SimSiam"),
+        ("emsiam --version", 0, f"emsiam {emsiam.__version__}\n"),
         ("emsiam.compare", 2, "emsiam.compare: the following arguments are required: RUN\n"),
         ("emsiam.export x", 2, "emsiam.export: the following arguments are required: --out\n"),
     ],
@@ -87,6 +91,38 @@ def test_torchvision_is_loaded_for_its_own_networks_and_data_sets_only(tmp_path)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == ["False", "True"]
+
+
+def handled(process):
+    """Waits until a process answers SIGTERM itself: Python does not, our command does at once."""
+    status = Path(f"/proc/{process.pid}/status")
+    while not int(re.search(r"SigCgt:\s*(\S+)", status.read_text())[1], 16) & 1 << signal.SIGTERM - 1:
+        assert process.poll() is None
+        time.sleep(0.001)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux which signals a process answers")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.5, 1])
+def test_a_signal_in_the_first_second_ends_the_command(tmp_path, number, status, seconds):
+    """While PyTorch is loaded, the data, or the first step is taken: never with a traceback, never unanswered."""
+    command = [sys.executable, "-m", "emsiam.train", "--quiet", "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        handled(process)
+        time.sleep(seconds)
+        process.send_signal(number)
+        _, errors = process.communicate()
+    assert process.returncode == status
+    assert errors in ("", f"stopped and saved; --resume --out {tmp_path / 'run'} goes on\n")
+
+
+def test_a_user_s_own_spin_count_wins():
+    """Threads of OpenMP are told how long to spin before PyTorch is loaded, unless the user has said so."""
+    code = "import os, emsiam; print(os.environ.get('GOMP_SPINCOUNT'))"
+    clean = {n: v for n, v in os.environ.items() if n not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    for given, expected in (({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")):
+        done = subprocess.run([sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, cwd=ROOT)
+        assert done.stdout.strip() == expected
 
 
 def test_generated_files_are_as_they_would_be_made():
