@@ -35,6 +35,7 @@ check: $(VENV)/installed-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/python docs/notebooks.py --check
 	@echo "Checks passed."
 

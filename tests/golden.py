@@ -83,7 +83,7 @@ MORE = {
     "seed": {"seed": 1},
     "augment": {"augment": "noise=0.2,scale=0.5:0.9,blur=0.5"},
     "precision bf16": {"precision": "bf16"},
-    **{name: {name: value} for name, value in (("knn_k", 5), ("knn_t", 0.5), ("diagnose_every", 2))},
+    **{name: {name: value} for name, value in (("knn_k", 5), ("knn_t", 0.5), ("diagnose_every", 2), ("threads", 2))},
     "log_every": {"log_every": 5, "eval_every": 1},
     "images in memory": {**FOLDER, "workers": 0},
     "image_size": {**FOLDER, "workers": 0, "image_size": 12, "augment": "blur=0.5,hue=0.1"},

@@ -1,5 +1,6 @@
 """The bits of every mode, and of ten options, are those recorded on a processor of this type: tests/golden.py."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def test_another_number_gives_another_digest(tmp_path):
     after = golden.digests(out)
     assert before["lines"] != after["lines"]
     assert before["state"] != after["state"]
+
+
+def test_every_option_that_changes_numbers_is_a_case():
+    """But for the device: digests are of the CPU; and how often a checkpoint is written, which changes none."""
+    from emsiam.config import Config, having
+
+    known = {name for case in golden.CASES.values() for name in (golden.COMMON | case)}
+    left = {f.name for f in dataclasses.fields(Config)} - known
+    assert left == {*having("no_number"), "device", "save_every"} - {"data_dir"}
 
 
 @pytest.mark.slow
