@@ -9,6 +9,8 @@ import pytest
 import emsiam
 from emsiam import compare, page
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--window-size=1500,1100", "--enable-unsafe-swiftshader", "--disable-quic"),
