@@ -36,8 +36,8 @@ def test_a_forked_process_is_as_a_real_one(tmp_path, end, status):
     assert told.pop("path")[0] == told_really.pop("path")[0] == str(tmp_path)
     assert told == told_really
     assert forked.stdout.splitlines()[1:] == real.stdout.splitlines()[1:] == ["from a child"]
-    ends = [done.stderr.splitlines() for done in (forked, real)]
-    assert [(lines[0], lines[-1]) for lines in ends][0] == [(lines[0], lines[-1]) for lines in ends][1]
+    said, said_really = (done.stderr.splitlines() for done in (forked, real))
+    assert (said[0], said[-1]) == (said_really[0], said_really[-1])
 
 
 def test_a_signal_ends_it(tmp_path):
