@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import emsiam
 from emsiam.probes import OnlineProbe, knn_predict
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = [pytest.mark.mathematics, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
