@@ -8,7 +8,7 @@ TESTED := $(SOURCES) $(wildcard tests/*.py experiments/*.py docs/*.py notebooks/
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test retest check slow same-bits generated notebooks lab paper systems
+.PHONY: demo test retest fast check slow same-bits generated notebooks lab paper systems
 .DELETE_ON_ERROR:
 
 demo: runs/demo/summary.json
@@ -27,8 +27,12 @@ retest:
 
 $(VENV)/tested: $(VENV)/installed-test $(TESTED)
 	@echo "Running the tests ..."
-	@$(PYTEST) -n 2
+	@$(PYTEST) -n 2 --dist worksteal
 	@date '+on %Y-%m-%d at %H:%M' > $@
+
+fast: $(VENV)/installed-test
+	@echo "Running the tests of the mathematics ..."
+	@$(PYTEST) -n 2 --dist worksteal -m 'mathematics and not slow'
 
 check: $(VENV)/installed-test
 	@echo "Lint, format, types, notebooks ..."

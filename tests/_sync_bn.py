@@ -1,4 +1,4 @@
-"""Run by torchrun: SyncBatchNorm on two processes against plain BN on one, forward, backward and buffers."""
+"""Run by _trains.py: SyncBatchNorm on two processes against plain BN on one, forward, backward and buffers."""
 
 import torch
 import torch.distributed as dist

@@ -3,14 +3,21 @@
 import fcntl
 import os
 import shutil
+import signal
 
+import matplotlib.figure
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+import emsiam.plots
 from emsiam import data, networks
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bits are the CPU's, also where there is a GPU; children inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +45,16 @@ def once(tmp_path_factory):
         return folder
 
     return made
+
+
+@pytest.fixture(scope="module")
+def no_pictures():
+    """Runs of this process end without their picture, which takes longer than the steps of a short run. For modules
+    that do not look at it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emsiam.plots, "trajectory", lambda run: matplotlib.figure.Figure())
+        yield
 
 
 class Plain(nn.Module):

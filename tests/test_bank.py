@@ -10,6 +10,8 @@ from emsiam.config import Config, ConfigError, preset, resolve
 from emsiam.data import digits
 from emsiam.eta import bank, moving_average
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def fit(out, **options):
     small = {"mode": "ema_eta", "epochs": 3, "batch_size": 359, "dim": 16, "hidden_dim": 16, "log_every": 1}

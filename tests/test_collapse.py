@@ -10,6 +10,8 @@ import torch
 
 from emsiam.diagnostics import collapse
 
+pytestmark = pytest.mark.mathematics
+
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 LISTED = {f.__name__: f for f in (*collapse.ALONE, *collapse.PAIRED)}

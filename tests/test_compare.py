@@ -11,6 +11,8 @@ from emsiam import compare, comparison
 from emsiam.diagnostics import trajectory
 from emsiam.metrics import CRITERIA
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
 
 
@@ -138,7 +140,8 @@ def test_a_damaged_file_is_one_line(runs, tmp_path, capsys, name, damage):
     if damage == "missing":
         file.unlink()
     else:
-        file.write_bytes({"cut": content[: len(content) // 2], "binary": b"\x93\xff\0" * 99}[damage])
+        cut = content[: len(content) // 2].rstrip(b"\n}")  # within a line, wherever the half falls
+        file.write_bytes({"cut": cut, "binary": b"\x93\xff\0" * 99}[damage])
     assert compare.main([str(runs["b", 0].path), str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("emsiam.compare: ")

@@ -12,6 +12,8 @@ import emsiam
 from emsiam import data
 from emsiam.config import Config, ConfigError, load_images
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 RNG = np.random.default_rng(0)
 CLASSES = 4
 

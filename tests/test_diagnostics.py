@@ -10,6 +10,8 @@ from emsiam.diagnostics import collapse
 from emsiam.diagnostics.em import prediction_quality
 from emsiam.diagnostics.verdict import Evidence, verdict
 
+pytestmark = pytest.mark.mathematics
+
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 

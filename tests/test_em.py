@@ -13,6 +13,8 @@ from emsiam import views
 from emsiam.diagnostics import em
 from emsiam.eta import expectation, moving_average, other_view
 
+pytestmark = pytest.mark.mathematics
+
 
 def gaussian(*size, seed=0):
     return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

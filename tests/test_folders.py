@@ -13,6 +13,8 @@ from torchvision.transforms.v2 import functional as tv
 import emsiam
 from emsiam import data, folders, train, views
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 RNG = np.random.default_rng(0)
 
 

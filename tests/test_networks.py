@@ -6,6 +6,8 @@ from torch import nn
 
 from emsiam import networks
 
+pytestmark = pytest.mark.mathematics
+
 
 def layers(module):
     return [type(m).__name__ for m in module]

@@ -14,6 +14,8 @@ from emsiam.methods import METHODS
 from emsiam.objective import unit
 from emsiam.observe import NUMBERS, Alternation, cut, passes, probe_set, schedule
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 SMALL = {"epochs": 3, "batch_size": 359, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
 
 

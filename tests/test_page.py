@@ -5,9 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from _warm import LONG
 
 import emsiam
 from emsiam import compare, page
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
 FLAGS = (
@@ -74,12 +77,25 @@ def opened(browser, file):
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.get(file.as_uri())
-    WebDriverWait(browser, 60).until(lambda b: b.execute_script(DRAWN))
+    WebDriverWait(browser, LONG).until(lambda b: b.execute_script(DRAWN))
     return browser
 
 
-def slide(browser, share):
-    """Press the mouse on the slider's rail, at a share of its length."""
+def once_it_is(browser, as_asked):
+    """STATE, as soon as as_asked(STATE): the page draws when it comes to it."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, LONG).until(lambda b: as_asked(b.execute_script(STATE)))
+    return browser.execute_script(STATE)
+
+
+def marks(state):
+    """{run: the step at which its marks on the curves are}"""
+    return {t["name"]: t["x"][0] for t in state if (t["type"], t["mode"]) == ("scatter", "markers")}
+
+
+def slide(browser, share, runs):
+    """Press the mouse on the slider's rail, at its beginning or end: what the label says then, and STATE."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
 
@@ -87,8 +103,9 @@ def slide(browser, share):
     ActionChains(browser).move_to_element_with_offset(
         rail, (share - 0.5) * (rail.rect["width"] - 12), 0
     ).click().perform()
-    browser.execute_async_script("setTimeout(arguments[0], 1500)")
-    return browser.find_element(By.CSS_SELECTOR, ".slider-label").text
+    there = {run.path.name: run.summary["steps"] * share for run in runs}
+    state = once_it_is(browser, lambda state: marks(state) == there)
+    return browser.find_element(By.CSS_SELECTOR, ".slider-label").text, state
 
 
 def test_it_is_drawn_offline_and_without_an_error(opened, file):
@@ -101,12 +118,12 @@ def test_it_is_drawn_offline_and_without_an_error(opened, file):
 
 
 def test_the_slider_moves_clouds_spectra_and_marks_of_all_runs(opened, runs):
-    first, before = slide(opened, 0.0), opened.execute_script(STATE)
+    first, before = slide(opened, 0.0, runs)
     canvas = opened.find_element("css selector", ".gl-container canvas")
     seen = canvas.screenshot_as_png
-    last, after = slide(opened, 1.0), opened.execute_script(STATE)
+    last, after = slide(opened, 1.0, runs)
     assert (first, last) == ("step 0", "step 21")
-    assert canvas.screenshot_as_png != seen
+    once_it_is(opened, lambda _: canvas.screenshot_as_png != seen)
     moved = [a["x"] != b["x"] or a["y"] != b["y"] for a, b in zip(before, after, strict=True)]
     kinds = [(t["type"], t["mode"]) for t in before]
     for kind, count in ((("scatter3d", "markers"), 5), (("scatter", "markers"), 5 * 4), (("scatter", None), 5)):
@@ -116,13 +133,11 @@ def test_the_slider_moves_clouds_spectra_and_marks_of_all_runs(opened, runs):
     lines = [m for m, k in zip(moved, kinds, strict=True) if k == ("scatter", "lines")]
     assert len(lines) == 5 * 4
     assert not any(lines)
-    ends = {t["name"]: t["x"][0] for t in after if (t["type"], t["mode"]) == ("scatter", "markers")}
-    assert ends == {run.path.name: run.summary["steps"] for run in runs}
+    assert marks(after) == {run.path.name: run.summary["steps"] for run in runs}
 
 
 def test_a_cloud_keeps_the_distances_that_three_directions_hold(opened, runs):
-    slide(opened, 1.0)
-    clouds = [t for t in opened.execute_script(STATE) if t["type"] == "scatter3d"]
+    clouds = [t for t in slide(opened, 1.0, runs)[1] if t["type"] == "scatter3d"]
     assert [len(c["x"]) for c in clouds] == [page.IMAGES] * 4 + [160]
     for cloud, run in zip(clouds, runs, strict=True):
         shown = np.array([cloud["x"], cloud["y"], cloud["z"]]).T
@@ -132,29 +147,34 @@ def test_a_cloud_keeps_the_distances_that_three_directions_hold(opened, runs):
         assert np.corrcoef(far, near)[0, 1] > 0.6
 
 
+def shade(state):
+    return [np.array(t["shade"]) for t in state if t["type"] == "scatter3d"]
+
+
 def test_dots_are_coloured_by_label_or_by_image(opened, runs):
     from selenium.webdriver.common.by import By
 
     buttons = opened.find_elements(By.CSS_SELECTOR, ".updatemenu-button")
     assert [b.text for b in buttons] == ["colour by label", "colour by image"]
+    labels = pytest.approx(np.array(runs[0].probe["labels"][: page.IMAGES]) / 9)
     shades = {}
     for button in buttons:
         button.click()
-        opened.execute_async_script("setTimeout(arguments[0], 500)")
-        shades[button.text] = [t["shade"] for t in opened.execute_script(STATE) if t["type"] == "scatter3d"]
-    labels = np.array(runs[0].probe["labels"][: page.IMAGES])
-    assert np.array(shades["colour by label"][0]) == pytest.approx(labels / 9)
-    assert shades["colour by image"][0] == shades["colour by image"][1]  # the same image, the same colour
-    assert shades["colour by image"][0] != shades["colour by image"][4]  # other images
+        by_label = button.text == "colour by label"
+        state = once_it_is(opened, lambda state, by_label=by_label: (shade(state)[0] == labels) == by_label)
+        shades[button.text] = shade(state)
+    one, same, *_, other = shades["colour by image"]
+    assert np.array_equal(one, same)  # the same image, the same colour
+    assert not np.array_equal(one, other)  # other images
 
 
 def test_a_click_in_the_legend_hides_all_of_a_run(opened):
     from selenium.webdriver.common.by import By
 
     opened.find_elements(By.CSS_SELECTOR, ".legendtoggle")[1].click()
-    opened.execute_async_script("setTimeout(arguments[0], 1500)")
-    hidden = {t["name"] for t in opened.execute_script(STATE) if t["visible"] == "legendonly"}
-    shown = {t["name"] for t in opened.execute_script(STATE) if t["visible"] != "legendonly"}
+    state = once_it_is(opened, lambda state: any(t["visible"] == "legendonly" for t in state))
+    hidden = {t["name"] for t in state if t["visible"] == "legendonly"}
+    shown = {t["name"] for t in state if t["visible"] != "legendonly"}
     assert hidden == {"run1"}
     assert "run1" not in shown
 

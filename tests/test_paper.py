@@ -15,6 +15,8 @@ from emsiam.alternate import Frozen, alternate, hold
 from emsiam.data import Batch
 from emsiam.eta import expectation, moving_average, other_view
 
+pytestmark = pytest.mark.mathematics
+
 
 def sgd(net, steps=100, lr=0.05, wd=5e-4, schedule="cosine"):
     return optim.SGD(net, lr=lr, momentum=0.9, wd=wd, steps=steps, schedule=schedule)

@@ -10,6 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 import emsiam
 from emsiam.probes import OnlineProbe, knn_predict
 
+pytestmark = [pytest.mark.mathematics, pytest.mark.usefixtures("no_pictures")]
+
 
 @pytest.mark.parametrize("k", [1, 5, 20])
 @pytest.mark.parametrize("t", [0.07, 0.1, 1.0])

@@ -1,4 +1,4 @@
-"""A run stopped at any moment and resumed is the run that was never stopped. Real processes, real signals."""
+"""A run stopped at any moment and resumed is the run that was never stopped. Processes and real signals."""
 
 import json
 import os
@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from _warm import LONG, Process, wait_for
 
 import emsiam
 
@@ -22,15 +24,13 @@ COMMON += ["--quiet", "--threads", "1"]
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def launcher(ranks):
-    if ranks == 1:
-        return [sys.executable, "-m", "emsiam.train"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return [*torchrun, "-m", "emsiam.train", "--"]
-
-
-def start(out, mode, ranks=1, *flags):
-    command = [*launcher(ranks), *MODES[mode].split(), *COMMON, "--out", str(out), *flags]
+def start(out, mode, ranks=1, *flags, real=False, **options):
+    """A process forked from a warm one; one of its own where it is asked for, or by torchrun."""
+    arguments = [*MODES[mode].split(), *COMMON, "--out", str(out), *flags]
+    if ranks == 1 and not real:
+        return Process("emsiam.train", arguments, **options)
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m", "emsiam.train", "--"]
+    command = [sys.executable, "-m", *(torchrun if ranks > 1 else ["emsiam.train"]), *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV, start_new_session=True
     )
@@ -38,17 +38,9 @@ def start(out, mode, ranks=1, *flags):
 
 def finish(out, mode, ranks=1, *flags):
     process = start(out, mode, ranks, *flags)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 0, errors[-2000:]
     return errors
-
-
-def wait_for(path, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1][-2000:]
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.01)
 
 
 def left_behind(out):
@@ -79,23 +71,19 @@ def assert_same(a, b):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(once):
     """whole(mode, ranks): a run never stopped."""
-    folder, done = tmp_path_factory.mktemp("whole"), {}
 
     def make(mode, ranks):
-        if (mode, ranks) not in done:
-            done[mode, ranks] = folder / f"{mode}-{ranks}"
-            finish(done[mode, ranks], mode, ranks)
-        return done[mode, ranks]
+        return once(f"whole-{mode}-{ranks}", lambda folder: finish(folder, mode, ranks))
 
     return make
 
 
-def kill_and_resume(out, whole, mode, ranks, kills, rng):
+def kill_and_resume(out, whole, mode, ranks, kills, rng, real=False):
     """Kill at random moments after the first checkpoint, then let it end; --resume starts what is not there yet."""
     for _ in range(kills):
-        process = start(out, mode, ranks, "--resume")
+        process = start(out, mode, ranks, "--resume", real=real)
         wait_for(out / "checkpoints" / "last.pt", process)
         before = (out / "checkpoints" / "last.pt").stat().st_mtime_ns
         # the process has just begun or gone on: let it come to somewhere
@@ -107,7 +95,8 @@ def kill_and_resume(out, whole, mode, ranks, kills, rng):
                 time.sleep(rng.uniform(0, 0.3))
                 break
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have come to its end
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     finish(out, mode, ranks, "--resume")
     assert_same(out, whole(mode, ranks))
@@ -115,7 +104,7 @@ def kill_and_resume(out, whole, mode, ranks, kills, rng):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_killed_runs_end_with_the_same_bits(tmp_path, whole, mode):
-    kill_and_resume(tmp_path / "run", whole, mode, 1, 1, random.Random(mode))
+    kill_and_resume(tmp_path / "run", whole, mode, 1, 1, random.Random(mode), real=mode == "multistep")
 
 
 @pytest.mark.slow
@@ -127,11 +116,12 @@ def test_killed_twenty_times(tmp_path, whole, mode, ranks):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_save_and_stop(tmp_path, whole, number, status):
-    out = tmp_path / "run"
-    process = start(out, "multistep", 1, "--save-every", "1000")  # nothing is saved but by the signal
-    wait_for(out / "snapshots" / "13.npy", process)
+    out = tmp_path / "run"  # nothing is saved but by the signal
+    process = start(out, "multistep", 1, "--save-every", "1000", pauses_at="snapshots/13.npy")
+    process.paused()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    process.go()
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == status
     assert errors == f"stopped and saved; --resume --out {out} goes on\n"
     step = torch.load(out / "checkpoints" / "last.pt", weights_only=True)["step"]
@@ -180,7 +170,7 @@ class Malicious:
 def test_a_malicious_checkpoint_is_refused(stopped):
     torch.save({"step": Malicious()}, stopped / "checkpoints" / "last.pt")
     process = start(stopped, "ema_eta", 1, "--resume")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 2
     assert errors.endswith("holds more than tensors and plain values and is not loaded\n")
     assert errors.count("\n") == 1
@@ -202,7 +192,7 @@ def test_a_malicious_checkpoint_is_refused(stopped):
 )
 def test_resuming_under_changed_options_is_refused(stopped, flags, message):
     process = start(stopped, "ema_eta", 1, "--resume", *flags.split())
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 2
     assert errors.startswith(f"emsiam.train: --resume goes on with the options of {stopped}: {message}")
     assert errors.count("\n") == 1
@@ -212,7 +202,7 @@ def test_resuming_a_finished_run_prints_its_summary(whole):
     out = whole("ema_eta", 1)
     before = (out / "checkpoints" / "last.pt").stat().st_mtime_ns
     process = start(out, "ema_eta", 1, "--resume")
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0
     assert printed.startswith("ema_eta on digits: ")
     assert (out / "checkpoints" / "last.pt").stat().st_mtime_ns == before
@@ -225,16 +215,17 @@ def test_the_same_command_resumes(stopped):
 
 
 def test_a_second_process_on_the_same_run_is_refused(tmp_path):
-    out = tmp_path / "run"
-    first = start(out, "onestep", 1, "--epochs", "500")
+    out, many = tmp_path / "run", ("--epochs", "100000")  # hours
+    first = start(out, "onestep", 1, *many, real=True)
     wait_for(out / "snapshots" / "0.npy", first)
-    second = start(out, "onestep", 1, "--resume", "--epochs", "500")
-    _, errors = second.communicate(timeout=60)
+    second = start(out, "onestep", 1, "--resume", *many)
+    _, errors = second.communicate(timeout=LONG)
     assert second.returncode == 2
     assert errors == f"emsiam.train: --out {out}: another process is writing there\n"
-    first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
-    assert first.returncode == 143
+    first.send_signal(signal.SIGINT)
+    _, errors = first.communicate(timeout=LONG)
+    assert errors == f"stopped and saved; --resume --out {out} goes on\n"
+    assert first.returncode == 130
 
 
 @pytest.fixture
@@ -256,7 +247,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays_whole(small_disk)
     out = small_disk / "run"
     process = start(out, "onestep")
     wait_for(out / "checkpoints" / "last.pt", process)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 2
     assert errors.startswith(f"emsiam.train: --out {out}: cannot be written (")
     assert errors.count("\n") == 1
@@ -268,6 +259,6 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays_whole(small_disk)
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     process = start(tmp_path / "file" / "run", "onestep")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LONG)
     assert process.returncode == 2
     assert errors == f"emsiam.train: --out {tmp_path}/file/run: cannot be written (Not a directory)\n"

@@ -12,6 +12,8 @@ from emsiam.diagnostics import em
 from emsiam.diagnostics.trajectory import angle
 from emsiam.training import alternation
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 SMALL = {"epochs": 3, "batch_size": 300, "dim": 16, "hidden_dim": 16, "threads": 1, "precision": "fp64", "quiet": True}
 
 

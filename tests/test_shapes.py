@@ -12,6 +12,8 @@ from emsiam import data, recipes, shapes, views
 from emsiam.eta import SOLVERS
 from emsiam.shapes import CONTENTS, Shapes
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 IDS = torch.arange(64)
 
 

@@ -1,4 +1,4 @@
-"""The sweep engine: keys, real runs in real processes, what is not run again, intervals; RESULTS.md is made."""
+"""The sweep engine: keys, real runs in processes, what is not run again, intervals; RESULTS.md is made."""
 
 import fcntl
 import json
@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import _warm
 import numpy as np
 import pytest
 import scipy.stats
+import submitit
 import torchvision
 
 import emsiam
@@ -27,6 +28,14 @@ ROOT = Path(__file__).parents[1]
 PINNED = 0.1109  # loss of SHORT, seed 0
 SHORT = {"epochs": 1, "batch_size": 479, "dim": 8, "hidden_dim": 8, "diagnose_every": 9}
 TEXT = "A claim,\nin two lines.\n\nMore.\nTo decide: more\nseeds.\nCommand: this"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_jobs():
+    """submitit's jobs are forked from a warm process, but for those of the sweep that is interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(submitit.local.local, "start_controller", _warm.start_controller)
+        yield
 
 
 def key(tmp_path, **options):
@@ -206,34 +215,50 @@ def test_a_run_that_fails_is_named(tmp_path, capsys):
     assert "status 2" in said
 
 
+WAITS = """
+import signal, time
+from pathlib import Path
+
+def solve(state, F_t, batch):
+    training = batch.step == 6 and len(batch.ids) == 479  # diagnostics ask for few images
+    while training and not Path({go!r}).exists() and callable(signal.getsignal(signal.SIGTERM)):
+        time.sleep(0.05)  # until the command has caught a signal
+    return F_t(batch.others), state
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_sweep_goes_on(tmp_path, number):
+    """Real processes, of the sweep and of its runs. The second run waits in its seventh step until it is stopped."""
+    (tmp_path / "mine.py").write_text(WAITS.format(go=str(tmp_path / "go")))
+    long = {"epochs": 6, "save_every": 1, "eval_every": 30, "eta": f"{tmp_path}/mine.py:solve"}
+    rows = [Row("short", SHORT), Row("long", SHORT | long)]
     script = tmp_path / "long.py"
-    long = {"epochs": 30, "save_every": 1, "eval_every": 30}
     script.write_text(
         "import sys\nfrom experiments._sweep import Row, main\n"
-        f"rows = [Row('short', {SHORT}), Row('long', {SHORT | long})]\n"
+        f"rows = [{', '.join(f'Row({row.name!r}, {row.options!r})' for row in rows)}]\n"
         "sys.exit(main('long', 'Claim.', rows, sys.argv[1:]))\n"
     )
-    command = [sys.executable, str(script), "--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "out")]
+    arguments = ["--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "out")]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), *arguments]
     process = subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    short, long_one = (_sweep.jobs(o, 1, tmp_path / "out")[0].folder for o in (SHORT, SHORT | long))
-    deadline = time.monotonic() + 90
-    while not (long_one / "checkpoints" / "last.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    short, long_one = (_sweep.jobs(row.options, 1, tmp_path / "out")[0].folder for row in rows)
+    _warm.wait_for(long_one / "checkpoints" / "last.pt", process)
     os.kill(process.pid, number)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=_warm.LONG)[1]
     assert process.returncode == 130
     assert said.endswith("interrupted; the same command goes on\n")
     assert "Traceback" not in said
     assert (short / "seal").exists()
     assert not (long_one / "summary.json").exists()
     finished = (short / "summary.json").stat().st_mtime_ns
-    subprocess.run(command, env=env, check=True, capture_output=True, timeout=90)
+    (tmp_path / "go").touch()
+    assert _sweep.main("long", "Claim.", rows, arguments) == 0
     assert (short / "summary.json").stat().st_mtime_ns == finished
     steps = [json.loads(line)["step"] for line in (long_one / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
+    assert steps[-1] == 18
     assert json.loads((tmp_path / "out" / "long.json").read_text())["rows"][1]["metrics"]["loss"]["n"] == 1
 
 

@@ -1,4 +1,4 @@
-"""The command and what it leaves behind, in real processes."""
+"""The command and what it leaves behind: in a process of its own, forked from a warm one, and in this one."""
 
 import itertools
 import json
@@ -6,15 +6,16 @@ import math
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
-import matplotlib.figure
+import _warm
 import numpy as np
 import pytest
 import torch
 
 import emsiam
-import emsiam.plots
 from emsiam import data
 from emsiam.config import parse
 from emsiam.data import batches
@@ -22,30 +23,40 @@ from emsiam.diagnostics import trajectory
 from emsiam.diagnostics.verdict import VERDICTS
 from emsiam.run import build
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 METRICS = ["step", "epoch", "loss", "lr", "z_std", "z_std_ratio", "effective_rank", "participation_ratio"]
 TIMES = ["seconds", "images_per_second"]
+VARIES = {*TIMES, "peak_rss_mb"}
 SUMMARY = ["mode", "dataset", "arch", "seed", "steps", "epochs", "loss", *METRICS[4:], "verdict", "peak_rss_mb", *TIMES]
 SUMMARY += ["knn_acc1", "knn_acc1_best", "knn_acc1_init"]
 
 
-def command(*flags, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "emsiam.train", *map(str, flags)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
+command = partial(_warm.run, "emsiam.train")
+
+
+def real(*flags):
+    """Not forked."""
+    flags = [sys.executable, "-m", "emsiam.train", *map(str, flags)]
+    return subprocess.run(flags, capture_output=True, text=True, timeout=_warm.LONG)
+
+
+THREE = ("--epochs", 3, "--eval-every", 2, "--save-every", 1, "--log-every", 10)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(once):
     """Three epochs of SimSiam by the command."""
-    out = tmp_path_factory.mktemp("runs") / "simsiam"
-    done = command("--epochs", 3, "--eval-every", 2, "--save-every", 1, "--log-every", 10, "--out", out)
-    assert done.returncode == 0, done.stderr
-    run = emsiam.load_run(out)
-    return run, done
+
+    def make(folder):
+        done = real(*THREE, "--out", folder / "simsiam")
+        assert done.returncode == 0, done.stderr
+        (folder / "printed").write_text(json.dumps([done.stdout, done.stderr]))
+
+    folder = once("simsiam", make)
+    return emsiam.load_run(folder / "simsiam"), SimpleNamespace(
+        **dict(zip(("stdout", "stderr"), json.loads((folder / "printed").read_text()), strict=True))
+    )
 
 
 def test_the_terminal_says_what_became_of_it(run):
@@ -55,6 +66,33 @@ def test_the_terminal_says_what_became_of_it(run):
     assert str(run.path / "trajectory.png") in rest[-1]
     assert "onestep: 100%" in done.stderr
     assert "kNN=" in done.stderr
+
+
+def test_a_forked_process_gives_what_a_real_one_gives(run, tmp_path):
+    """What other tests start is forked (_warm.py): the same bits and words; what differs is the time, and the name."""
+    run, printed = run
+    done = command(*THREE, "--out", tmp_path / "forked")
+    assert done.returncode == 0, done.stderr
+    forked = emsiam.load_run(tmp_path / "forked")
+
+    def left(run):
+        env = json.loads((run.path / "env.json").read_text())
+        env["command"][-1] = ""
+        words = {name: x for name, x in run.summary.items() if name not in VARIES}, env, run.probe
+        saved = torch.load(run.path / "checkpoints/last.pt", weights_only=True)
+        buffers = [x for state in saved["optimizer"]["state"].values() for x in state.values()]
+        z = list(map(torch.from_numpy, run.snapshots().values()))
+        return run.metrics.drop(columns=TIMES), words, [*saved["net"].values(), *buffers, *z]
+
+    (table_a, words_a, tensors_a), (table_b, words_b, tensors_b) = map(left, (run, forked))
+    assert table_a.equals(table_b)
+    assert words_a == words_b
+    assert all(torch.equal(a, b) for a, b in zip(tensors_a, tensors_b, strict=True))
+    assert without_times(done.stdout) == without_times(printed.stdout.replace(str(run.path), str(forked.path)))
+
+
+def without_times(text):
+    return re.sub(r"\d+ s$", "", text, flags=re.MULTILINE)
 
 
 def test_files_of_a_run(run):
@@ -135,7 +173,7 @@ def test_checkpoints_are_plain(run, digits):
 def test_python_does_what_the_command_does(run, tmp_path):
     run, _ = run
     again = emsiam.fit(emsiam.Config(epochs=3, eval_every=2, log_every=7, out=str(tmp_path / "run"), quiet=True))
-    a, b = ({k: v for k, v in r.summary.items() if k not in {*TIMES, "peak_rss_mb"}} for r in (run, again))
+    a, b = ({k: v for k, v in r.summary.items() if k not in VARIES} for r in (run, again))
     assert a == b
     assert np.array_equal(again.snapshots()[33], run.snapshots()[33])
 
@@ -201,7 +239,7 @@ ONE_CHANGE = [
     "--seed 1",
     "--augment noise=0.2",
     "--augment scale=0.5:0.9,blur=0.5",
-    "--arch resnet18 --stem imagenet",
+    "--arch resnet18 --stem imagenet --precision fp32",  # as tiny has it; in bf16 PyTorch leaves gradients unwritten
     "--precision bf16",
     "--precision fp64",
     *("--mode byol", "--mode byol --tau 0.5", "--mode byol --tau-schedule constant"),
@@ -214,16 +252,31 @@ ONE_CHANGE = [
 ]
 
 
-def test_every_option_changes_the_trace(tmp_path, monkeypatch, few_files):
+@pytest.fixture(scope="module")
+def trace(once, few_files):
+    """trace(flags): the losses of a run of a few steps, trained once for all of pytest-xdist's processes."""
+
+    def losses(flags):
+        def make(folder):
+            common = f"--dataset folder --data-dir {few_files['data_dir']} --batch-size 40 --epochs 2 --log-every 1"
+            common += f" --eval-every 9 --threads 1 --quiet --out {folder}"
+            emsiam.fit(parse([*common.split(), *flags.split()])[0])
+
+        return tuple(emsiam.load_run(once(f"trace-{ONE_CHANGE.index(flags)}", make)).metrics.loss)
+
+    return losses
+
+
+@pytest.mark.parametrize("flags", ONE_CHANGE)
+def test_a_run_with_one_change_has_finite_losses(trace, flags):
+    losses = trace(flags)
+    assert len(losses) > 1
+    assert all(map(math.isfinite, losses))
+
+
+def test_every_option_changes_the_trace(trace):
     """What is asked for reaches the training: no two of these runs have the same losses."""
-    monkeypatch.setattr(emsiam.plots, "trajectory", lambda run: matplotlib.figure.Figure())  # not looked at here
-    traces = {}
-    for i, flags in enumerate(ONE_CHANGE):
-        common = f"--dataset folder --data-dir {few_files['data_dir']} --batch-size 40 --epochs 2 --log-every 1"
-        common += f" --eval-every 9 --threads 1 --quiet --out {tmp_path}/{i}"
-        run = emsiam.fit(parse([*common.split(), *flags.split()])[0])
-        traces[flags] = tuple(run.metrics.loss)
-        assert all(map(math.isfinite, traces[flags])), flags
+    traces = {flags: trace(flags) for flags in ONE_CHANGE}
     for a, b in itertools.combinations(traces, 2):
         assert traces[a] != traces[b], (a, b)
 
@@ -341,10 +394,11 @@ def test_a_solver_s_file_is_a_module_that_runs_once(tmp_path, capsys):
 
 
 def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path):
-    done = command("--arch", "vit_b_16", "--out", tmp_path / "run")
+    forked, done = (start("--arch", "vit_b_16", "--out", tmp_path / "run") for start in (command, real))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("emsiam.train: --arch vit_b_16: ")
     assert done.stderr.count("\n") == 1
+    assert (forked.returncode, forked.stdout, forked.stderr) == (2, "", done.stderr)
     assert not (tmp_path / "run").exists()
 
 

@@ -10,6 +10,8 @@ import torch
 
 from emsiam.diagnostics import trajectory as t
 
+pytestmark = pytest.mark.mathematics
+
 RNG = np.random.default_rng(0)
 
 

@@ -10,6 +10,8 @@ from torchvision.transforms.v2 import functional as tv
 
 from emsiam import data, recipes, views
 
+pytestmark = pytest.mark.mathematics
+
 
 def still(n, shape, **fields):
     """A draw that changes nothing, but for the given fields."""
