@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from emsiam import data, objective, optim
 from emsiam.alternate import Frozen, alternate, hold
+from emsiam.build import network
 from emsiam.config import Config, preset, resolve
 from emsiam.eta import SOLVERS
 from emsiam.eta.memory import moving_average
 from emsiam.networks import build_backbone
-from emsiam.run import build
 from emsiam.training import Watch
 
 BATCH = 128
@@ -71,19 +71,19 @@ def stepper(net, solve, config, stream, *, k=1, held=False):
 
 def ours(images, config, mode_solve=SOLVERS["other_view"], **options):
     stream = data.batches(images, seed=0, batch_size=BATCH, start=0, stop=10**9, symmetry="sym", dtype=torch.float32)
-    return stepper(build(config, images.shape), mode_solve, config, stream, **options)
+    return stepper(network(config, images.shape), mode_solve, config, stream, **options)
 
 
 def model(images, config):
     """The network alone, on the same tensors again and again."""
     views = torch.randn(2, BATCH, *images.shape)
     batch = data.Batch.of(0, torch.arange(BATCH), views, draw=lambda n: views[:n], num_images=BATCH)
-    return stepper(build(config, images.shape), SOLVERS["other_view"], config, itertools.repeat(batch))
+    return stepper(network(config, images.shape), SOLVERS["other_view"], config, itertools.repeat(batch))
 
 
 def forward(images, config):
     """The frozen passes that multistep adds to a step: two views, no gradient."""
-    net = build(config, images.shape)
+    net = network(config, images.shape)
     views = torch.randn(2, BATCH, *images.shape)
     F_t = Frozen(net.F, hold(net.F, copy=True), None)
     while True:
@@ -178,7 +178,7 @@ def bank_seconds(config, repeats):
 
 def line_seconds(images, config, repeats):
     """Median seconds of what a line of metrics.jsonl costs: the probe's pass and its numbers."""
-    net = build(config, images.shape)
+    net = network(config, images.shape)
     optimizer = optim.SGD(net, lr=0.05, momentum=config.momentum, wd=config.wd, steps=10**6)
     watch = Watch(config, images, net, optimizer, SOLVERS["other_view"], None, 10**6, len(images.images) // BATCH)
     times = []

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from . import networks
-from .config import Config, ConfigError
-from .errors import nearest
-from .run import build, load_checkpoint, load_run
+from .build import network
+from .checkpoint import Checkpoint, load_checkpoint
+from .config import Config
+from .errors import ConfigError, nearest
+from .run import load_run
 
 # How others name the encoder inside a state dict: SimSiam, MoCo and SwAV, solo-learn and lightly, and bare torchvision.
 PREFIXES = (
@@ -45,19 +47,13 @@ def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder
     """
     if Path(path).is_dir():
         run = load_run(path)
-        saved = load_checkpoint(run.path)
-        if saved is None:
+        ours = load_checkpoint(run.path)
+        if ours is None:
             raise ConfigError(f"{path}: has no checkpoint yet")
-    else:
-        saved = _read(path)
+        return _own(path, ours, arch)
+    saved = _read(path)
     if {"net", "config", "shape"} <= saved.keys():
-        if arch:
-            raise ConfigError(f"--arch {arch}: {path} says itself of which network it is")
-        config = Config(**saved["config"])
-        net = build(config, saved["shape"])
-        net.load_state_dict(saved["net"])
-        told = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved["step"]}
-        return Encoder(net.F.backbone.eval(), tuple(saved["shape"]), config, told)
+        return _own(path, Checkpoint.of(saved), arch)
     arch = arch or saved.get("arch")
     if not isinstance(arch, str):
         raise ConfigError(f"{path}: does not say of which network it is; add --arch, such as --arch resnet50")
@@ -66,6 +62,17 @@ def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder
         raise ConfigError(f"--arch {arch}: allowed is a torchvision classifier{nearest(arch, theirs)}")
     weights, kind = _weights(path, saved.get("state_dict", saved.get("model", saved)), arch)
     return _foreign(path, arch, weights, kind, side)
+
+
+def _own(path: str, saved: Checkpoint, arch: str | None) -> Encoder:
+    """Of one of our checkpoints."""
+    if arch:
+        raise ConfigError(f"--arch {arch}: {path} says itself of which network it is")
+    config = Config(**saved.config)
+    net = network(config, saved.shape)
+    net.load_state_dict(saved.net)
+    told = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step}
+    return Encoder(net.F.backbone.eval(), saved.shape, config, told)
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from .checkpoint import load_checkpoint
 from .config import HYPERPARAMETERS, Config, having
 from .diagnostics import trajectory as t
 from .errors import ConfigError
 from .eta import SOLVERS
 from .methods import METHODS, hyperparameters
 from .metrics import CRITERIA, shown_in
-from .run import Run, load_checkpoint
+from .run import Run
 
 IMAGES = 128  # of the probe set, for Procrustes and the plane
 COMPARED = tuple(m.name for m in shown_in("compared"))

@@ -21,10 +21,10 @@ from .folders import Files
 from .ranks import gather, shard
 from .recipes import PAPER, Recipe
 from .shapes import Shapes
+from .streams import ETA, IDS, VIEWS, generator
 from .traits import DataSet, data_set
 
 PROBE_SIZE = 512
-IDS, VIEWS, ETA, BACKBONE, PROJECTOR, PREDICTOR = range(6)  # independent streams of random numbers
 AHEAD = 2  # batches asked for before they are needed
 IN_MEMORY = 4 * 2**30  # bytes: a larger folder is read from its files as training goes on
 MONITORED = 50_000  # at most so many images of such a folder, or of `shapes`, are what kNN compares with
@@ -303,12 +303,6 @@ SYMMETRY = {
 def views_of(symmetry: str) -> int:
     """V, how many views of an image a step needs."""
     return len({view for part in SYMMETRY[symmetry] for view in part})
-
-
-def generator(seed: int, stream: int, step: int = 0) -> Generator:
-    """Random numbers of one purpose at one step. Streams and steps do not overlap (numpy's SeedSequence)."""
-    state = int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state >> 1)
 
 
 def batches(

@@ -9,30 +9,32 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .alternate import Frozen, alternate, hold
+from .build import dtype, loop_options, network, objective_of, restored, solver_of
+from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
 from .config.resolution import load_images
-from .data import ETA, IDS, VIEWS, Batch, ImageSet, batches, generator, views_of
+from .data import Batch, ImageSet, batches, views_of
 from .diagnostics import em
 from .errors import ConfigError
 from .networks import Siamese
 from .observe import cut, eta_gap, passes, probe_set
 from .optim import SGD
-from .run import Run, build, dtype, load_checkpoint
-from .training import alternation, restored
+from .run import Run
+from .streams import ETA, IDS, VIEWS, generator
 
 FILL = 10  # epochs that fill a solver's memory where a checkpoint has none
 
 
-def _opened(run: Run) -> tuple[dict[str, Any], ImageSet, Siamese]:
+def _opened(run: Run) -> tuple[Checkpoint, ImageSet, Siamese]:
     """The last checkpoint, the images and the network in train mode. Raises ConfigError where one is not to be had."""
     c, saved = run.config, load_checkpoint(run.path)
     if saved is None:
         raise ConfigError(f"{run.path}: has no checkpoint yet")
     _, data, _ = load_images(c)
-    if data.digest != saved["files"]:
+    if data.digest != saved.files:
         raise ConfigError(f"{run.path}: {c.data_dir} holds other images than when the run began")
-    net = build(c, saved["shape"]).to(c.device)
-    net.load_state_dict(saved["net"])
+    net = network(c, saved.shape).to(c.device)
+    net.load_state_dict(saved.net)
     return saved, data.to(torch.device(c.device)), net.train()
 
 
@@ -59,24 +61,24 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
         net.h = nn.Identity()
     elif c.predictor == "none":
         raise ConfigError(f"{run.path}: has no predictor, and {method.mode} --predictor {method.predictor} needs one")
-    how, start = alternation(method), saved["step"]
+    solve, start = solver_of(method), saved.step
     order: dict[str, Any] = {"seed": c.seed, "batch_size": c.batch_size, "symmetry": method.symmetry, "dtype": dtype(c)}
     order["total"] = c.epochs * (len(data.images) // c.batch_size)
-    own = alternation(c)["solve"]
-    if (how["solve"].func, how["solve"].keywords) == (own.func, own.keywords) and method.symmetry == c.symmetry:
-        state = restored(c, saved["state"])
+    own = solver_of(c)
+    if (solve.func, solve.keywords) == (own.func, own.keywords) and method.symmetry == c.symmetry:
+        state = restored(c, saved.state)
     else:
         state = {}
         theta = hold(net.F, copy=True)
         until = start + FILL * (len(data.images) // c.batch_size)
         for batch in batches(data, start=start, stop=until, **order):
-            _, state = how["solve"](state, Frozen(net.F, theta, batch), batch)
+            _, state = solve(state, Frozen(net.F, theta, batch), batch)
             if not state:
                 break
     optimizer = SGD(net, lr=c.lr * c.batch_size / 256, momentum=0, wd=0, steps=0, schedule="constant")
     before = _theta(net)
     stream = batches(data, start=start, stop=start + steps, **order)
-    for _ in alternate(net, optimizer=optimizer, batches=stream, state=state, **how):
+    for _ in alternate(net, solve, objective_of(method), optimizer, stream, state=state, **loop_options(method)):
         pass
     return _theta(net) - before
 
@@ -94,14 +96,14 @@ def gap(run: Run) -> em.Gap:
     Raises ConfigError without a checkpoint.
     """
     saved, data, net = _opened(run)
-    c, solve = run.config, alternation(run.config)["solve"]
+    c, solve = run.config, solver_of(run.config)
     seen = probe_set(data, c.symmetry, dtype(c))
     today = passes(net)
-    state = cut(solve, restored(c, saved["state"]), seen.ids, len(data.images))
+    state = cut(solve, restored(c, saved.state), seen.ids, len(data.images))
     again: dict[str, Tensor] = {}
-    for batch in visits(data, seen.ids, c, saved["step"]) if state else ():
+    for batch in visits(data, seen.ids, c, saved.step) if state else ():
         _, again = solve(again, today, batch)
-    theta = {name: x.to(c.device) for name, x in saved["theta"].items()}  # of the alternation, where it is held
+    theta = {name: x.to(c.device) for name, x in saved.theta.items()}  # of the alternation, where it is held
     then = Frozen(net.F, theta, seen.batch) if theta else today
     eta, replayed = (solve(s, F_t, seen.batch)[0] for s, F_t in ((state, then), (again, today)))
     return eta_gap(net, seen, eta, replayed, today(seen.views[len(seen.batch.views) :]))

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import pickle
 import platform
 import subprocess
 import sys
@@ -20,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import networks
+from .build import network
+from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
-from .data import BACKBONE, PREDICTOR, PROJECTOR, generator
 from .errors import ConfigError, refuse
 from .files import plain, write_json
+from .networks import Siamese
 
 if TYPE_CHECKING:
     import pandas
@@ -34,46 +34,6 @@ FILES = ("config.json", "env.json", "probe.json", "metrics.jsonl", "summary.json
 LOCK = ".lock"
 PATHS = ("snapshots", "weights")  # STEP.npy
 FOLDERS = ("checkpoints", *PATHS)
-
-
-def build(c: Config, shape: tuple[int, int, int]) -> networks.Siamese:
-    """The network of a resolved configuration, initialised from its seed, on the CPU. Raises ConfigError.
-
-    Backbone, projector and predictor draw from streams of their own, so runs that differ in one part share the others.
-    """
-    try:
-        with networks.initialised(generator(c.seed, BACKBONE)):
-            backbone, features = networks.build_backbone(c.arch, c.stem, shape)
-    except ValueError as error:
-        refuse("arch", c.arch, str(error))
-    try:
-        return _with_heads(c, backbone, features)
-    except (RuntimeError, MemoryError) as error:  # PyTorch's allocator raises the former
-        refuse("dim", c.dim, f"the heads do not fit into memory ({str(error).splitlines()[0][:80]})")
-
-
-def _with_heads(c: Config, backbone: networks.Backbone, features: int) -> networks.Siamese:
-    with networks.initialised(generator(c.seed, PROJECTOR)):
-        projector = networks.build_projector(
-            features,
-            hidden_dim=c.hidden_dim or 1,
-            dim=c.dim,
-            layers=c.proj_layers,
-            bn=c.bn or "default",
-            output_affine=c.output_affine is not False,
-        )
-        prototypes = networks.Prototypes(c.dim, c.prototypes) if c.prototypes else None
-    with networks.initialised(generator(c.seed, PREDICTOR)):
-        predictor = networks.build_predictor(
-            c.predictor or "none", dim=c.dim, pred_dim=c.pred_dim or 1, bn=c.bn or "default"
-        )
-    net = networks.Siamese(backbone, projector, predictor, c.precision == "bf16", prototypes)
-    return net.to(dtype(c)).to(memory_format=torch.channels_last)
-
-
-def dtype(c: Config) -> torch.dtype:
-    """Of weights and images; bf16 is used inside autocast only."""
-    return torch.float64 if c.precision == "fp64" else torch.float32
 
 
 @dataclass(frozen=True)
@@ -107,7 +67,7 @@ class Run:
         """Raises FileNotFoundError while the run is not finished."""
         return json.loads((self.path / "summary.json").read_text())
 
-    def model(self) -> networks.Siamese:
+    def model(self) -> Siamese:
         """The network of the last checkpoint, in eval mode: F maps views to z, F.backbone to features, h z to p.
 
         Raises ConfigError where none is saved.
@@ -115,8 +75,8 @@ class Run:
         saved = load_checkpoint(self.path)
         if saved is None:
             raise ConfigError(f"{self.path}: has no checkpoint yet")
-        net = build(self.config, saved["shape"])
-        net.load_state_dict(saved["net"])
+        net = network(self.config, saved.shape)
+        net.load_state_dict(saved.net)
         return net.eval()
 
     def snapshots(self) -> dict[int, np.ndarray]:
@@ -158,7 +118,7 @@ class Writer:
     start: the checkpoint to go on from, see `load_checkpoint`; without it the directory is filled anew.
     """
 
-    def __init__(self, config: Config, start: dict[str, Any] | None = None):
+    def __init__(self, config: Config, start: Checkpoint | None = None):
         """Raises ConfigError where another process writes there, or nothing can be written."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -177,12 +137,12 @@ class Writer:
             for folder in FOLDERS:
                 (self.path / folder).mkdir(exist_ok=True)
             for file in (f for folder in PATHS for f in (self.path / folder).glob("*.npy")):
-                if start is None or int(file.stem) > start["step"]:
+                if start is None or int(file.stem) > start.step:
                     file.unlink()
             self.lines = (self.path / "metrics.jsonl").open("ab")
-            self.lines.truncate(start["metrics_bytes"] if start else 0)
+            self.lines.truncate(start.metrics_bytes if start else 0)
             self.lines.seek(0, os.SEEK_END)
-            self.events = SummaryWriter(str(self.path), purge_step=start["step"] + 1 if start else None)
+            self.events = SummaryWriter(str(self.path), purge_step=start.step + 1 if start else None)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -211,14 +171,14 @@ class Writer:
             for folder, x in zip(PATHS, (z, weights), strict=True):
                 np.save(self.path / folder / f"{step}.npy", x.cpu().numpy())
 
-    def checkpoint(self, saved: dict[str, Any]) -> None:
+    def checkpoint(self, saved: Checkpoint) -> None:
         """Write last.pt whole or not at all; the one before becomes previous.pt."""
         folder = self.path / "checkpoints"
         new = folder / "new.pt"
         with self._writing():
             try:
                 with new.open("wb") as file:
-                    torch.save(saved | {"metrics_bytes": self.lines.tell()}, file)
+                    torch.save(saved.to_dict() | {"metrics_bytes": self.lines.tell()}, file)
                     file.flush()
                     os.fsync(file.fileno())
             except (OSError, RuntimeError) as error:  # PyTorch's own writer turns a full disk into a RuntimeError
@@ -238,24 +198,6 @@ class Writer:
             self.lines.close()
         self.events.close()
         self.lock.close()
-
-
-def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The last checkpoint of a run that can be read, with a warning where it is not the very last; None without any.
-
-    Raises ConfigError where a file would run code when loaded.
-    """
-    for name in ("last.pt", "previous.pt"):
-        file = path / "checkpoints" / name
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            continue
-        except pickle.UnpicklingError:
-            refuse("out", path, f"{file} holds more than tensors and plain values and is not loaded")
-        except (RuntimeError, EOFError, OSError) as error:
-            print(f"warning: {file} is damaged ({type(error).__name__}), trying the one before", file=sys.stderr)
-    return None
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -8,9 +8,9 @@ import torch
 
 import emsiam
 from emsiam import data, objective, revisit
+from emsiam.build import solver_of
 from emsiam.diagnostics import em
 from emsiam.diagnostics.trajectory import angle
-from emsiam.training import alternation
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -96,7 +96,7 @@ def test_a_bank_replayed_under_one_theta_has_no_lag_and_its_number_of_views(tmp_
         tmp_path / "still", mode="ema_eta", m=0.6, lr=1e-9, epochs=9, batch_size=1437, wd=0, precision="fp32"
     )
     found = revisit.gap(still)
-    views = em.response(alternation(still.config)["solve"], steps_per_epoch=1, epochs=9).views
+    views = em.response(solver_of(still.config), steps_per_epoch=1, epochs=9).views
     assert found.sampling == pytest.approx(1 / views, rel=0.15)
     assert found.lag < 0.05 * found.sampling
     assert found.total == pytest.approx(found.sampling, rel=0.15)

@@ -11,12 +11,12 @@ import pytest
 import emsiam
 import experiments
 from emsiam import comparison
+from emsiam.build import network
 from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, resolution
 from emsiam.config.options import FLAGS, ROLES, of_role, option, unset
 from emsiam.config.rules import SWITCH
 from emsiam.data import DATASETS
 from emsiam.methods import METHODS, hyperparameters
-from emsiam.run import build
 from experiments import _sweep
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ def test_what_shapes_the_network_is_a_network_option_the_seed_or_the_precision()
     for options in ({}, {"mode": "swav"}, {"arch": "resnet18"}, {"predictor": "linear"}):
         config, _ = resolution.resolve(Config(**options), 1437, (1, 8, 8))
         reader = Read(config)
-        build(reader, (1, 8, 8))
+        network(reader, (1, 8, 8))
         seen |= reader.names
     assert seen <= allowed
     assert set(having("starts_F")) - {"dataset"} <= seen  # F's start is made from nothing else

@@ -17,11 +17,11 @@ import torch
 
 import emsiam
 from emsiam import data
+from emsiam.build import network
 from emsiam.config import parse
 from emsiam.data import batches
 from emsiam.diagnostics import trajectory
 from emsiam.diagnostics.verdict import VERDICTS
-from emsiam.run import build
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -298,7 +298,7 @@ def test_fit_is_a_plain_loop(tmp_path, digits):
         quiet=True,
     )
     run = emsiam.fit(config)
-    net, steps, warm = build(run.config, digits.shape), 3 * 7, 7
+    net, steps, warm = network(run.config, digits.shape), 3 * 7, 7
     sgd = torch.optim.SGD(net.parameters(), lr=0.3 * 192 / 256, momentum=0.7, weight_decay=2e-3)
     up = torch.optim.lr_scheduler.LinearLR(sgd, 1 / warm, 1.0, warm - 1)
     down = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, steps - warm)
