@@ -72,7 +72,10 @@ def names(_: str) -> str:
         "STEMS": networks.STEMS,
         "PREDICTORS": networks.PREDICTORS,
         "BN": networks.BN,
-        "TASKS": {name: (task.__doc__ or "").split(".")[0] for name, task in evaluation.TASKS.items()},
+        "TASKS: dict[str, dict[str, Any]]": {
+            name: {"does": (task.__doc__ or "").split(".")[0], "reads": hyperparameters(task)}
+            for name, task in evaluation.TASKS.items()
+        },
         "PROTOCOLS": (probes.EXACT, *probes.PROTOCOLS),
     }
     lines = [f"{name} = {pprint.pformat(value, width=80, sort_dicts=False)}" for name, value in held.items()]
