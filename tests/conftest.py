@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 
-import matplotlib.figure
+import _warm
 import numpy as np
 import pytest
 import torch
@@ -53,7 +53,7 @@ def no_pictures():
     that do not look at it.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emsiam.plots, "trajectory", lambda run: matplotlib.figure.Figure())
+        patch.setattr(emsiam.plots, "trajectory", _warm.no_picture)
         yield
 
 

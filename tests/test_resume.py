@@ -217,13 +217,16 @@ def test_the_same_command_resumes(stopped):
 def test_a_second_process_on_the_same_run_is_refused(tmp_path):
     out, many = tmp_path / "run", ("--epochs", "100000")  # hours
     first = start(out, "onestep", 1, *many, real=True)
-    wait_for(out / "snapshots" / "0.npy", first)
-    second = start(out, "onestep", 1, "--resume", *many)
-    _, errors = second.communicate(timeout=LONG)
-    assert second.returncode == 2
-    assert errors == f"emsiam.train: --out {out}: another process is writing there\n"
-    first.send_signal(signal.SIGINT)
-    _, errors = first.communicate(timeout=LONG)
+    try:
+        wait_for(out / "snapshots" / "0.npy", first)
+        second = start(out, "onestep", 1, "--resume", *many)
+        _, errors = second.communicate(timeout=LONG)
+        assert second.returncode == 2
+        assert errors == f"emsiam.train: --out {out}: another process is writing there\n"
+        first.send_signal(signal.SIGINT)
+        _, errors = first.communicate(timeout=LONG)
+    finally:
+        first.kill()
     assert errors == f"stopped and saved; --resume --out {out} goes on\n"
     assert first.returncode == 130
 

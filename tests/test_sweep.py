@@ -221,8 +221,11 @@ from pathlib import Path
 
 def solve(state, F_t, batch):
     training = batch.step == 6 and len(batch.ids) == 479  # diagnostics ask for few images
-    while training and not Path({go!r}).exists() and callable(signal.getsignal(signal.SIGTERM)):
-        time.sleep(0.05)  # until the command has caught a signal
+    end = time.monotonic() + {seconds}  # lest it outlive a test that failed
+    while training and not Path({go!r}).exists() and time.monotonic() < end:
+        if not callable(signal.getsignal(signal.SIGTERM)):  # the command has caught one
+            break
+        time.sleep(0.05)
     return F_t(batch.others), state
 """
 
@@ -230,7 +233,7 @@ def solve(state, F_t, batch):
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_sweep_goes_on(tmp_path, number):
     """Real processes, of the sweep and of its runs. The second run waits in its seventh step until it is stopped."""
-    (tmp_path / "mine.py").write_text(WAITS.format(go=str(tmp_path / "go")))
+    (tmp_path / "mine.py").write_text(WAITS.format(go=str(tmp_path / "go"), seconds=_warm.LONG))
     long = {"epochs": 6, "save_every": 1, "eval_every": 30, "eta": f"{tmp_path}/mine.py:solve"}
     rows = [Row("short", SHORT), Row("long", SHORT | long)]
     script = tmp_path / "long.py"

@@ -71,7 +71,7 @@ def test_the_terminal_says_what_became_of_it(run):
 def test_a_forked_process_gives_what_a_real_one_gives(run, tmp_path):
     """What other tests start is forked (_warm.py): the same bits and words; what differs is the time, and the name."""
     run, printed = run
-    done = command(*THREE, "--out", tmp_path / "forked")
+    done = command(*THREE, "--out", tmp_path / "forked", pictures=True)
     assert done.returncode == 0, done.stderr
     forked = emsiam.load_run(tmp_path / "forked")
 
@@ -86,6 +86,7 @@ def test_a_forked_process_gives_what_a_real_one_gives(run, tmp_path):
 
     (table_a, words_a, tensors_a), (table_b, words_b, tensors_b) = map(left, (run, forked))
     assert table_a.equals(table_b)
+    assert (run.path / "trajectory.png").read_bytes() == (forked.path / "trajectory.png").read_bytes()
     assert words_a == words_b
     assert all(torch.equal(a, b) for a, b in zip(tensors_a, tensors_b, strict=True))
     assert without_times(done.stdout) == without_times(printed.stdout.replace(str(run.path), str(forked.path)))
