@@ -39,7 +39,7 @@ def measured(arch: str) -> float:
         images = data.digits()
     else:
         pixels = torch.randint(256, (512, 3, side, side), dtype=torch.uint8)
-        images = data._image_set("random", PAPER, (pixels, torch.zeros(512)), (pixels[:1], torch.zeros(1)))
+        images = data.image_set("random", PAPER, (pixels, torch.zeros(512)), (pixels[:1], torch.zeros(1)))
     options = Config(arch=arch, batch_size=size, dim=128, device="cpu")
     config, _ = resolve(preset(options), len(images.images), images.shape)
     net = network(config, images.shape)

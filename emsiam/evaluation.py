@@ -19,10 +19,13 @@ from .errors import ConfigError, one_line
 from .folders import Files
 from .recipes import Recipe
 
-PART, QUERIES = 512, 2048  # images a pass, and of kNN
+PART = 512  # images per pass
+QUERIES = 2048  # per pass of kNN
 # ImageNet's validation images are resized to 256 pixels and cropped to 224, a linear classifier's crops have 0.08 to 1
 # of an image: facebookresearch/simsiam, main_lincls.py
-LARGE, MARGIN, CROPS = 64, (1 - 224 / 256) / 2, (0.08, 1.0)
+LARGE = 64  # side, pixels
+MARGIN = (1 - 224 / 256) / 2
+CROPS = (0.08, 1.0)
 
 
 class Asked(NamedTuple):
@@ -37,7 +40,7 @@ class Asked(NamedTuple):
 
 def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str, Any]:
     """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
-    encoder, data, shown = _prepare(load_encoder(what, asked.arch), asked)
+    encoder, data, shown = prepared(load_encoder(what, asked.arch), asked)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone, data = encoder.backbone.to(memory_format=torch.channels_last).to(device), data.to(device)
     try:
@@ -51,7 +54,7 @@ def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str,
     return head | {"features": told, "side": encoder.shape[1]} | TASKS[task](encoder, data, **parameters)
 
 
-def _prepare(encoder: Encoder, asked: Asked) -> tuple[Encoder, ImageSet, str]:
+def prepared(encoder: Encoder, asked: Asked) -> tuple[Encoder, ImageSet, str]:
     """An encoder, images to evaluate it on, cropped and normalised as it is used to, and how that is, in words."""
     config, foreign = encoder.config, encoder.config is None
     as_imagenet = foreign and not encoder.told["stem"]

@@ -225,7 +225,7 @@ def environment(config: Config) -> dict[str, Any]:
         "torchvision": version("torchvision"),
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if config.device == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if config.device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "processes": world_size(),
         "commit": _commit(),
@@ -234,7 +234,7 @@ def environment(config: Config) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name and vector instructions, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

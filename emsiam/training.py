@@ -34,7 +34,7 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
     Raises ConfigError before anything is written where options do not go together; BadImage where a file of a large
     folder cannot be decoded when its turn comes.
     """
-    config, start = _resumed(config, given)
+    config, start = resumed(config, given)
     if config.resume and Run(Path(str(config.out))).finished:
         return Run(Path(str(config.out)))
     config, data, notes = load_images(config)
@@ -47,7 +47,7 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
         return _fit(assemble(config, data, start, notes=notes + more), start, stop)
 
 
-def _resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkpoint | None]:
+def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkpoint | None]:
     """The configuration of the run in --out where it is to go on, and the checkpoint to go on from.
 
     Raises ConfigError where --out holds a run and neither --resume nor --overwrite is given, or where options that
