@@ -19,7 +19,7 @@ from .networks import Siamese
 from .objective import unit
 from .traits import of_solver
 
-VIEWS = 8  # of each image of the probe set
+PROBE_VIEWS = 8  # of each image of the probe set
 DIRECTIONS = 512  # where d is larger the shares of directions are left out: their cost grows as d³
 NUMBERS = {
     "em_before": "L(θᵗ, ηᵗ⁻¹) = E‖F − η‖² on the views that a batch would train",
@@ -60,7 +60,7 @@ class Probe(NamedTuple):
 
 def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> Probe:
     """min(512, N) training images with 8 views each."""
-    views, ids = probe(data, VIEWS, dtype), probe_ids(data)
+    views, ids = probe(data, PROBE_VIEWS, dtype), probe_ids(data)
     here = torch.arange(len(ids), device=views.device)
 
     def draw(n: int) -> Tensor:
@@ -121,7 +121,7 @@ class Alternation:
         self.kept: dict[str, Tensor] = {}
 
     def _passes(self) -> tuple[Tensor, Tensor]:
-        return look(self.net, self.seen.views, tuple(range(VIEWS)))
+        return look(self.net, self.seen.views, tuple(range(PROBE_VIEWS)))
 
     def target(self, state: dict[str, Any]) -> Tensor:
         """η [S, P, d] of the probe set under the weights of now."""
