@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from emsiam.run import processor
+from emsiam.runs.environment import processor
 
 FILE = Path(__file__).parent.parent / "BENCHMARKS.md"
 HEAD = (

@@ -18,12 +18,13 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import methods  # noqa: E402  # beside this file
 
 import experiments  # noqa: E402
-from emsiam import data, evaluation, networks, objective, optim, probes  # noqa: E402
+from emsiam import data, networks, objective, optim  # noqa: E402
 from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config  # noqa: E402
 from emsiam.config.options import ROLES, described, unset  # noqa: E402
 from emsiam.config.rules import SWITCH  # noqa: E402
 from emsiam.errors import flag  # noqa: E402
 from emsiam.eta import SOLVERS, bank  # noqa: E402
+from emsiam.evaluation import classifiers, tasks  # noqa: E402
 from emsiam.methods import METHODS, hyperparameters  # noqa: E402
 from emsiam.metrics import METRICS  # noqa: E402
 from emsiam.traits import of_data_set  # noqa: E402
@@ -64,9 +65,9 @@ def names(_: str) -> str:
     held: dict[str, Any] = {
         "METHODS: dict[str, dict[str, Any]]": rows,
         "SOLVERS: dict[str, dict[str, Any]]": {name: read(solve) for name, solve in SOLVERS.items()},
-        "DATASETS": tuple(data.DATASETS),
+        "DATASETS": tuple(data.sets.DATASETS),
         "SIMILARITIES": tuple(objective.SIMILARITIES),
-        "SYMMETRIES": tuple(data.SYMMETRY),
+        "SYMMETRIES": tuple(data.batches.SYMMETRY),
         "BANK_DTYPES": tuple(bank.DTYPES),
         "SCHEDULES": optim.SCHEDULES,
         "STEMS": networks.STEMS,
@@ -74,9 +75,9 @@ def names(_: str) -> str:
         "BN": networks.BN,
         "TASKS: dict[str, dict[str, Any]]": {
             name: {"does": (task.__doc__ or "").split(".")[0], "reads": hyperparameters(task)}
-            for name, task in evaluation.TASKS.items()
+            for name, task in tasks.TASKS.items()
         },
-        "PROTOCOLS": (probes.EXACT, *probes.PROTOCOLS),
+        "PROTOCOLS": (classifiers.EXACT, *classifiers.PROTOCOLS),
     }
     lines = [f"{name} = {pprint.pformat(value, width=80, sort_dicts=False)}" for name, value in held.items()]
     return NAMES + "\n".join(lines) + "\n"
@@ -99,7 +100,7 @@ def options() -> str:
 def data_sets() -> str:
     """The data sets as a table: their docstrings' first sentences, and the defaults that they change."""
     lines = ["| `--dataset` | images | reads | defaults of its own |", "|---|---|---|---|"]
-    for name, load in data.DATASETS.items():
+    for name, load in data.sets.DATASETS.items():
         read = ", ".join(f"`{flag(n)}`" for n in hyperparameters(load))
         changed = ", ".join(f"`{flag(n)} {v}`" for n, v in of_data_set(load).defaults.items() if v != DEFAULTS[n])
         lines.append(f"| `{name}` | {first_line(load)} | {read} | {changed} |")

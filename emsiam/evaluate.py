@@ -90,9 +90,9 @@ def evaluate(
             raise ConfigError(f"{given_flag(name, own[name])}: is not used by {task}, only by {', '.join(elsewhere)}")
     if own.get("epochs") and own.get("protocol", names.PROTOCOLS[0]) == names.PROTOCOLS[0]:
         raise ConfigError(f"--epochs {own['epochs']}: is not used by --protocol {names.PROTOCOLS[0]}")
-    from . import evaluation
+    from .evaluation import features, tasks
 
-    asked = evaluation.Asked(
+    asked = features.Asked(
         arch=arch,
         dataset=None if eval_dataset is None else _valid("eval_dataset", eval_dataset, one_of(names.DATASETS)),
         data_dir=data_dir,
@@ -100,7 +100,7 @@ def evaluate(
         image_size=None if image_size is None else _valid("image_size", image_size, SIDE),
     )
     read = {name: value for name, value in own.items() if task in readers(name)}
-    return evaluation.evaluate(task, what, asked, **read)
+    return tasks.evaluate(task, what, asked, **read)
 
 
 def _valid(name: str, value: Any, rule: Rule) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .metrics import shown_in, training_order
-from .run import Run
+from .runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,17 +10,19 @@ from torch import Generator, Tensor, nn
 
 from .alternate import Frozen, alternate, hold
 from .build import dtype, loop_options, network, objective_of, restored, solver_of
-from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
 from .config.resolution import load_images
-from .data import Batch, ImageSet, batches, views_of
+from .data.batches import Batch, batches, views_of
+from .data.images import ImageSet
+from .data.probe_set import probe_set
 from .diagnostics import em
 from .errors import ConfigError
 from .networks import Siamese
-from .observe import cut, eta_gap, passes, probe_set
 from .optim import SGD
-from .run import Run
+from .runs.checkpoint import Checkpoint, load_checkpoint
+from .runs.run import Run
 from .streams import ETA, IDS, VIEWS, generator
+from .training.observe import cut, eta_gap, passes
 
 FILL = 10  # epochs that fill a solver's memory where a checkpoint has none
 

@@ -36,7 +36,7 @@ from emsiam.errors import ConfigError, given_flag, one_line
 from emsiam.evaluate import evaluate
 from emsiam.files import plain
 from emsiam.metrics import heading, shown_in
-from emsiam.run import Run
+from emsiam.runs.run import Run
 
 NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
 METRICS = ("knn_acc1", *(m.name for m in shown_in("results") if m.name != "knn_acc1"))  # the outcome comes first

@@ -35,10 +35,10 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from emsiam.checkpoints import load_encoder
 from emsiam.config import Parser
 from emsiam.config.rules import Rule, real, whole
 from emsiam.errors import BadImage, ConfigError, check_folder, nearest, one_line
+from emsiam.evaluation.backbones import load_encoder
 from emsiam.networks import archs, build_backbone
 
 

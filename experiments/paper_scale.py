@@ -14,7 +14,7 @@ from emsiam import optim
 from emsiam.alternate import Step, alternate
 from emsiam.build import loop_options, network, objective_of, solver_of
 from emsiam.config import DEFAULTS, PRESETS, Config, preset, resolve
-from emsiam.data import Batch, views_of
+from emsiam.data.batches import Batch, views_of
 from emsiam.errors import given_flag
 
 from . import tables

@@ -8,11 +8,12 @@ import torch
 
 import emsiam
 from emsiam import data, networks
+from emsiam.data.probe_set import probe_set
 from emsiam.diagnostics import em
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
 from emsiam.objective import unit
-from emsiam.observe import NUMBERS, Alternation, cut, passes, probe_set, schedule
+from emsiam.training.observe import NUMBERS, Alternation, cut, passes, schedule
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -154,7 +155,7 @@ def test_a_bank_s_target_is_made_from_the_rows_of_the_probe_s_images(watched, di
     net, seen, _ = watched
     rows = torch.randn(1437, 16)
     state = {"rows": rows, "visited": torch.ones(1437, dtype=torch.bool)}
-    ids = data.probe_ids(digits)
+    ids = data.probe_set.probe_ids(digits)
     eta, _ = SOLVERS["moving_average"](cut(SOLVERS["moving_average"], state, ids, 1437), passes(net), seen.batch, m=1.0)
     assert torch.equal(eta, rows[ids].expand(2, -1, -1))
 
@@ -176,7 +177,7 @@ def test_every_solver_and_symmetry_can_be_watched(digits):
         torch.nn.Identity(),
     )
     few = digits._replace(images=digits.images[:64], labels=digits.labels[:64])
-    for symmetry, method in itertools.product(data.SYMMETRY, METHODS.values()):
+    for symmetry, method in itertools.product(data.batches.SYMMETRY, METHODS.values()):
         seen = probe_set(few, symmetry, torch.float32)
         watch = Alternation(net, method.solve, seen, 64, cosine=False, views=1.0)
         watch.begin({})

@@ -53,7 +53,7 @@ def middle(state, F_t, batch, *, n: int = 7):
 """,
     ),
     "data set": (
-        "emsiam/data.py",
+        "emsiam/data/sets.py",
         "CIFAR = PAPER._replace(blur=0.0)",
         '''@data_set(epochs=7)
 def halves() -> ImageSet:
@@ -97,13 +97,13 @@ LOOK = """
 import json, sys
 from pathlib import Path
 import torch
-import emsiam, emsiam.compare, emsiam.page, emsiam.plots, experiments
+import emsiam, emsiam.compare, emsiam.comparison.page, emsiam.plots, experiments
 from emsiam import comparison, metrics
 from emsiam.config import load_images, parse, parser, resolve, having
 from experiments import _sweep
 
 runs = [emsiam.load_run(path) for path in sys.argv[1:]]
-result = comparison.compare(runs)
+result = comparison.compare.compare(runs)
 config, given = parse("--mode medians --dataset halves --nesterov --eta middle --n 3".split())
 config, data, _ = load_images(config)
 resolved, notes = resolve(config, len(data.images), data.shape)
@@ -119,7 +119,7 @@ print(json.dumps({
     "onset": result["runs"][0]["steps_to_collapse"]["centre_norm < 0.05"],
     "panels": [a.get_title() for a in emsiam.plots.trajectory(runs).axes],
     "curves": [a.get_title() for a in emsiam.plots.comparison(runs, result).axes],
-    "page": emsiam.page._figure(runs, result).layout.annotations[-1].text,
+    "page": emsiam.comparison.page._figure(runs, result).layout.annotations[-1].text,
     "results": list(_sweep.METRICS),
     "tables": [*experiments.tables("systems")],
     "arguments": job.arguments,

@@ -13,7 +13,7 @@ import pytest
 
 from emsiam import fit
 from emsiam.config import parse
-from emsiam.observe import NUMBERS
+from emsiam.training.observe import NUMBERS
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 MODES = ["--mode onestep", "--mode multistep --k 5", "--mode ema_eta --m 0.8"]

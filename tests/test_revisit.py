@@ -34,7 +34,9 @@ def test_an_update_is_the_gradient_at_the_checkpoint(run, digits):
     c, steps = run.config, run.summary["steps"]
     net = run.model().train()
     batch = next(
-        data.batches(digits, seed=0, batch_size=300, start=steps, stop=steps + 1, symmetry="sym", dtype=torch.float64)
+        data.batches.batches(
+            digits, seed=0, batch_size=300, start=steps, stop=steps + 1, symmetry="sym", dtype=torch.float64
+        )
     )
     z, p = net(batch.views, (0, 1))
     loss = -(
@@ -71,10 +73,10 @@ def test_a_method_that_needs_h_is_refused_where_there_is_none(run, tmp_path):
 
 @pytest.mark.parametrize("symmetry", ["sym", "asym2x"])
 def test_visits_are_what_the_run_has_shown(run, digits, symmetry):
-    c, ids = as_if(run, symmetry=symmetry), data.probe_ids(digits)
+    c, ids = as_if(run, symmetry=symmetry), data.probe_set.probe_ids(digits)
     order = {"seed": 0, "batch_size": 300, "symmetry": symmetry, "dtype": torch.float64}
     shown = {}
-    for batch in data.batches(digits, start=0, stop=6, **order):
+    for batch in data.batches.batches(digits, start=0, stop=6, **order):
         further = batch.draw(2)
         for i, image in enumerate(batch.ids.tolist()):
             shown[batch.step // 4, image] = batch.views[:, i], further[:, i]

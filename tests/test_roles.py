@@ -15,7 +15,7 @@ from emsiam.build import network
 from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, resolution
 from emsiam.config.options import FLAGS, ROLES, of_role, option, unset
 from emsiam.config.rules import SWITCH
-from emsiam.data import DATASETS
+from emsiam.data.sets import DATASETS
 from emsiam.methods import METHODS, hyperparameters
 from experiments import _sweep
 
@@ -84,8 +84,8 @@ def runs(tmp_path_factory):
 
 def test_prototypes_are_another_start(runs):
     """SwAV's F has parameters that SimSiam's lacks, so their ways through θ have no common beginning."""
-    assert not comparison.same_start(*runs)
-    (pair,) = comparison.compare(runs)["pairs"]
+    assert not comparison.pairing.same_start(*runs)
+    (pair,) = comparison.compare.compare(runs)["pairs"]
     assert pair["angle_of_weights"] == {}
     assert pair["parts_at"] is None
     assert "prototypes: F begins elsewhere" in pair["note"]

@@ -108,7 +108,7 @@ def test_a_result_has_what_is_promised(results):
 
 def test_seeds_are_pairs(results):
     from emsiam import load_run
-    from emsiam.comparison import paired
+    from emsiam.comparison.pairing import paired
 
     rows = json.loads((results / "first.json").read_text())["rows"]
     runs = [[load_run(results / "runs" / run["key"]) for run in row["runs"]] for row in rows]

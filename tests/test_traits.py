@@ -11,7 +11,7 @@ from emsiam import objective, traits
 from emsiam.build import restored
 from emsiam.eta import SOLVERS, solver
 from emsiam.methods import METHODS
-from emsiam.observe import cut
+from emsiam.training.observe import cut
 
 ROWS = torch.arange(12.0).view(6, 2)
 IDS = torch.tensor([4, 1])

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import networks, ranks
-from ..data import DATASETS, ImageSet
+from ..data.images import ImageSet
+from ..data.sets import DATASETS
 from ..errors import ConfigError, flag, given_flag, nearest, refuse
 from ..eta import SOLVERS
 from ..eta.bank import needed

@@ -9,17 +9,19 @@ from typing import Any
 
 import torch
 
-from . import ranks
-from .alternate import Step
-from .build import Parts, dtype
-from .checkpoint import Checkpoint
-from .diagnostics import collapse
-from .diagnostics.em import prediction_quality
-from .diagnostics.verdict import Evidence, verdict
-from .metrics import MEASURED, shown_in, training_order
+from .. import ranks
+from ..alternate import Step
+from ..build import Parts, dtype
+from ..data.probe_set import probe_set
+from ..diagnostics import collapse
+from ..diagnostics.em import prediction_quality
+from ..diagnostics.verdict import Evidence, verdict
+from ..metrics import MEASURED, shown_in, training_order
+from ..runs.checkpoint import Checkpoint
+from ..runs.run import PICTURE, Run
+from ..runs.writer import Writer
 from .monitors import Accuracies, HalfSteps, Losses, Monitor, Snapshots
-from .observe import look, probe_set
-from .run import PICTURE, Run, Writer
+from .observe import look
 
 
 class Watch:
@@ -114,7 +116,7 @@ class Watch:
 
     def finish(self) -> Run:
         """Write the summary and the picture."""
-        from .plots import trajectory
+        from ..plots import trajectory
 
         run = Run(Path(str(self.config.out)))
         summary = self._summary()
@@ -143,7 +145,7 @@ class Watch:
             "verdict": verdict(evidence),
             "seconds": seconds,
             "images_per_second": self.step * c.batch_size / seconds,
-            "peak_rss_mb": _peak_rss_mb(),
+            "peak_rss_mb": peak_rss_mb(),
         }
 
     def _evidence(self) -> Evidence:
@@ -188,7 +190,7 @@ class Watch:
             )
 
 
-def _peak_rss_mb() -> float:
+def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

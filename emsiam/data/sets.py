@@ -1,91 +1,28 @@
-"""Which images, and which views of them at a step? Both follow from (seed, step) alone.
-
-Small sets live on the device as uint8; generated ones and large folders make or read a batch when it is asked for.
-All are addressed by id: a batch is a tensor of distinct ids.
-"""
+"""Which data sets are there? A function each, with the options that it reads and the defaults that it changes."""
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from . import folders, views
+from ..recipes import PAPER, Recipe
+from ..traits import DataSet, data_set
+from . import folders
 from .folders import Files
-from .ranks import gather, shard
-from .recipes import PAPER, Recipe
+from .images import ImageSet
 from .shapes import Shapes
-from .streams import ETA, IDS, VIEWS, generator
-from .traits import DataSet, data_set
 
-PROBE_SIZE = 512
-AHEAD = 2  # batches asked for before they are needed
 IN_MEMORY = 4 * 2**30  # bytes: a larger folder is read from its files as training goes on
+
+
 MONITORED = 50_000  # at most so many images of such a folder, or of `shapes`, are what kNN compares with
+
+
 IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])  # mean and std of its pixels
-
-
-class ImageSet(NamedTuple):
-    """A data set by id. Images: [N, C, H, W] uint8; labels: [N] int64; test images are never trained on.
-
-    Images are a tensor, or something that is indexed like one (`Files`, `Shapes`) and can be asked for views:
-    ask(ids [B], draw of n·B views) returns at once a function that waits for pixels [n·B, C, H, W] uint8 (views of
-    the first draw first) and what of the draw is still to be applied to them.
-    """
-
-    name: str
-    images: Tensor | Files | Shapes  # trained on
-    labelled: Tensor | Files | Shapes  # what kNN compares test images with: the same, or a part that has labels
-    labels: Tensor  # of `labelled`
-    test_images: Tensor | Files | Shapes
-    test_labels: Tensor
-    recipe: Recipe  # T
-    mean: Tensor  # [C, 1, 1] of the training pixels, in [0, 1]
-    std: Tensor
-    options: Mapping[str, Any] = MappingProxyType({})  # those that the loader has chosen
-    digest: str = ""  # of the files' names and sizes: ids mean the same images only where it is the same
-    classes: Tensor | None = None  # labels of `images`, where they have any: for pictures, training never reads them
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        _, channels, height, width = self.images.shape
-        return channels, height, width
-
-    @property
-    def num_classes(self) -> int:
-        return int(self.labels.max()) + 1
-
-    def to(self, device: torch.device) -> "ImageSet":
-        if device.type == "cpu":
-            return self
-        there = self._replace(**{name: x.to(device) for name, x in self._asdict().items() if hasattr(x, "to")})
-        return there._replace(labelled=there.images) if self.labelled is self.images else there
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """The network's input: pixels, uint8 or in [0, 1], to zero mean and unit standard deviation a channel."""
-        return ((x / 255 if x.dtype == torch.uint8 else x) - self.mean) / self.std
-
-    def sample(self, ids: Tensor, n: int, rng: Generator) -> views.Draw:
-        """T for n views of each image [B]: a draw of n·B."""
-        tall = self.images.tall[ids].repeat(n) if isinstance(self.images, Files) else None
-        return views.sample(self.recipe, n * len(ids), self.shape, rng, tall)
-
-    def ask(self, ids: Tensor, draw: views.Draw, n: int, dtype: torch.dtype) -> Callable[[], Tensor]:
-        """n views of images [B] from a draw of n·B: a function that waits for them, [n, B, C, H, W], normalised."""
-        images = self.images
-        asked = None if isinstance(images, Tensor) else images.ask(ids, draw, n)
-
-        def answer() -> Tensor:
-            pixels, rest = asked() if asked else (images[ids.to(images.device)].repeat(n, 1, 1, 1), draw)
-            return self.normalise(views.apply(pixels, rest)).unflatten(0, (n, len(ids))).to(dtype)
-
-        return answer
 
 
 def image_set(name: str, recipe: Recipe, train, test, labelled=None) -> ImageSet:
@@ -131,7 +68,7 @@ def digits() -> ImageSet:
 
 @data_set(epochs=20)
 def shapes(*, num_images: int | None = None) -> ImageSet:
-    """Generated images, 32×32, see `emsiam.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
+    """Generated images, 32×32, see `data.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
     num_images = num_images or 10_000
     train, test = Shapes(num_images), Shapes(2_000, test=True)
     known = Shapes(min(num_images, MONITORED))  # the first of them
@@ -240,7 +177,11 @@ def folder(*, data_dir: str | None = None, image_size: int | None = None, worker
 
 
 CIFAR = PAPER._replace(blur=0.0)
+
+
 REDRAWN = Recipe(redraw=1024)
+
+
 DATASETS: dict[str, Callable[..., ImageSet]] = {
     name: f for name, f in list(globals().items()) if isinstance(getattr(f, "traits", None), DataSet)
 }
@@ -258,121 +199,3 @@ def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
         raise ValueError(f"is not in --data-dir {data_dir}, or damaged; --download fetches it there") from error
     except OSError as error:
         raise ValueError(f"cannot be read or fetched in --data-dir {data_dir} ({error})") from error
-
-
-class Batch(NamedTuple):
-    """What a step sees. V views are run, S ≤ V of them train θ; with a symmetric loss S = V = 2."""
-
-    step: int
-    ids: Tensor  # [B] distinct image ids
-    views: Tensor  # [V, B, C, H, W]
-    trained: tuple[int, ...]  # S positions in views: what θ trains on
-    partners: tuple[int, ...]  # for each of them the position of another view of the same images
-    others: Tensor  # [S, B, C, H, W] = views[partners]: T′(x)
-    draw: Callable[[int], Tensor]  # draw(n) -> [n, B, C, H, W]: n further views, independent of `views`
-    num_images: int  # ids are in 0 … num_images − 1
-    gather: Callable[[Tensor], Tensor]  # [B, ...] of this process -> the rows of every process, in order
-    total: int = 0  # steps of the whole training, where something follows a schedule
-
-    @classmethod
-    def of(
-        cls,
-        step: int,
-        ids: Tensor,
-        views: Tensor,
-        symmetry: str = "sym",
-        *,
-        draw: Callable[[int], Tensor],
-        num_images: int,
-        gather: Callable[[Tensor], Tensor] = lambda rows: rows,
-        total: int = 0,
-    ) -> "Batch":
-        """A batch of `views_of(symmetry)` views, of one process unless `gather` says otherwise."""
-        trained, partners = SYMMETRY[symmetry]
-        return cls(step, ids, views, trained, partners, views[list(partners)], draw, num_images, gather, total)
-
-
-# How a loss is symmetrised (§4.6): the views that train θ, and for each the view that its target comes from.
-SYMMETRY = {
-    "sym": ((0, 1), (1, 0)),
-    "asym": ((0,), (1,)),
-    "asym2x": ((0, 2), (1, 3)),
-}
-
-
-def views_of(symmetry: str) -> int:
-    """V, how many views of an image a step needs."""
-    return len({view for part in SYMMETRY[symmetry] for view in part})
-
-
-def batches(
-    data: ImageSet,
-    *,
-    seed: int,
-    batch_size: int,
-    start: int,
-    stop: int,
-    symmetry: str,
-    dtype: torch.dtype,
-    total: int | None = None,
-) -> Iterator[Batch]:
-    """Batches `start` to `stop` − 1. Every epoch has a new order; its incomplete last batch is left out.
-
-    batch_size: images a step over all processes, at most the number of images. total: steps of the whole training, by
-    default `stop`.
-    """
-    num_images = len(data.images)
-    per_epoch = num_images // batch_size
-    order, epoch = torch.empty(0), -1
-    asked: deque[Callable[[], Batch]] = deque()
-    for step in range(start, stop):
-        if step // per_epoch != epoch:
-            epoch = step // per_epoch
-            order = torch.randperm(num_images, generator=generator(seed, IDS, epoch))
-        first = step % per_epoch * batch_size
-        ids = order[first : first + batch_size]
-        asked.append(_ask_batch(data, seed, step, ids, symmetry, dtype, total or stop))
-        if len(asked) > AHEAD:
-            yield asked.popleft()()
-    for batch in asked:
-        yield batch()
-
-
-def _ask_batch(
-    data: ImageSet, seed: int, step: int, ids: Tensor, symmetry: str, dtype: torch.dtype, total: int
-) -> Callable[[], Batch]:
-    views_asked = _ask_views(data, ids, views_of(symmetry), generator(seed, VIEWS, step), dtype)
-    further = generator(seed, ETA, step)
-
-    def batch() -> Batch:
-        x = views_asked()
-        return Batch.of(
-            step,
-            shard(ids).to(x.device),
-            x,
-            symmetry,
-            draw=lambda n: _ask_views(data, ids, n, further, dtype)(),
-            num_images=len(data.images),
-            gather=gather,
-            total=total,
-        )
-
-    return batch
-
-
-def _ask_views(data: ImageSet, ids: Tensor, n: int, rng: Generator, dtype) -> Callable[[], Tensor]:
-    """n new views of this process's images. Draws are made for all images, so any number of ranks agrees."""
-    everyone = data.sample(ids, n, rng)
-    mine = everyone.map(lambda field: shard(field.unflatten(0, (n, len(ids))), axis=1).flatten(0, 1))
-    return data.ask(shard(ids), mine, n, dtype)
-
-
-def probe_ids(data: ImageSet) -> Tensor:
-    """[P] ids of min(512, N) training images, the same in every run: what is looked at."""
-    return torch.randperm(len(data.images), generator=generator(0, IDS))[:PROBE_SIZE]
-
-
-def probe(data: ImageSet, n: int, dtype: torch.dtype, stream: int = VIEWS) -> Tensor:
-    """[n, P, C, H, W]: n views of the probe set, the same draws in every run. Streams do not overlap."""
-    ids = probe_ids(data)
-    return data.ask(ids, data.sample(ids, n, generator(0, stream)), n, dtype)()

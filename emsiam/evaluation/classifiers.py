@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from .objective import unit
-from .optim import LARS, lr_factor
+from ..objective import unit
+from ..optim import LARS, lr_factor
 
 
 @torch.no_grad()

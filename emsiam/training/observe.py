@@ -6,21 +6,22 @@ images alone, random numbers are the probe's own. `NUMBERS` says what comes out.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .alternate import Frozen, hold
-from .data import ETA, Batch, ImageSet, probe, probe_ids, views_of
-from .diagnostics import em
-from .networks import Siamese
-from .objective import unit
-from .traits import of_solver
+from ..alternate import Frozen, hold
+from ..data.probe_set import PROBE_VIEWS, Probe
+from ..diagnostics import em
+from ..networks import Siamese
+from ..objective import unit
+from ..traits import of_solver
 
-PROBE_VIEWS = 8  # of each image of the probe set
 DIRECTIONS = 512  # where d is larger the shares of directions are left out: their cost grows as d³
+
+
 NUMBERS = {
     "em_before": "L(θᵗ, ηᵗ⁻¹) = E‖F − η‖² on the views that a batch would train",
     "em_solved": "L(θᵗ, ηᵗ): η solved",
@@ -48,26 +49,6 @@ NUMBERS = {
     "force_share_max": "change of the largest generalised eigenvalue",
     "force_share_median": "and of their median",
 }
-
-
-class Probe(NamedTuple):
-    """The probe set: the same images and views in every run."""
-
-    ids: Tensor  # [P] of the training images
-    batch: Batch  # the first views as a batch that any solver takes; there ids are 0 … P − 1
-    views: Tensor  # [8, P, C, H, W]
-
-
-def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> Probe:
-    """min(512, N) training images with 8 views each."""
-    views, ids = probe(data, PROBE_VIEWS, dtype), probe_ids(data)
-    here = torch.arange(len(ids), device=views.device)
-
-    def draw(n: int) -> Tensor:
-        return probe(data, n, dtype, ETA)
-
-    batch = Batch.of(0, here, views[: views_of(symmetry)], symmetry, draw=draw, num_images=len(ids))
-    return Probe(ids, batch, views)
 
 
 def look(module: nn.Module, *inputs: Any) -> Any:

@@ -1,7 +1,7 @@
 """What is measured while a run trains? Monitors, each with a state of its own that a checkpoint holds under flat keys.
 
 Measuring leaves no trace in what is trained: passes run on copies of the buffers and draw no random numbers. Every
-process measures (batch statistics are shared), the first one writes. `emsiam.watch` says when, and in which order.
+process measures (batch statistics are shared), the first one writes. `watch` says when, and in which order.
 """
 
 import math
@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import objective, probes, ranks
-from .build import Parts, dtype
-from .data import Batch
-from .diagnostics.em import response
-from .diagnostics.trajectory import sketch
-from .methods import METHODS
-from .observe import Alternation, Probe, look, schedule
-from .run import Writer
-from .traits import of_objective, of_solver
+from .. import objective, ranks
+from ..build import Parts, dtype
+from ..data.batches import Batch
+from ..data.probe_set import Probe
+from ..diagnostics.em import response
+from ..diagnostics.trajectory import sketch
+from ..evaluation import classifiers
+from ..methods import METHODS
+from ..runs.writer import Writer
+from ..traits import of_objective, of_solver
+from .observe import Alternation, look, schedule
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
@@ -85,9 +87,9 @@ class Accuracies:
         self.linear: list[float] = []  # the online probe's, at each evaluation
         self.online = self._probe(seen) if parts.config.online_probe else None
 
-    def _probe(self, seen: Probe) -> probes.OnlineProbe:
+    def _probe(self, seen: Probe) -> classifiers.OnlineProbe:
         c, width = self.config, self._backbone(seen.views[0, :1]).shape[1]
-        probe = probes.OnlineProbe(width, self.images.num_classes, lr=PROBE_LR * c.batch_size / 256)
+        probe = classifiers.OnlineProbe(width, self.images.num_classes, lr=PROBE_LR * c.batch_size / 256)
         return probe.to(c.device, dtype(c))
 
     def learn(self, batch: Batch) -> None:
@@ -101,7 +103,7 @@ class Accuracies:
         """Measure both; before the first step the probe has learned nothing."""
         c, data = self.config, self.images
         features, queries = self._features(data.labelled), self._features(data.test_images)
-        predicted = probes.knn_predict(
+        predicted = classifiers.knn_predict(
             features, data.labels, queries, k=c.knn_k, t=c.knn_t, num_classes=data.num_classes
         )
         self.knn.append((predicted == data.test_labels).double().mean().item())
