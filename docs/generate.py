@@ -15,7 +15,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import methods  # noqa: E402  # beside this file
+import architecture  # noqa: E402  # beside this file
+import methods  # noqa: E402
 
 import experiments  # noqa: E402
 from emsiam import data, networks, objective, optim  # noqa: E402
@@ -138,6 +139,7 @@ def between(marks: Iterable[tuple[str, Callable[[], str]]]) -> Callable[[str], s
 
 
 FILES: dict[str, Callable[[str], str]] = {
+    "docs/architecture.md": between((("rooms", architecture.drawing),)),
     "emsiam/names.py": names,
     "docs/methods.md": lambda _: methods.text(),
     "docs/numbers.md": between((("metrics", metrics),)),
