@@ -20,7 +20,7 @@ import torch
 from emsiam.data.batches import Batch
 from emsiam.eta.bank import needed
 from emsiam.eta.memory import moving_average
-from emsiam.training.watch import peak_rss_mb
+from emsiam.training.summary import peak_rss_mb
 
 ROWS, DIM, BATCH, DTYPE, M = 1_281_167, 2048, 512, "bf16", 0.8
 WATCHED = 64  # steps whose rows are followed by hand

@@ -21,7 +21,7 @@ SETTINGS: dict[str, Mapping[str, str]] = {  # libgomp's own first
     "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
-NETWORKS = {"tiny": (8, 128, 300), "resnet18": (32, 32, 12)}  # side, batch, steps
+NETWORKS = {"tiny": (8, 128, 120), "resnet18": (32, 32, 8)}  # side, batch, steps
 BUSY = 3  # processes
 
 

@@ -76,7 +76,7 @@ def question(name: str) -> str:
     """The first sentence of a room's docstring."""
     file = ROOT / PACKAGE / name / "__init__.py"
     text = (file if file.exists() else file.parent.with_suffix(".py")).read_text().split('"""')[1]
-    return re.split(r"(?<=[.?:]) ", " ".join(text.split()), maxsplit=1)[0].replace("|", "\\|")
+    return re.split(r"(?<=[.?]) ", " ".join(text.split()), maxsplit=1)[0].replace("|", "\\|")
 
 
 def drawing() -> str:

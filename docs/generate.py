@@ -21,8 +21,9 @@ import methods  # noqa: E402
 import experiments  # noqa: E402
 from emsiam import data, networks, objective, optim  # noqa: E402
 from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config  # noqa: E402
-from emsiam.config.options import ROLES, described, unset  # noqa: E402
+from emsiam.config.options import ROLES  # noqa: E402
 from emsiam.config.rules import SWITCH  # noqa: E402
+from emsiam.config.words import described, unset  # noqa: E402
 from emsiam.errors import flag  # noqa: E402
 from emsiam.eta import SOLVERS, bank  # noqa: E402
 from emsiam.evaluation import classifiers, tasks  # noqa: E402

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import networks, objective, ranks
 from .alternate import Step, alternate
+from .checkpoint import Checkpoint
 from .config import HYPERPARAMETERS, Config
 from .config.resolution import load_images, load_solver, resolve
 from .data.batches import Batch, batches
@@ -18,7 +19,6 @@ from .errors import refuse
 from .eta import bank as banks
 from .methods import METHODS, hyperparameters
 from .optim import SGD
-from .runs.checkpoint import Checkpoint
 from .streams import BACKBONE, PREDICTOR, PROJECTOR, generator
 from .traits import of_solver
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from .alternate import Frozen, alternate, hold
 from .build import dtype, loop_options, network, objective_of, restored, solver_of
+from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
 from .config.resolution import load_images
 from .data.batches import Batch, batches, views_of
@@ -19,7 +20,6 @@ from .diagnostics import em
 from .errors import ConfigError
 from .networks import Siamese
 from .optim import SGD
-from .runs.checkpoint import Checkpoint, load_checkpoint
 from .runs.run import Run
 from .streams import ETA, IDS, VIEWS, generator
 from .training.observe import cut, eta_gap, passes

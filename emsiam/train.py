@@ -60,8 +60,8 @@ def speaks() -> bool:
 
 def report(run: "Run") -> str:
     """What became of a run, in a few lines."""
+    from .checkpoint import load_checkpoint
     from .metrics import shown_in, training_order
-    from .runs.checkpoint import load_checkpoint
     from .runs.run import PICTURE
 
     s, shown = run.summary, training_order(shown_in("end"))

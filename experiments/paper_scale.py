@@ -18,7 +18,7 @@ from emsiam.data.batches import Batch, views_of
 from emsiam.errors import given_flag
 
 from . import tables
-from ._sweep import Row
+from ._table import Row
 
 FILE = Path(__file__).parents[1] / "docs" / "paper_scale.md"
 SETS = {  # preset: images to train on, their shape, the command's options

@@ -100,14 +100,14 @@ import torch
 import emsiam, emsiam.compare, emsiam.comparison.page, emsiam.plots, experiments
 from emsiam import comparison, metrics
 from emsiam.config import load_images, parse, parser, resolve, having
-from experiments import _sweep
+from experiments import _jobs, _table
 
 runs = [emsiam.load_run(path) for path in sys.argv[1:]]
 result = comparison.compare.compare(runs)
 config, given = parse("--mode medians --dataset halves --nesterov --eta middle --n 3".split())
 config, data, _ = load_images(config)
 resolved, notes = resolve(config, len(data.images), data.shape)
-job, = _sweep.jobs({"mode": "medians", "nesterov": True}, 1, Path("results"))
+job, = _jobs.jobs({"mode": "medians", "nesterov": True}, 1, Path("results"))
 print(json.dumps({
     "help": parser().format_help(),
     "resolved": resolved.to_dict(),
@@ -120,7 +120,7 @@ print(json.dumps({
     "panels": [a.get_title() for a in emsiam.plots.trajectory(runs).axes],
     "curves": [a.get_title() for a in emsiam.plots.comparison(runs, result).axes],
     "page": emsiam.comparison.page._figure(runs, result).layout.annotations[-1].text,
-    "results": list(_sweep.METRICS),
+    "results": list(_table.METRICS),
     "tables": [*experiments.tables("systems")],
     "arguments": job.arguments,
 }))

@@ -13,11 +13,12 @@ import experiments
 from emsiam import comparison
 from emsiam.build import network
 from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, resolution
-from emsiam.config.options import FLAGS, ROLES, of_role, option, unset
+from emsiam.config.options import FLAGS, ROLES, of_role, option
 from emsiam.config.rules import SWITCH
+from emsiam.config.words import unset
 from emsiam.data.sets import DATASETS
 from emsiam.methods import METHODS, hyperparameters
-from experiments import _sweep
+from experiments import _jobs
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,7 +97,7 @@ def test_keys_of_committed_runs_are_those_of_today(monkeypatch):
 
     Where `auto` takes bf16 depends on the processor: a key is that of a machine with it, or of one without.
     """
-    monkeypatch.setattr(_sweep, "load_images", functools.cache(lambda c: resolution.load_images(c)))
+    monkeypatch.setattr(_jobs, "load_images", functools.cache(lambda c: resolution.load_images(c)))
     monkeypatch.setattr(Config, "__hash__", lambda c: hash(repr(c)))
     checked = 0
     for name, module in experiments.tables().items():
@@ -106,7 +107,7 @@ def test_keys_of_committed_runs_are_those_of_today(monkeypatch):
             keys = []
             for fast in (True, False):
                 monkeypatch.setattr(resolution, "_fast_bf16", lambda _, fast=fast: fast)
-                keys.append([job.key for job in _sweep.jobs(row.options, len(result["runs"]), Path("results"))])
+                keys.append([job.key for job in _jobs.jobs(row.options, len(result["runs"]), Path("results"))])
             assert [run["key"] for run in result["runs"]] in keys, (name, row.name)
             checked += len(result["runs"])
     assert checked >= 365

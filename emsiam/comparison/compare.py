@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..checkpoint import load_checkpoint
 from ..config import having
 from ..diagnostics import trajectory as t
 from ..errors import ConfigError
 from ..metrics import CRITERIA, shown_in
-from ..runs.checkpoint import load_checkpoint
 from ..runs.run import Run
 from .pairing import endings, grouped, paired, same_images, same_start
 

@@ -25,7 +25,8 @@ from ..eta.bank import needed
 from ..methods import METHODS, Method, hyperparameters
 from ..objective import loss
 from ..traits import fit_together, of_data_set, of_solver
-from .options import DATA_OPTIONS, DEFAULTS, HYPERPARAMETERS, PRESETS, Config
+from .options import DATA_OPTIONS, HYPERPARAMETERS, Config
+from .presets import DEFAULTS, PRESETS
 
 LOOKS, APART = 3, 600  # alternations watched unasked, at most, and steps between: one costs as much as about 25
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .. import networks
 from ..build import network
+from ..checkpoint import Checkpoint, load_checkpoint
 from ..config import Config
 from ..errors import ConfigError, nearest
-from ..runs.checkpoint import Checkpoint, load_checkpoint
 from ..runs.run import load_run
 
 # How others name the encoder inside a state dict: SimSiam, MoCo and SwAV, solo-learn and lightly, and bare torchvision.

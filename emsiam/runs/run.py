@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..build import network
+from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..errors import ConfigError
 from ..networks import Siamese
-from .checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     import pandas

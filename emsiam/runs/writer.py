@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoint import Checkpoint
 from ..config import Config
 from ..errors import refuse
 from ..files import plain, write_json
-from .checkpoint import Checkpoint
 from .environment import environment
 from .run import PICTURE
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import Checkpoint, load_checkpoint
 from ..config import Config, having
 from ..errors import ConfigError, given_flag, refuse
-from ..runs.checkpoint import Checkpoint, load_checkpoint
 from ..runs.run import load_run
 from ..runs.writer import leftovers
 

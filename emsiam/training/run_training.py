@@ -12,11 +12,11 @@ from tqdm import tqdm
 from .. import ranks
 from ..alternate import Frozen, Step, hold
 from ..build import Parts, assemble, stream
+from ..checkpoint import Checkpoint
 from ..config import Config
 from ..config.resolution import load_images, resolve
 from ..errors import ConfigError, refuse
 from ..methods import METHODS
-from ..runs.checkpoint import Checkpoint
 from ..runs.run import Run
 from ..runs.writer import Writer
 from ..traits import of_objective

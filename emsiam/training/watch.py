@@ -1,27 +1,24 @@
 """When is a run looked at while it trains, and in which order? Lines, snapshots, checkpoints, the summary."""
 
 import math
-import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from .. import ranks
 from ..alternate import Step
 from ..build import Parts, dtype
+from ..checkpoint import Checkpoint
 from ..data.probe_set import probe_set
-from ..diagnostics import collapse
-from ..diagnostics.em import prediction_quality
-from ..diagnostics.verdict import Evidence, verdict
 from ..metrics import MEASURED, shown_in, training_order
-from ..runs.checkpoint import Checkpoint
 from ..runs.run import PICTURE, Run
 from ..runs.writer import Writer
 from .monitors import Accuracies, HalfSteps, Losses, Monitor, Snapshots
 from .observe import look
+from .summary import facts, judged
 
 
 class Watch:
@@ -60,14 +57,14 @@ class Watch:
         self.accuracies.learn(step.batch)
         if self.step == 1:
             self._line(self.first, self.losses.mean(1), c.batch_size / (time.perf_counter() - self.resumed))
-        evaluate, save = self._due(c.eval_every), self._due(c.save_every)
+        evaluate, save = (due(self.parts, self.step, every) for every in (c.eval_every, c.save_every))
         if self.finite:
             self.half_steps.look(self.step, step.state)
         ended = self.step % self.parts.steps_per_epoch == 0
         line = evaluate or self.step % c.log_every == 0 or (ended and bool(self.half_steps.numbers()))
         if line or save:
             loss = self.losses.mean(self.losses.unlogged)
-            self.finite = math.isfinite(loss) and self._weights_finite()
+            self.finite = math.isfinite(loss) and finite(self.parts.network)
         if self.finite and line:
             rate = self.losses.unlogged * c.batch_size / (time.perf_counter() - self.resumed)
             self._line(self._measure(self.step, evaluate), loss, rate)
@@ -78,11 +75,6 @@ class Watch:
         if self.finite and save:
             self._save(step)
         return self.shown
-
-    def _due(self, epochs: int) -> bool:
-        """Whether so many epochs have passed since it was due last, or the training ends."""
-        epoch, left = divmod(self.step, self.parts.steps_per_epoch)
-        return self.step == self.parts.steps or (left == 0 and epoch % epochs == 0)
 
     def _measure(self, step: int, evaluate: bool) -> dict[str, float]:
         """What of a line is measured now."""
@@ -110,60 +102,28 @@ class Watch:
         if self.writer:
             self.writer.line(line)
 
-    def _weights_finite(self) -> bool:
-        """The loss is of the weights before the step: the step itself may have ruined them."""
-        return bool(torch.stack([x.isfinite().all() for x in self.parts.network.state_dict().values()]).all())
-
     def finish(self) -> Run:
         """Write the summary and the picture."""
         from ..plots import trajectory
 
         run = Run(Path(str(self.config.out)))
-        summary = self._summary()
+        summary = {
+            **facts(self.parts, self.step, time.perf_counter() - self.began),
+            "loss": self.losses.mean(self.parts.steps_per_epoch),
+            **{m.name: self.last_line[m.name] for m in MEASURED if m.name in self.last_line},
+            **self.accuracies.summary(),
+            **self.half_steps.summary(),
+            **judged(self.parts, self.seen, self.finite),
+        }
         if self.writer:
             trajectory(run).savefig(run.path / PICTURE, dpi=150)
             self.writer.close(summary)  # last: a run with a summary has ended
         ranks.agree("")  # no process leaves before all is written
         return run
 
-    def _summary(self) -> dict[str, Any]:
-        c, seconds = self.config, time.perf_counter() - self.began
-        evidence = self._evidence()
-        return {
-            "mode": c.mode,
-            "dataset": c.dataset,
-            "arch": c.arch,
-            "seed": c.seed,
-            "steps": self.step,
-            "epochs": self.step // self.parts.steps_per_epoch,
-            "loss": self.losses.mean(self.parts.steps_per_epoch),
-            **{m.name: self.last_line[m.name] for m in MEASURED if m.name in self.last_line},
-            "between_share": evidence.between_share,
-            "prediction_quality": evidence.prediction_quality,
-            **self.accuracies.summary(),
-            **self.half_steps.summary(),
-            "verdict": verdict(evidence),
-            "seconds": seconds,
-            "images_per_second": self.step * c.batch_size / seconds,
-            "peak_rss_mb": peak_rss_mb(),
-        }
-
-    def _evidence(self) -> Evidence:
-        z, p = look(self.parts.network, self.seen.views, (0, 1))
-        if not z.isfinite().all():
-            return Evidence(math.nan, math.nan, math.nan, math.nan, self.config.width, finite=False)
-        return Evidence(
-            z_std_ratio=collapse.z_std_ratio(z[0]).item(),
-            participation_ratio=collapse.participation_ratio(z[0]).item(),
-            between_share=collapse.between_share(z).item(),
-            prediction_quality=prediction_quality(p, z[:2]).item(),
-            dim=self.config.width,
-            finite=self.finite,
-        )
-
     def leave(self, step: Step) -> Run:
         """Save, unless there is nothing good to save, and stop before the end."""
-        if math.isfinite(self.losses.mean(1)) and self._weights_finite():
+        if math.isfinite(self.losses.mean(1)) and finite(self.parts.network):
             self._save(step)
         if self.writer:
             self.writer.close()
@@ -190,7 +150,12 @@ class Watch:
             )
 
 
-def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+def due(parts: Parts, step: int, epochs: int) -> bool:
+    """Whether a training has come to the end of so many epochs again, or to its end."""
+    epoch, left = divmod(step, parts.steps_per_epoch)
+    return step == parts.steps or (left == 0 and epoch % epochs == 0)
+
+
+def finite(net: nn.Module) -> bool:
+    """The loss is of the weights before the step: the step itself may have ruined them."""
+    return bool(torch.stack([x.isfinite().all() for x in net.state_dict().values()]).all())

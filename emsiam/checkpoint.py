@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import refuse
+from .errors import refuse
 
 
 @dataclass(frozen=True)
