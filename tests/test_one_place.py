@@ -146,7 +146,7 @@ def copy(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def seen(copy, tmp_path_factory):
+def seen(copy, tmp_path_factory, no_pictures):
     """What LOOK says, of two runs that were trained before the additions, and given a number and options of after."""
     folder = tmp_path_factory.mktemp("runs")
     small = {"epochs": 1, "batch_size": 479, "dim": 16, "hidden_dim": 16, "quiet": True, "threads": 1}
