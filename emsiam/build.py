@@ -44,7 +44,7 @@ class Parts:
 
     @property
     def steps(self) -> int:
-        """Of the whole training."""
+        """The number of steps of the whole training."""
         return self.config.epochs * self.steps_per_epoch
 
     def alternation(self) -> Iterator[Step]:
@@ -204,5 +204,5 @@ def _with_heads(c: Config, backbone: networks.Backbone, features: int) -> networ
 
 
 def dtype(c: Config) -> torch.dtype:
-    """Of weights and images; bf16 is used inside autocast only."""
+    """The precision of weights and images; bf16 is used inside autocast only."""
     return torch.float64 if c.precision == "fp64" else torch.float32

@@ -125,7 +125,7 @@ def palette(groups: Iterable[str]) -> dict[str, str]:
 
 
 def eigenvalues(z: np.ndarray) -> np.ndarray:
-    """Of the covariance of ẑ, descending, from z [N, d]."""
+    """The eigenvalues of the covariance of ẑ, descending, from z [N, d]."""
     import torch
 
     from .diagnostics.collapse import spectrum

@@ -84,7 +84,7 @@ def jobs(
 
 
 def digest(folder: Path) -> str:
-    """Of the files that a table is made from."""
+    """The digest of the files that a table is made from."""
     files = (folder / name for name in ("config.json", "env.json", "metrics.jsonl", "summary.json"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -111,7 +111,7 @@ def done(job: Job) -> bool:
 
 
 def accuracy(job: Job, metric: str) -> float | None:
-    """Of an evaluation; None where there is none, or a damaged one."""
+    """The accuracy of an evaluation; None where there is none, or a damaged one."""
     try:
         return float(json.loads(job.evaluated(metric).read_text())["acc1"])
     except (OSError, ValueError, TypeError, KeyError):

@@ -115,7 +115,7 @@ def mean_curve(tables: Sequence[pandas.DataFrame], column: str) -> dict[str, Any
 
 
 def _values(summaries: Sequence[dict[str, Any]], metric: str) -> list[float]:
-    """Those that there are: what a run had before it diverged is not its result."""
+    """The values that there are: what a run had before it diverged is not its result."""
     return [s[metric] for s in summaries if s["verdict"] != "diverged" and s.get(metric) is not None]
 
 

@@ -63,7 +63,7 @@ def command(options: Mapping[str, Any], name: str) -> str:
 
 
 def hours(options: Mapping[str, Any], name: str) -> float:
-    """Of one A100, by the FLOPs of all steps."""
+    """Hours of one A100, by the FLOPs of all steps."""
     number, shape, _ = SETS[name]
     config = Config(preset=name, device="cpu", precision="fp32", bank="device", **scaled(options, name))
     resolved, _ = resolve(preset(config), number, shape)

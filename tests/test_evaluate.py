@@ -19,7 +19,7 @@ import emsiam
 from emsiam import data, evaluate, export
 from emsiam.config import ConfigError
 from emsiam.evaluation import classifiers, features
-from emsiam.evaluation.backbones import load_encoder
+from emsiam.evaluation.backbones import load_backbone
 from emsiam.optim import LARS
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -78,7 +78,7 @@ def lightly(resnet):
 )
 def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
     torch.save(make(resnet), tmp_path / "net.pth.tar")
-    encoder = load_encoder(str(tmp_path / "net.pth.tar"), arch, side=64)
+    encoder = load_backbone(str(tmp_path / "net.pth.tar"), arch, side=64)
     x = torch.randn(3, 3, 64, 64)
     body = torch.nn.Sequential(*list(resnet.children())[:-1]).eval()
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
 def test_the_stem_is_read_off_the_weights(tmp_path, resnet):
     state = resnet.state_dict() | {"conv1.weight": torch.randn(64, 3, 3, 3)}
     torch.save(state, tmp_path / "cifar.pth")
-    encoder = load_encoder(str(tmp_path / "cifar.pth"), "resnet18", side=32)
+    encoder = load_backbone(str(tmp_path / "cifar.pth"), "resnet18", side=32)
     assert encoder.told["stem"] == "cifar"
     assert isinstance(encoder.backbone.trunk.maxpool, torch.nn.Identity)
 
@@ -100,7 +100,7 @@ def test_solo_learn_s_cifar_stem_has_its_padding(tmp_path):
     net = torchvision.models.resnet18()
     net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, 1, 2, bias=False), torch.nn.Identity()
     torch.save(solo_learn(net), tmp_path / "cifar.ckpt")
-    encoder = load_encoder(str(tmp_path / "cifar.ckpt"), "resnet18", side=32)
+    encoder = load_backbone(str(tmp_path / "cifar.ckpt"), "resnet18", side=32)
     x, net.fc = torch.randn(3, 3, 32, 32), torch.nn.Identity()
     with torch.no_grad():
         assert torch.allclose(encoder.backbone(x), net.eval()(x), atol=1e-6)
@@ -213,7 +213,7 @@ def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, re
         ("nothing.pth", "resnet18", "there is no such file"),
     ):
         with pytest.raises(ConfigError, match=said):
-            load_encoder(str(tmp_path / name), arch)
+            load_backbone(str(tmp_path / name), arch)
 
 
 def test_a_run_and_its_checkpoint_are_one_and_knn_is_the_monitor_s(run):

@@ -171,7 +171,7 @@ def _summarise(label: str, members: list[str], runs: Sequence[Run], names: Seque
 
 
 def _values(members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[float]]:
-    """Of the members, by metric; NaN where a run diverged, or is older than the metric."""
+    """The last values of the members, by metric; NaN where a run diverged, or is older than the metric."""
     by_name = {name: run.summary for name, run in zip(names, runs, strict=True)}
     summaries = [by_name[name] for name in members]
     return {m: [s[m] if s.get(m) is not None else math.nan for s in summaries] for m in COMPARED}

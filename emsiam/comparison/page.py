@@ -138,7 +138,7 @@ def _row(count: int) -> int:
 
 
 def _centre(i: int, row: int) -> np.ndarray:
-    """Of the i-th cloud."""
+    """Where the i-th cloud has its centre."""
     return np.array([2.0 * (i % row), 0.0, -2.3 * (i // row)])
 
 

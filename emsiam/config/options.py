@@ -297,7 +297,7 @@ class Config:
 
     @property
     def width(self) -> int:
-        """Of z: d, or the number of prototypes where F ends in their scores."""
+        """The width of z: d, or the number of prototypes where F ends in their scores."""
         return self.prototypes or self.dim
 
     def to_dict(self) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def resolve(
 
 
 def _hyperparameters(o: Options, s: Setting) -> Changes:
-    """Those that something reads have a value; the others are left out."""
+    """Hyper-parameters that something reads have a value; the others are left out."""
     missing = [n for n, default in hyperparameters(s.solve).items() if default is inspect.Parameter.empty]
     if missing:
         refuse("eta", o["eta"], f"its parameter {missing[0]} needs a default")

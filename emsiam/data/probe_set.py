@@ -26,7 +26,7 @@ def probe(data: ImageSet, n: int, dtype: torch.dtype, stream: int = VIEWS) -> Te
 PROBE_VIEWS = 8  # of each image of the probe set
 
 
-class Probe(NamedTuple):
+class ProbeSet(NamedTuple):
     """The probe set: the same images and views in every run."""
 
     ids: Tensor  # [P] of the training images
@@ -34,7 +34,7 @@ class Probe(NamedTuple):
     views: Tensor  # [8, P, C, H, W]
 
 
-def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> Probe:
+def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> ProbeSet:
     """min(512, N) training images with 8 views each."""
     views, ids = probe(data, PROBE_VIEWS, dtype), probe_ids(data)
     here = torch.arange(len(ids), device=views.device)
@@ -43,4 +43,4 @@ def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> Probe:
         return probe(data, n, dtype, ETA)
 
     batch = Batch.of(0, here, views[: views_of(symmetry)], symmetry, draw=draw, num_images=len(ids))
-    return Probe(ids, batch, views)
+    return ProbeSet(ids, batch, views)

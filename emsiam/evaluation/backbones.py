@@ -29,7 +29,7 @@ HEADS = (
 )
 
 
-class Encoder(NamedTuple):
+class LoadedBackbone(NamedTuple):
     """A backbone to evaluate: views [B, C, H, W], normalised, to features [B, f]; in eval mode."""
 
     backbone: networks.Backbone
@@ -38,7 +38,7 @@ class Encoder(NamedTuple):
     told: dict[str, Any]  # what it is and where it is from
 
 
-def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder:
+def load_backbone(path: str, arch: str | None = None, side: int = 224) -> LoadedBackbone:
     """The backbone of a run's directory, of one of our checkpoints, an official SimSiam `.pth.tar`, a solo-learn or
     lightly `.ckpt`, or a torchvision state dict, alone or as "state_dict" or "model" of what was saved.
 
@@ -64,15 +64,15 @@ def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder
     return _foreign(path, arch, weights, kind, side)
 
 
-def _own(path: str, saved: Checkpoint, arch: str | None) -> Encoder:
-    """Of one of our checkpoints."""
+def _own(path: str, saved: Checkpoint, arch: str | None) -> LoadedBackbone:
+    """The backbone of one of our checkpoints."""
     if arch:
         raise ConfigError(f"--arch {arch}: {path} says itself of which network it is")
     config = Config(**saved.config)
     net = network(config, saved.shape)
     net.load_state_dict(saved.net)
     told = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step}
-    return Encoder(net.F.backbone.eval(), saved.shape, config, told)
+    return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, told)
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _own_name(name: str, children: list[str]) -> str:
     return f"{found[1]}{children[int(found[2])]}.{name[found.end() :]}"
 
 
-def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: int) -> Encoder:
+def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: int) -> LoadedBackbone:
     first = weights.get("conv1.weight")
     cifar = networks.is_resnet(arch) and first is not None and first.shape[-1] == 3
     try:
@@ -143,4 +143,4 @@ def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: 
     if odd:
         raise ConfigError(f"{path}: is not of --arch {arch} ({odd[0]} and {len(odd) - 1} other weights do not match)")
     told = {"from": path, "kind": kind, "arch": arch, "stem": "cifar" if cifar else ""}
-    return Encoder(backbone.eval(), (3, side, side), None, told)
+    return LoadedBackbone(backbone.eval(), (3, side, side), None, told)

@@ -14,7 +14,7 @@ from ..data.folders import Files
 from ..data.images import ImageSet
 from ..data.sets import IMAGENET
 from ..errors import ConfigError
-from .backbones import Encoder
+from .backbones import LoadedBackbone
 
 PART = 512  # images per pass
 
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
     image_size: int | None = None  # side in pixels of what others' networks see
 
 
-def prepared(encoder: Encoder, asked: Asked) -> tuple[Encoder, ImageSet, str]:
+def prepared(encoder: LoadedBackbone, asked: Asked) -> tuple[LoadedBackbone, ImageSet, str]:
     """An encoder, images to evaluate it on, cropped and normalised as it is used to, and how that is, in words."""
     config, foreign = encoder.config, encoder.config is None
     as_imagenet = foreign and not encoder.told["stem"]
@@ -90,7 +90,7 @@ def _load(config: Config | None, asked: Asked, as_imagenet: bool) -> ImageSet:
     return data
 
 
-def seen(encoder: Encoder, x: Tensor) -> Tensor:
+def seen(encoder: LoadedBackbone, x: Tensor) -> Tensor:
     """Normalised images [B, C, H, W] as the encoder takes them: its channels, and the size it was trained on."""
     channels, side, _ = encoder.shape
     if channels < x.shape[1]:
@@ -101,7 +101,7 @@ def seen(encoder: Encoder, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def features(encoder: Encoder, data: ImageSet, images: Any) -> Tensor:
+def features(encoder: LoadedBackbone, data: ImageSet, images: Any) -> Tensor:
     """[N, f] of images as they are."""
     parts = torch.arange(len(images)).split(PART)
     return torch.cat([encoder.backbone(seen(encoder, data.normalise(images[ids]))) for ids in parts])

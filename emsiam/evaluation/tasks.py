@@ -11,7 +11,7 @@ from ..data.images import ImageSet
 from ..errors import ConfigError, one_line
 from ..recipes import Recipe
 from . import classifiers
-from .backbones import Encoder, load_encoder
+from .backbones import LoadedBackbone, load_backbone
 from .features import PART, Asked, features, prepared, seen
 
 QUERIES = 2048  # per pass of kNN
@@ -19,7 +19,7 @@ QUERIES = 2048  # per pass of kNN
 
 def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str, Any]:
     """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
-    encoder, data, shown = prepared(load_encoder(what, asked.arch), asked)
+    encoder, data, shown = prepared(load_backbone(what, asked.arch), asked)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone, data = encoder.backbone.to(memory_format=torch.channels_last).to(device), data.to(device)
     try:
@@ -33,7 +33,7 @@ def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str,
     return head | {"features": told, "side": encoder.shape[1]} | TASKS[task](encoder, data, **parameters)
 
 
-def knn(encoder: Encoder, data: ImageSet, *, knn_k: int = 20, knn_t: float = 0.1) -> dict[str, Any]:
+def knn(encoder: LoadedBackbone, data: ImageSet, *, knn_k: int = 20, knn_t: float = 0.1) -> dict[str, Any]:
     """k nearest neighbours by cosine. Test images among the training images."""
     z, queries = features(encoder, data, data.labelled), features(encoder, data, data.test_images)
     k, t = knn_k, knn_t
@@ -45,7 +45,12 @@ def knn(encoder: Encoder, data: ImageSet, *, knn_k: int = 20, knn_t: float = 0.1
 
 
 def linear(
-    encoder: Encoder, data: ImageSet, *, protocol: str = classifiers.EXACT, epochs: int | None = None, seed: int = 0
+    encoder: LoadedBackbone,
+    data: ImageSet,
+    *,
+    protocol: str = classifiers.EXACT,
+    epochs: int | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """linear classification of frozen features."""
     queries = features(encoder, data, data.test_images)
@@ -69,7 +74,7 @@ def linear(
     return _scores(scores, data) | {"acc1_best": best, "settings": said}
 
 
-def _views(encoder: Encoder, data: ImageSet) -> Callable[[Tensor, Generator], Tensor]:
+def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generator], Tensor]:
     """Features of new crops and flips of training images."""
     r = data.recipe
     plain = data._replace(images=data.labelled, recipe=Recipe(scale=r.scale, ratio=r.ratio, flip=r.flip))
@@ -83,7 +88,9 @@ def _views(encoder: Encoder, data: ImageSet) -> Callable[[Tensor, Generator], Te
     return views
 
 
-def few_shot(encoder: Encoder, data: ImageSet, *, ways: int = 5, shots: int = 1, seed: int = 0) -> dict[str, Any]:
+def few_shot(
+    encoder: LoadedBackbone, data: ImageSet, *, ways: int = 5, shots: int = 1, seed: int = 0
+) -> dict[str, Any]:
     """n-way k-shot episodes on test images, by the nearest class mean. Nothing is trained."""
     z = features(encoder, data, data.test_images)
     found = classifiers.episodes(z, data.test_labels, ways=ways, shots=shots, seed=seed)
@@ -92,7 +99,7 @@ def few_shot(encoder: Encoder, data: ImageSet, *, ways: int = 5, shots: int = 1,
     return {"acc1": float(found.mean()), "half_interval": float(half), "settings": settings}
 
 
-def verify(encoder: Encoder, data: ImageSet, *, seed: int = 0) -> dict[str, Any]:
+def verify(encoder: LoadedBackbone, data: ImageSet, *, seed: int = 0) -> dict[str, Any]:
     """are two test images of one class? ROC-AUC of their cosine."""
     z = features(encoder, data, data.test_images)
     auc = classifiers.verification(z, data.test_labels, seed=seed)

@@ -17,14 +17,14 @@ from torch import Tensor
 from .. import objective, ranks
 from ..build import Parts, dtype
 from ..data.batches import Batch
-from ..data.probe_set import Probe
+from ..data.probe_set import ProbeSet
 from ..diagnostics.em import response
 from ..diagnostics.trajectory import sketch
 from ..evaluation import classifiers
 from ..methods import METHODS
 from ..runs.writer import Writer
 from ..traits import of_objective, of_solver
-from .observe import Alternation, look, schedule
+from .observe import AlternationWatch, look, schedule
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
@@ -42,7 +42,7 @@ class Monitor(Protocol):
 
 
 class Losses:
-    """Of the last epoch, at least of the steps since the last line; read off the device when they are asked for."""
+    """The losses of the last epoch, at least those since the last line; read off the device when they are asked for."""
 
     def __init__(self, parts: Parts):
         self.per_epoch, self.device = parts.steps_per_epoch, parts.config.device
@@ -81,13 +81,13 @@ class Losses:
 class Accuracies:
     """On test images as they are: the kNN monitor's against train, the online probe's as it learns."""
 
-    def __init__(self, parts: Parts, seen: Probe):
+    def __init__(self, parts: Parts, seen: ProbeSet):
         self.config, self.images, self.net = parts.config, parts.images, parts.network
         self.knn: list[float] = []  # at step 0 and at each evaluation
         self.linear: list[float] = []  # the online probe's, at each evaluation
         self.online = self._probe(seen) if parts.config.online_probe else None
 
-    def _probe(self, seen: Probe) -> classifiers.OnlineProbe:
+    def _probe(self, seen: ProbeSet) -> classifiers.OnlineProbe:
         c, width = self.config, self._backbone(seen.views[0, :1]).shape[1]
         probe = classifiers.OnlineProbe(width, self.images.num_classes, lr=PROBE_LR * c.batch_size / 256)
         return probe.to(c.device, dtype(c))
@@ -123,11 +123,11 @@ class Accuracies:
         return features
 
     def numbers(self) -> dict[str, float]:
-        """Of the last evaluation."""
+        """The accuracies of the last evaluation."""
         return {"knn_acc1": self.knn[-1]} | ({"probe_acc1": self.linear[-1]} if self.linear else {})
 
     def summary(self) -> dict[str, float]:
-        """Of the whole run."""
+        """The accuracies of the whole run: first, last and best."""
         numbers = {
             "knn_acc1": self.knn[-1],
             "knn_acc1_best": max(self.knn[1:], default=self.knn[0]),
@@ -150,16 +150,16 @@ class Accuracies:
 
 
 class HalfSteps:
-    """The two half-steps of the alternations that are due, see `observe.Alternation`."""
+    """The two half-steps of the alternations that are due, see `observe.AlternationWatch`."""
 
-    def __init__(self, parts: Parts, seen: Probe):
+    def __init__(self, parts: Parts, seen: ProbeSet):
         c = parts.config
         due = range(0, parts.steps + 1, parts.steps_per_epoch * int(c.diagnose_every or c.epochs))
         self.device = c.device
         self.calls = schedule(list(due), int(c.k or 1))
         similarity = objective.SIMILARITIES.get(c.similarity or "", METHODS[c.mode].objective)
         number, self.note = views_of_solver(parts.solver)
-        self.alternation = Alternation(
+        self.alternation = AlternationWatch(
             parts.network,
             parts.solver,
             seen,
@@ -196,7 +196,7 @@ class HalfSteps:
 class Snapshots:
     """z of the probe set, and the weights of F in short, at log-spaced steps. They are files, and need no state."""
 
-    def __init__(self, parts: Parts, seen: Probe, writer: Writer | None):
+    def __init__(self, parts: Parts, seen: ProbeSet, writer: Writer | None):
         self.net, self.seen, self.writer = parts.network, seen, writer
         self.steps = {0, *np.geomspace(1, parts.steps, SNAPSHOTS - 1).round().astype(int).tolist()}
 

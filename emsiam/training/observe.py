@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..alternate import Frozen, hold
-from ..data.probe_set import PROBE_VIEWS, Probe
+from ..data.probe_set import PROBE_VIEWS, ProbeSet
 from ..diagnostics import em
 from ..networks import Siamese
 from ..objective import unit
@@ -77,7 +77,7 @@ def passes(net: Siamese) -> Frozen:
     return Frozen(net.F, hold(net.F, copy=False))
 
 
-def eta_gap(net: Siamese, seen: Probe, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:
+def eta_gap(net: Siamese, seen: ProbeSet, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:
     """The gap of the first trained view's η, as F and the solver give them: an average is formed of z, not of ẑ.
 
     eta, same_views: [S, P, d], see `em.eta_gap`; fresh: z of the probe's views that η was not solved from.
@@ -89,13 +89,13 @@ def eta_gap(net: Siamese, seen: Probe, eta: Tensor, same_views: Tensor, fresh: T
     return em.eta_gap(eta[0], fresh, same_views[0], z_eval)
 
 
-class Alternation:
+class AlternationWatch:
     """Watches one: `begin` before the alternation that precedes it, `middle` as it starts, `end` as it ends.
 
     kept: tensors between them, which a checkpoint holds.
     """
 
-    def __init__(self, net: Siamese, solve: Callable, seen: Probe, num_images: int, *, cosine: bool, views: float):
+    def __init__(self, net: Siamese, solve: Callable, seen: ProbeSet, num_images: int, *, cosine: bool, views: float):
         """views: the solver's effective number of views, see `em.response`. cosine: look at unit vectors."""
         self.net, self.seen, self.cosine, self.views = net, seen, cosine, views
         self.solve, self.num_images = solve, num_images

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from ..build import Parts
-from ..data.probe_set import Probe
+from ..data.probe_set import ProbeSet
 from ..diagnostics import collapse
 from ..diagnostics.em import prediction_quality
 from ..diagnostics.verdict import Evidence, verdict
@@ -29,7 +29,7 @@ def facts(parts: Parts, steps: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def judged(parts: Parts, seen: Probe, finite: bool) -> dict[str, Any]:
+def judged(parts: Parts, seen: ProbeSet, finite: bool) -> dict[str, Any]:
     """The verdict, and what of its evidence a line does not have. finite: loss and weights."""
     e = evidence(parts, seen, finite)
     return {
@@ -39,8 +39,8 @@ def judged(parts: Parts, seen: Probe, finite: bool) -> dict[str, Any]:
     }
 
 
-def evidence(parts: Parts, seen: Probe, finite: bool) -> Evidence:
-    """Of the probe set, with batch statistics."""
+def evidence(parts: Parts, seen: ProbeSet, finite: bool) -> Evidence:
+    """What the verdict looks at, on the probe set with batch statistics."""
     z, p = look(parts.network, seen.views, (0, 1))
     if not z.isfinite().all():
         return Evidence(math.nan, math.nan, math.nan, math.nan, parts.config.width, finite=False)
