@@ -8,11 +8,9 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas
-from scipy import stats
 
-from emsiam.diagnostics.trajectory import difference
+from emsiam.diagnostics.statistics import difference, mean_interval
 from emsiam.files import plain
 from emsiam.metrics import heading, shown_in
 from emsiam.runs.run import Run
@@ -44,13 +42,6 @@ class Row(NamedTuple):
     against: str = ""  # the row it is compared with, by default the first
     # after training: metric -> task of `emsiam.evaluate` and its options, whose top-1 it is
     evaluations: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType({})
-
-
-def mean_interval(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean and its 95 % interval by the t distribution; none for one value."""
-    x = np.asarray(values, dtype=float)
-    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan
-    return {"mean": x.mean(), "low": x.mean() - half, "high": x.mean() + half, "n": len(x)}
 
 
 def tabulate(

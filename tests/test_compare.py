@@ -1,14 +1,17 @@
 """python -m emsiam.compare on real runs, small ones."""
 
 import json
+import math
 import shutil
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import emsiam
 from emsiam import compare, comparison
 from emsiam.diagnostics import trajectory
+from emsiam.diagnostics.statistics import mean_interval
 from emsiam.metrics import CRITERIA
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -173,12 +176,14 @@ def test_procrustes_does_not_depend_on_the_basis():
 
 
 def test_intervals():
-    assert comparison.compare.interval([2.0]) == {"mean": 2, "low": None, "high": None, "n": 1}
-    assert comparison.compare.interval([2.0, 3.0]) == {"mean": 2.5, "low": None, "high": None, "n": 2}
-    assert comparison.compare.interval([2.0, 2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 3}
-    values = np.random.default_rng(0).standard_normal(200)
-    i = comparison.compare.interval(values)
-    assert (i["high"] - i["low"]) / 2 == pytest.approx(1.96 * values.std() / np.sqrt(200), rel=0.1)
+    """One kind everywhere, of a mean by the t distribution: scipy's."""
+    assert mean_interval([2.0]) == {"mean": 2, "low": None, "high": None, "n": 1}
+    assert mean_interval([2.0, 2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 3}
+    assert mean_interval([2.0, math.inf]) == {"mean": math.inf, "low": None, "high": None, "n": 2}
+    values = [0.1, 0.5, 0.2, 0.9]
+    found = mean_interval(values)
+    low, high = scipy.stats.t.interval(0.95, 3, np.mean(values), scipy.stats.sem(values))
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
 
 
 def test_the_command(runs, tmp_path, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 from ..checkpoint import load_checkpoint
 from ..config import having
 from ..diagnostics import trajectory as t
+from ..diagnostics.statistics import difference, mean_interval
 from ..errors import ConfigError
 from ..metrics import CRITERIA, shown_in
 from ..runs.run import Run
@@ -167,7 +168,7 @@ def _note(a: Run, b: Run, x: t.Path, y: t.Path) -> str:
 
 def _summarise(label: str, members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
     values = _values(members, runs, names)
-    return {"name": label, "runs": members, "metrics": {m: interval(v) for m, v in values.items()}}
+    return {"name": label, "runs": members, "metrics": {m: mean_interval(v) for m, v in values.items()}}
 
 
 def _values(members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[float]]:
@@ -175,21 +176,6 @@ def _values(members: list[str], runs: Sequence[Run], names: Sequence[str]) -> di
     by_name = {name: run.summary for name, run in zip(names, runs, strict=True)}
     summaries = [by_name[name] for name in members]
     return {m: [s[m] if s.get(m) is not None else math.nan for s in summaries] for m in COMPARED}
-
-
-def interval(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean and 95 % bootstrap interval (BCa, scipy). None for fewer than three values: it would be their range.
-
-    Five are few for it too: it comes out too narrow. Where all values are the same it has no width.
-    """
-    from scipy import stats
-
-    x = np.asarray(values, dtype=float)
-    if len(x) < 3 or np.ptp(x) == 0 or not np.isfinite(x).all():
-        low = high = float(x[0]) if len(x) > 2 and np.ptp(x) == 0 else None
-        return {"mean": float(x.mean()), "low": low, "high": high, "n": len(x)}
-    found = stats.bootstrap((x,), np.mean, rng=np.random.default_rng(0), n_resamples=2000).confidence_interval
-    return {"mean": float(x.mean()), "low": float(found.low), "high": float(found.high), "n": len(x)}
 
 
 def _band(members: list[str], names: Sequence[str], similar: dict) -> dict[int, tuple[float, float]]:
@@ -211,7 +197,7 @@ def _differences(groups: dict[str, list[str]], runs: Sequence[Run], names: Seque
         x, y = (_values(members, runs, names) for members in (one, second))
         for metric in COMPARED:
             if all(map(math.isfinite, (*x[metric], *y[metric]))):
-                yield {"a": a, "b": b, "metric": metric} | t.difference(x[metric], y[metric], paired=pairs)._asdict()
+                yield {"a": a, "b": b, "metric": metric} | difference(x[metric], y[metric], paired=pairs)._asdict()
 
 
 def _plane(

@@ -80,7 +80,7 @@ def logistic(features: Tensor, labels: Tensor, queries: Tensor, *, seed: int = 0
 
 
 class Protocol(NamedTuple):
-    """How a linear classifier is trained over epochs, §4 and Appendix A of the paper: cosine lr, momentum 0.9, no decay."""
+    """How a linear classifier is trained: §4 and Appendix A of the paper, cosine lr, momentum 0.9, no decay."""
 
     lr: float  # base, × batch/256
     batch_size: int  # at most all images
