@@ -30,8 +30,8 @@ class Parts:
     config: Config  # resolved
     images: ImageSet
     network: networks.Siamese
-    solver: Callable  # (state, F_t, batch) -> η, state; its hyper-parameters are bound
-    objective: Callable  # (p, η, batch, state) -> a scalar; likewise
+    solver: partial  # (state, F_t, batch) -> η, state; its hyper-parameters are bound
+    objective: partial  # (p, η, batch, state) -> a scalar; likewise
     optimizer: SGD
     batches: Iterator[Batch]
     state: dict[str, Any] | None = None  # of the solver, and θᵗ where it is held: to go on from a checkpoint

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .alternate import Frozen, alternate, hold
-from .build import dtype, loop_options, network, objective_of, restored, solver_of
+from .build import Parts, assemble, dtype, loop_options, objective_of, solver_of
 from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
 from .config.resolution import load_images
@@ -27,17 +27,15 @@ from .training.observe import cut, eta_gap, passes
 FILL = 10  # epochs that fill a solver's memory where a checkpoint has none
 
 
-def _opened(run: Run) -> tuple[Checkpoint, ImageSet, Siamese]:
-    """The last checkpoint, the images and the network in train mode. Raises ConfigError where one is not to be had."""
+def _opened(run: Run) -> tuple[Checkpoint, Parts]:
+    """The last checkpoint, and the parts of the run as it left them. Raises ConfigError where one is not to be had."""
     c, saved = run.config, load_checkpoint(run.path)
     if saved is None:
         raise ConfigError(f"{run.path}: has no checkpoint yet")
     _, data, _ = load_images(c)
     if data.digest != saved.files:
         raise ConfigError(f"{run.path}: {c.data_dir} holds other images than when the run began")
-    net = network(c, saved.shape).to(c.device)
-    net.load_state_dict(saved.net)
-    return saved, data.to(torch.device(c.device)), net.train()
+    return saved, assemble(c, data, saved)
 
 
 def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
@@ -54,8 +52,8 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
     """
     if steps < 1:
         raise ValueError(f"{steps} steps; allowed is 1 or more")
-    saved, data, net = _opened(run)
-    c = run.config
+    saved, parts = _opened(run)
+    c, data, net = run.config, parts.images, parts.network
     method = method or c
     if method.predictor is None:
         raise ConfigError("the method's configuration is not resolved; a run's is")
@@ -66,9 +64,9 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
     solve, start = solver_of(method), saved.step
     order: dict[str, Any] = {"seed": c.seed, "batch_size": c.batch_size, "symmetry": method.symmetry, "dtype": dtype(c)}
     order["total"] = c.epochs * (len(data.images) // c.batch_size)
-    own = solver_of(c)
+    own = parts.solver
     if (solve.func, solve.keywords) == (own.func, own.keywords) and method.symmetry == c.symmetry:
-        state = restored(c, saved.state)
+        state = parts.state
     else:
         state = {}
         theta = hold(net.F, copy=True)
@@ -97,16 +95,15 @@ def gap(run: Run) -> em.Gap:
     another batch's at the time counts as lag. Cost: a pass of the probe set for each epoch and view.
     Raises ConfigError without a checkpoint.
     """
-    saved, data, net = _opened(run)
-    c, solve = run.config, solver_of(run.config)
+    saved, parts = _opened(run)
+    c, data, net, solve = run.config, parts.images, parts.network, parts.solver
     seen = probe_set(data, c.symmetry, dtype(c))
     today = passes(net)
-    state = cut(solve, restored(c, saved.state), seen.ids, len(data.images))
+    state = cut(solve, parts.state or {}, seen.ids, len(data.images))
     again: dict[str, Tensor] = {}
     for batch in visits(data, seen.ids, c, saved.step) if state else ():
         _, again = solve(again, today, batch)
-    theta = {name: x.to(c.device) for name, x in saved.theta.items()}  # of the alternation, where it is held
-    then = Frozen(net.F, theta, seen.batch) if theta else today
+    then = Frozen(net.F, parts.theta, seen.batch) if parts.theta else today  # θᵗ of the alternation, where it is held
     eta, replayed = (solve(s, F_t, seen.batch)[0] for s, F_t in ((state, then), (again, today)))
     return eta_gap(net, seen, eta, replayed, today(seen.views[len(seen.batch.views) :]))
 
