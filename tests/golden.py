@@ -20,6 +20,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 HERE = Path(__file__)
 RECORD = HERE.with_suffix(".json")
@@ -155,14 +156,10 @@ def prepared(folder: Path) -> dict[str, str]:
 
 def train(options: dict[str, Any], out: Path, stop: Any = ()) -> None:
     """A run, or what is left of one that was stopped. Pictures are left out: they are not numbers."""
-    import matplotlib.figure
-    import seaborn
-
     import emsiam
 
-    seaborn.lineplot = lambda *_, **__: None
-    matplotlib.figure.Figure.savefig = lambda *_, **__: None
-    emsiam.fit(emsiam.Config(**options, out=str(out)), stop=stop)
+    with mock.patch("seaborn.lineplot"), mock.patch("matplotlib.figure.Figure.savefig"):
+        emsiam.fit(emsiam.Config(**options, out=str(out)), stop=stop)
 
 
 def update(digest: Any, value: Any, name: str = "") -> None:

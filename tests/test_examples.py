@@ -27,19 +27,23 @@ def last(text):
 
 
 def test_simsiam_as_em(here):
-    """SimSiam stays healthy; the moving average without predictor has lost its rank by then, and a lower loss."""
-    simsiam, average = (last(example("simsiam_as_em", solve, cwd=here)) for solve in ("other_view", "moving_average"))
-    assert simsiam[1] > 0.95
-    assert simsiam[2] > 5
-    assert average[2] < 4
-    assert average[0] < simsiam[0]
+    """SimSiam stays healthy."""
+    _, std, rank = last(example("simsiam_as_em", cwd=here))
+    assert std > 0.95
+    assert rank > 5
     code = (ROOT / "examples/simsiam_as_em.py").read_text()
     assert len(code.splitlines()) <= 70
     assert "Config" not in code
 
 
+@pytest.mark.slow
+def test_without_predictor_the_moving_average_loses_its_rank(here):
+    *_, rank = last(example("simsiam_as_em", "moving_average", cwd=here))
+    assert rank < 4
+
+
 def test_own_solver(here):
-    assert "step 220 of 220" in example("own_solver", cwd=here)
+    assert "step  55 of 55" in example("own_solver", cwd=here)
 
 
 def test_own_data(here):

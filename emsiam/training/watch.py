@@ -96,9 +96,7 @@ class Watch:
         self.half_steps.logged()
         line |= {"seconds": time.perf_counter() - self.began, "images_per_second": rate}
         self.last_line = line
-        last = line | self.accuracies.numbers()
-        self.shown = {m.short: m.written(last[m.name]) for m in training_order(shown_in("bar"))}
-        self.shown["img/s"] = f"{rate:,.0f}"
+        self.shown = bar(line | self.accuracies.numbers())
         if self.writer:
             self.writer.line(line)
 
@@ -148,6 +146,12 @@ class Watch:
                     monitors={name: x for monitor in self.monitors for name, x in monitor.state_dict().items()},
                 )
             )
+
+
+def bar(line: dict[str, float]) -> dict[str, str]:
+    """What the progress bar shows of a line."""
+    shown = {m.short: m.written(line[m.name]) for m in training_order(shown_in("bar"))}
+    return shown | {"img/s": f"{line['images_per_second']:,.0f}"}
 
 
 def due(parts: Parts, step: int, epochs: int) -> bool:
