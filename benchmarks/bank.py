@@ -17,10 +17,10 @@ from pathlib import Path
 import _report
 import torch
 
-from emsiam.data import Batch
+from emsiam.data.batches import Batch
 from emsiam.eta.bank import needed
 from emsiam.eta.memory import moving_average
-from emsiam.training import _peak_rss_mb
+from emsiam.training.summary import peak_rss_mb
 
 ROWS, DIM, BATCH, DTYPE, M = 1_281_167, 2048, 512, "bf16", 0.8
 WATCHED = 64  # steps whose rows are followed by hand
@@ -34,7 +34,7 @@ def representation(step: int) -> torch.Tensor:
 def visits(place: str) -> dict:
     solve = partial(moving_average, m=M, bank=place, bank_dtype=DTYPE)
     made = {step: representation(step) for step in range(WATCHED)}
-    baseline = _peak_rss_mb()
+    baseline = peak_rss_mb()
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0)).split(BATCH)[:-1]
     order = [*order, *order[: len(order) // 2]]
     state, times = {}, []
@@ -55,7 +55,7 @@ def visits(place: str) -> dict:
         "first visit, ms a step": 1e3 * statistics.median(visited),
         "later visit, ms a step": 1e3 * statistics.median(again),
         "largest difference to an average apart": worst,
-        "peak memory, MiB": _peak_rss_mb(),
+        "peak memory, MiB": peak_rss_mb(),
         "of it before, MiB": baseline,
         "arithmetic for the bank, MiB": needed(ROWS, DIM, DTYPE, torch.float32) / 2**20,
     }

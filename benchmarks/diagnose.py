@@ -13,21 +13,22 @@ from functools import wraps
 import _report
 
 from emsiam import Config, fit
-from emsiam.training import Watch
+from emsiam.training.monitors import HalfSteps, Snapshots
+from emsiam.training.watch import Watch
 
 KINDS = {
-    "_observe": "alternations watched (`--diagnose-every`)",
-    "_snapshot": "snapshots of z and of the weights",
-    "_measure": "log lines and kNN evaluations",
+    (HalfSteps, "look"): "alternations watched (`--diagnose-every`)",
+    (Snapshots, "look"): "snapshots of z and of the weights",
+    (Watch, "_measure"): "log lines and kNN evaluations",
 }
 
 
-def timed(look, spent):
+def timed(kind, look, spent):
     @wraps(look)
     def inside(*given, **options):
         began = time.perf_counter()
         answer = look(*given, **options)
-        spent[look.__name__] += time.perf_counter() - began
+        spent[kind] += time.perf_counter() - began
         return answer
 
     return inside
@@ -37,9 +38,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    spent: dict[str, float] = defaultdict(float)
-    for name in KINDS:
-        setattr(Watch, name, timed(getattr(Watch, name), spent))
+    spent: dict[tuple, float] = defaultdict(float)
+    for kind in KINDS:
+        setattr(*kind, timed(kind, getattr(*kind), spent))
     modes = {mode: defaultdict(list) for mode in ("onestep", "multistep", "ema_eta")}
     for _ in range(repeats):
         for mode, shares in modes.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 import _report
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from experiments._sweep import jobs, run
+from experiments._jobs import jobs, run
 
 WAYS = {"one at a time, 1 thread": (1, 1), "one at a time, 2 threads": (1, 2), "two at once, 1 thread each": (2, 1)}
 

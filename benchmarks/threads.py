@@ -29,25 +29,25 @@ def measured(arch: str) -> float:
     """Milliseconds of a step, the median of one training."""
     from emsiam import data
     from emsiam.alternate import alternate
+    from emsiam.build import loop_options, network, objective_of, solver_of
     from emsiam.config import Config, preset, resolve
     from emsiam.optim import SGD
     from emsiam.recipes import PAPER
-    from emsiam.run import build
-    from emsiam.training import alternation
 
     side, size, steps = NETWORKS[arch]
     if arch == "tiny":
         images = data.digits()
     else:
         pixels = torch.randint(256, (512, 3, side, side), dtype=torch.uint8)
-        images = data._image_set("random", PAPER, (pixels, torch.zeros(512)), (pixels[:1], torch.zeros(1)))
+        images = data.image_set("random", PAPER, (pixels, torch.zeros(512)), (pixels[:1], torch.zeros(1)))
     options = Config(arch=arch, batch_size=size, dim=128, device="cpu")
     config, _ = resolve(preset(options), len(images.images), images.shape)
-    net = build(config, images.shape)
+    net = network(config, images.shape)
     stream = data.batches(images, seed=0, batch_size=size, start=0, stop=steps, symmetry="sym", dtype=torch.float32)
     optimizer = SGD(net, lr=0.01, momentum=0.9, wd=0, steps=steps)
     times, last = [], time.perf_counter()
-    for _ in alternate(net, optimizer=optimizer, batches=stream, **alternation(config)):
+    parts = solver_of(config), objective_of(config), optimizer, stream
+    for _ in alternate(net, *parts, **loop_options(config)):
         now = time.perf_counter()
         times.append(1e3 * (now - last))
         last = now

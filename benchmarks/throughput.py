@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from emsiam import data, objective, optim
 from emsiam.alternate import Frozen, alternate, hold
+from emsiam.build import assemble, network
 from emsiam.config import Config, preset, resolve
 from emsiam.eta import SOLVERS
 from emsiam.eta.memory import moving_average
 from emsiam.networks import build_backbone
-from emsiam.run import build
-from emsiam.training import Watch
+from emsiam.training.watch import Watch
 
 BATCH = 128
 SETTLE = 2  # seconds
@@ -40,11 +40,11 @@ SETTLE = 2  # seconds
 
 def colour_set():
     """10,000 colour images of 32×32 in memory, with CIFAR's T."""
-    shapes = data.shapes()
+    shapes = data.sets.shapes()
     images = torch.cat([shapes.images[ids] for ids in torch.arange(10_000).split(1000)])
     tests = shapes.test_images[torch.arange(2000)]
     labels = (images, shapes.labels), (tests, shapes.test_labels)
-    return data._image_set("shapes", data.CIFAR, *labels)
+    return data.sets.image_set("shapes", data.sets.CIFAR, *labels)
 
 
 # data set, options, lightly's transform, and how many steps warm up and are timed, and times --repeats
@@ -55,8 +55,8 @@ CASES = {
         {"input_size": 32, "gaussian_blur": 0.0},
         (1, 3, 1),
     ),
-    "tiny, 28×28, d = 128": (data.mnist5k, {"arch": "tiny"}, {"input_size": 28}, (6, 15, 3)),
-    "tiny, 8×8, d = 128": (data.digits, {"arch": "tiny"}, {"input_size": 8}, (10, 30, 5)),
+    "tiny, 28×28, d = 128": (data.sets.mnist5k, {"arch": "tiny"}, {"input_size": 28}, (6, 15, 3)),
+    "tiny, 8×8, d = 128": (data.sets.digits, {"arch": "tiny"}, {"input_size": 8}, (10, 30, 5)),
 }
 # lightly's transform with the strengths of HANDWRITTEN, on grey images
 GREY = {"cj_prob": 1.0, "cj_sat": 0.0, "cj_hue": 0.0, "min_scale": 0.3, "random_gray_scale": 0.0, "gaussian_blur": 0.0}
@@ -70,20 +70,22 @@ def stepper(net, solve, config, stream, *, k=1, held=False):
 
 
 def ours(images, config, mode_solve=SOLVERS["other_view"], **options):
-    stream = data.batches(images, seed=0, batch_size=BATCH, start=0, stop=10**9, symmetry="sym", dtype=torch.float32)
-    return stepper(build(config, images.shape), mode_solve, config, stream, **options)
+    stream = data.batches.batches(
+        images, seed=0, batch_size=BATCH, start=0, stop=10**9, symmetry="sym", dtype=torch.float32
+    )
+    return stepper(network(config, images.shape), mode_solve, config, stream, **options)
 
 
 def model(images, config):
     """The network alone, on the same tensors again and again."""
     views = torch.randn(2, BATCH, *images.shape)
-    batch = data.Batch.of(0, torch.arange(BATCH), views, draw=lambda n: views[:n], num_images=BATCH)
-    return stepper(build(config, images.shape), SOLVERS["other_view"], config, itertools.repeat(batch))
+    batch = data.batches.Batch.of(0, torch.arange(BATCH), views, draw=lambda n: views[:n], num_images=BATCH)
+    return stepper(network(config, images.shape), SOLVERS["other_view"], config, itertools.repeat(batch))
 
 
 def forward(images, config):
     """The frozen passes that multistep adds to a step: two views, no gradient."""
-    net = build(config, images.shape)
+    net = network(config, images.shape)
     views = torch.randn(2, BATCH, *images.shape)
     F_t = Frozen(net.F, hold(net.F, copy=True), None)
     while True:
@@ -169,7 +171,7 @@ def bank_seconds(config, repeats):
     order = torch.randperm(50_000).split(BATCH)
     state, times = {}, []
     for ids in order[:-1][: 40 * repeats]:
-        batch = data.Batch.of(0, ids, z, draw=lambda n: z[:n], num_images=50_000)
+        batch = data.batches.Batch.of(0, ids, z, draw=lambda n: z[:n], num_images=50_000)
         began = time.perf_counter()
         _, state = moving_average(state, lambda views: views, batch)
         times.append(time.perf_counter() - began)
@@ -178,9 +180,7 @@ def bank_seconds(config, repeats):
 
 def line_seconds(images, config, repeats):
     """Median seconds of what a line of metrics.jsonl costs: the probe's pass and its numbers."""
-    net = build(config, images.shape)
-    optimizer = optim.SGD(net, lr=0.05, momentum=config.momentum, wd=config.wd, steps=10**6)
-    watch = Watch(config, images, net, optimizer, SOLVERS["other_view"], None, 10**6, len(images.images) // BATCH)
+    watch = Watch(assemble(config, images), None)
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()

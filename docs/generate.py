@@ -15,15 +15,18 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import methods  # noqa: E402  # beside this file
+import architecture  # noqa: E402  # beside this file
+import methods  # noqa: E402
 
 import experiments  # noqa: E402
-from emsiam import data, evaluation, networks, objective, optim, probes  # noqa: E402
+from emsiam import data, networks, objective, optim  # noqa: E402
 from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config  # noqa: E402
-from emsiam.config.options import ROLES, described, unset  # noqa: E402
+from emsiam.config.options import ROLES  # noqa: E402
 from emsiam.config.rules import SWITCH  # noqa: E402
+from emsiam.config.words import described, unset  # noqa: E402
 from emsiam.errors import flag  # noqa: E402
 from emsiam.eta import SOLVERS, bank  # noqa: E402
+from emsiam.evaluation import classifiers, tasks  # noqa: E402
 from emsiam.methods import METHODS, hyperparameters  # noqa: E402
 from emsiam.metrics import METRICS  # noqa: E402
 from emsiam.traits import of_data_set  # noqa: E402
@@ -64,16 +67,19 @@ def names(_: str) -> str:
     held: dict[str, Any] = {
         "METHODS: dict[str, dict[str, Any]]": rows,
         "SOLVERS: dict[str, dict[str, Any]]": {name: read(solve) for name, solve in SOLVERS.items()},
-        "DATASETS": tuple(data.DATASETS),
+        "DATASETS": tuple(data.sets.DATASETS),
         "SIMILARITIES": tuple(objective.SIMILARITIES),
-        "SYMMETRIES": tuple(data.SYMMETRY),
+        "SYMMETRIES": tuple(data.batches.SYMMETRY),
         "BANK_DTYPES": tuple(bank.DTYPES),
         "SCHEDULES": optim.SCHEDULES,
         "STEMS": networks.STEMS,
         "PREDICTORS": networks.PREDICTORS,
         "BN": networks.BN,
-        "TASKS": {name: (task.__doc__ or "").split(".")[0] for name, task in evaluation.TASKS.items()},
-        "PROTOCOLS": (probes.EXACT, *probes.PROTOCOLS),
+        "TASKS: dict[str, dict[str, Any]]": {
+            name: {"does": (task.__doc__ or "").split(".")[0], "reads": hyperparameters(task)}
+            for name, task in tasks.TASKS.items()
+        },
+        "PROTOCOLS": (classifiers.EXACT, *classifiers.PROTOCOLS),
     }
     lines = [f"{name} = {pprint.pformat(value, width=80, sort_dicts=False)}" for name, value in held.items()]
     return NAMES + "\n".join(lines) + "\n"
@@ -96,7 +102,7 @@ def options() -> str:
 def data_sets() -> str:
     """The data sets as a table: their docstrings' first sentences, and the defaults that they change."""
     lines = ["| `--dataset` | images | reads | defaults of its own |", "|---|---|---|---|"]
-    for name, load in data.DATASETS.items():
+    for name, load in data.sets.DATASETS.items():
         read = ", ".join(f"`{flag(n)}`" for n in hyperparameters(load))
         changed = ", ".join(f"`{flag(n)} {v}`" for n, v in of_data_set(load).defaults.items() if v != DEFAULTS[n])
         lines.append(f"| `{name}` | {first_line(load)} | {read} | {changed} |")
@@ -134,6 +140,7 @@ def between(marks: Iterable[tuple[str, Callable[[], str]]]) -> Callable[[str], s
 
 
 FILES: dict[str, Callable[[str], str]] = {
+    "docs/architecture.md": between((("rooms", architecture.drawing),)),
     "emsiam/names.py": names,
     "docs/methods.md": lambda _: methods.text(),
     "docs/numbers.md": between((("metrics", metrics),)),

@@ -6,8 +6,8 @@ import torch
 from matplotlib.figure import Figure
 
 from emsiam import Config, fit, load_run
+from emsiam.data.shapes import CONTENTS, Shapes
 from emsiam.plots import trajectory
-from emsiam.shapes import CONTENTS, Shapes
 
 RUNS = {
     "SimSiam": {"mode": "onestep"},

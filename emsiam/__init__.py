@@ -21,18 +21,20 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .build import prepare
     from .config import Config
     from .errors import ConfigError
-    from .run import Run, load_run
-    from .training import fit
+    from .runs.run import Run, load_run
+    from .training.run_training import fit
 
 __version__ = "0.1.0"
-__all__ = ["Config", "ConfigError", "Run", "fit", "load_run"]
+__all__ = ["Config", "ConfigError", "Run", "fit", "load_run", "prepare"]
 # How often a thread of OpenMP looks for its partners before it sleeps. libgomp's own 300,000 make a step several times
 # as slow on a busy machine, where a partner may not be running: benchmarks/threads.py. Read when PyTorch is loaded.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "30000"
-HOMES = {"Config": "config", "ConfigError": "errors", "Run": "run", "fit": "training", "load_run": "run"}
+HOMES = {"Config": "config", "ConfigError": "errors", "prepare": "build"}
+HOMES |= {"Run": "runs.run", "load_run": "runs.run", "fit": "training.run_training"}
 
 
 def __getattr__(name: str) -> Any:

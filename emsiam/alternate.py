@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .data import Batch
+from .data.batches import Batch
 from .optim import SGD
 from .ranks import unwrap
 

@@ -12,14 +12,14 @@ from .errors import ConfigError
 from .files import write_json
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .runs.run import Run
 
 
 def compare(runs: "Sequence[Run]") -> dict[str, Any]:
-    """What can be said of two or more finished runs, see `emsiam.comparison.compare`. Raises ConfigError."""
-    from . import comparison
+    """What can be said of two or more finished runs, see `emsiam.comparison.compare.compare`. Raises ConfigError."""
+    from .comparison import compare as module
 
-    return comparison.compare(runs)
+    return module.compare(runs)
 
 
 def report(result: dict[str, Any]) -> str:
@@ -95,10 +95,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--updates", type=_count, metavar="STEPS", help=steps)
     try:
         given = parser.parse_args(arguments)
-        from .comparison import compare, updates
-        from .page import page
+        from .comparison.compare import compare, updates
+        from .comparison.page import page
         from .plots import comparison
-        from .run import load_run
+        from .runs.run import load_run
 
         runs = [load_run(path) for path in given.runs]
         result = compare(runs)

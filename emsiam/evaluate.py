@@ -8,11 +8,21 @@ from typing import Any
 
 from . import names
 from .config import Parser
-from .config.rules import real, whole
-from .errors import BadImage, ConfigError, check_folder, given_flag, one_line
+from .config.rules import Rule, one_of, real, whole
+from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, one_line
 from .files import write_json
 
-READS = {"linear": ("protocol", "epochs"), "knn": ("knn_k", "knn_t"), "episodes": ("ways", "shots")}
+# Parameters of tasks: which values they take, and what they mean. Who reads one, and its default, is at the task.
+PARAMETERS = {
+    "protocol": (one_of(names.PROTOCOLS), "exact (L-BFGS on features), or the paper's lars or sgd"),
+    "epochs": (whole(1), "of lars and sgd, other than 90"),
+    "knn_k": (whole(1), "neighbours"),
+    "knn_t": (real(0, above=True), "temperature"),
+    "ways": (whole(2), "classes"),
+    "shots": (whole(1), "images of each"),
+    "seed": (whole(0, 2**32 - 1), "of what is drawn"),
+}
+SIDE = whole(8, 4096)
 
 
 def main(arguments: list[str]) -> int:
@@ -32,52 +42,72 @@ def main(arguments: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="python -m emsiam.evaluate", description=__doc__)
-    p.add_argument(
-        "task",
-        choices=names.TASKS,
-        help="; ".join(f"{name}: {what}" for name, what in names.TASKS.items()),
-    )
+    tasks = "; ".join(f"{name}: {task['does']}" for name, task in names.TASKS.items())
+    p.add_argument("task", choices=names.TASKS, help=tasks)
     p.add_argument("what", metavar="RUN|CHECKPOINT", help="a run's directory, or a file")
     p.add_argument("--arch", help="network of a file that does not say, such as resnet50")
     p.add_argument("--eval-dataset", choices=names.DATASETS, help="images to evaluate on (the run's)")
     p.add_argument("--data-dir", help="where they are")
     p.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
-    p.add_argument(
-        "--image-size", type=whole(8, 4096).of_argument, help="others' networks: side in pixels of what they see"
-    )
-    p.add_argument(
-        "--protocol",
-        choices=names.PROTOCOLS,
-        default=names.PROTOCOLS[0],
-        help="linear: exact (L-BFGS on features), or the paper's lars or sgd",
-    )
-    p.add_argument("--epochs", type=whole(1).of_argument, help="linear lars and sgd: other than 90")
-    p.add_argument("--knn-k", type=whole(1).of_argument, default=20, help="knn: neighbours (20)")
-    p.add_argument("--knn-t", type=real(0, above=True).of_argument, default=0.1, help="knn: temperature (0.1)")
-    p.add_argument("--ways", type=whole(2).of_argument, default=5, help="episodes: classes (5)")
-    p.add_argument("--shots", type=whole(1).of_argument, default=1, help="episodes: images of each (1)")
-    p.add_argument("--seed", type=whole(0, 2**32 - 1).of_argument, default=0, help="of what is drawn (0)")
+    p.add_argument("--image-size", type=SIDE.of_argument, help="others' networks: side in pixels of what they see")
+    for name, (rule, meaning) in PARAMETERS.items():
+        default = next(iter(readers(name).values()))
+        help = f"{', '.join(readers(name))}: {meaning}" + ("" if default is None else f" ({default})")
+        p.add_argument(flag(name), type=rule.of_argument, help=help)
     p.add_argument("--json", metavar="FILE", help="write the result there")
     return p
 
 
-def evaluate(task: str, what: str, **options: Any) -> dict[str, Any]:
-    """The result of a task as a dictionary; options as on the command line: `knn_k=5`.
+def readers(name: str) -> dict[str, Any]:
+    """The tasks that read a parameter, and its default."""
+    return {task: told["reads"][name] for task, told in names.TASKS.items() if name in told["reads"]}
 
-    Raises ConfigError, BadImage, ValueError.
+
+def evaluate(
+    task: str,
+    what: str,
+    *,
+    arch: str | None = None,
+    eval_dataset: str | None = None,
+    data_dir: str | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    **parameters: Any,
+) -> dict[str, Any]:
+    """The result of a task as a dictionary; options and parameters as on the command line: `knn_k=5`.
+
+    what: a run's directory, or a checkpoint, anybody's. Raises ConfigError, BadImage, ValueError.
     """
-    p = parser()
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
-    o = vars(p.parse_args([task, what, *(given_flag(*item).replace(" ", "=", 1) for item in given.items())]))
-    for reader, read in READS.items():
-        for name in read:
-            if reader != task and o[name] != p.get_default(name):
-                raise ConfigError(f"{given_flag(name, o[name])}: is not used by {task}, only by {reader}")
-    if o["protocol"] == p.get_default("protocol") and o["epochs"]:
-        raise ConfigError(f"--epochs {o['epochs']}: is not used by --protocol {o['protocol']}")
-    from . import evaluation
+    if task not in names.TASKS:
+        raise ConfigError(f"{task}: allowed is {', '.join(names.TASKS)}{nearest(task, names.TASKS)}")
+    own = {name: value for name, value in parameters.items() if value is not None}
+    for name, value in own.items():
+        if name not in PARAMETERS:
+            raise ConfigError(f"{flag(name)}: no such option{nearest(name, PARAMETERS)}")
+        own[name] = _valid(name, value, PARAMETERS[name][0])
+        elsewhere = readers(name)
+        if task not in elsewhere and name != "seed" and own[name] not in elsewhere.values():
+            raise ConfigError(f"{given_flag(name, own[name])}: is not used by {task}, only by {', '.join(elsewhere)}")
+    if own.get("epochs") and own.get("protocol", names.PROTOCOLS[0]) == names.PROTOCOLS[0]:
+        raise ConfigError(f"--epochs {own['epochs']}: is not used by --protocol {names.PROTOCOLS[0]}")
+    from .evaluation import features, tasks
 
-    return evaluation.evaluate(task, what, o)
+    asked = features.Asked(
+        arch=arch,
+        dataset=None if eval_dataset is None else _valid("eval_dataset", eval_dataset, one_of(names.DATASETS)),
+        data_dir=data_dir,
+        download=download,
+        image_size=None if image_size is None else _valid("image_size", image_size, SIDE),
+    )
+    read = {name: value for name, value in own.items() if task in readers(name)}
+    return tasks.evaluate(task, what, asked, **read)
+
+
+def _valid(name: str, value: Any, rule: Rule) -> Any:
+    try:
+        return rule.parse(value)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise ConfigError(f"{flag(name)}: {value} is not {rule.allowed}") from None
 
 
 def report(found: dict[str, Any]) -> str:
@@ -86,8 +116,8 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         f"{found['task']} of {e['arch']} ({e['kind']}) on {found['dataset']}, {found['test_images']:,} test images"
     ]
-    names = {"acc1": "top-1", "acc1_best": "best over epochs", "acc5": "top-5", "roc_auc": "ROC-AUC"}
-    shown = [f"{said} {found[name]:.3f}" for name, said in names.items() if math.isfinite(found.get(name, math.nan))]
+    scores = {"acc1": "top-1", "acc1_best": "best over epochs", "acc5": "top-5", "roc_auc": "ROC-AUC"}
+    shown = [f"{said} {found[name]:.3f}" for name, said in scores.items() if math.isfinite(found.get(name, math.nan))]
     if "half_interval" in found:
         shown[0] += f" ± {found['half_interval']:.3f}"
     lines.append("  " + "   ".join(shown))

@@ -33,10 +33,10 @@ def export(what: str, out: str, arch: str | None = None, detectron2: bool = Fals
     """Write it; what was written. Raises ConfigError where the network is not one of torchvision's, or Detectron2's."""
     import torch
 
-    from .checkpoints import PADDED, load_encoder
+    from .evaluation.backbones import PADDED, load_backbone
     from .networks import is_resnet
 
-    encoder = load_encoder(what, arch)
+    encoder = load_backbone(what, arch)
     trunk, name = encoder.backbone.trunk, encoder.told["arch"]
     if name == "tiny":
         raise ConfigError(f"{what}: is of the network tiny, which torchvision does not have")

@@ -159,7 +159,7 @@ def shown_in(place: str) -> list[Metric]:
 
 
 def training_order(metrics: list[Metric]) -> list[Metric]:
-    """Of what shows a training: what is minimised comes first."""
+    """The order in which a training is shown: what is minimised comes first."""
     return sorted(metrics, key=lambda m: m.name != "loss")
 
 

@@ -86,8 +86,13 @@ SCHEDULES = ('cosine', 'constant')
 STEMS = ('cifar', 'imagenet')
 PREDICTORS = ('mlp', 'none', 'fixed', 'linear', 'directpred', 'directcopy')
 BN = ('default', 'none', 'hidden', 'all')
-TASKS = {'knn': 'k nearest neighbours by cosine',
- 'linear': 'linear classification of frozen features',
- 'episodes': 'n-way k-shot episodes on test images, by the nearest class mean',
- 'verify': 'are two test images of one class? ROC-AUC of their cosine'}
+TASKS: dict[str, dict[str, Any]] = {'knn': {'does': 'k nearest neighbours by cosine',
+         'reads': {'knn_k': 20, 'knn_t': 0.1}},
+ 'linear': {'does': 'linear classification of frozen features',
+            'reads': {'protocol': 'exact', 'epochs': None, 'seed': 0}},
+ 'episodes': {'does': 'n-way k-shot episodes on test images, by the nearest '
+                      'class mean',
+              'reads': {'ways': 5, 'shots': 1, 'seed': 0}},
+ 'verify': {'does': 'are two test images of one class? ROC-AUC of their cosine',
+            'reads': {'seed': 0}}}
 PROTOCOLS = ('exact', 'lars', 'sgd')

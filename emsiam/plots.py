@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .metrics import shown_in, training_order
-from .run import Run
+from .runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ def palette(groups: Iterable[str]) -> dict[str, str]:
 
 
 def eigenvalues(z: np.ndarray) -> np.ndarray:
-    """Of the covariance of ẑ, descending, from z [N, d]."""
+    """The eigenvalues of the covariance of ẑ, descending, from z [N, d]."""
     import torch
 
     from .diagnostics.collapse import spectrum

@@ -1,4 +1,4 @@
-"""How strong is T? A recipe holds the strength of each operation; `emsiam.views` draws from it and applies the draw."""
+"""How strong is T? A recipe holds the strength of each operation; `data.views` draws from it and applies it."""
 
 from typing import Any, NamedTuple
 

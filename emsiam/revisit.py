@@ -9,31 +9,33 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .alternate import Frozen, alternate, hold
+from .build import Parts, assemble, dtype, loop_options, objective_of, solver_of
+from .checkpoint import Checkpoint, load_checkpoint
 from .config import Config
 from .config.resolution import load_images
-from .data import ETA, IDS, VIEWS, Batch, ImageSet, batches, generator, views_of
+from .data.batches import Batch, batches, views_of
+from .data.images import ImageSet
+from .data.probe_set import probe_set
 from .diagnostics import em
 from .errors import ConfigError
 from .networks import Siamese
-from .observe import cut, eta_gap, passes, probe_set
 from .optim import SGD
-from .run import Run, build, dtype, load_checkpoint
-from .training import alternation, restored
+from .runs.run import Run
+from .streams import ETA, IDS, VIEWS, generator
+from .training.observe import cut, eta_gap, passes
 
 FILL = 10  # epochs that fill a solver's memory where a checkpoint has none
 
 
-def _opened(run: Run) -> tuple[dict[str, Any], ImageSet, Siamese]:
-    """The last checkpoint, the images and the network in train mode. Raises ConfigError where one is not to be had."""
+def _opened(run: Run) -> tuple[Checkpoint, Parts]:
+    """The last checkpoint, and the parts of the run as it left them. Raises ConfigError where one is not to be had."""
     c, saved = run.config, load_checkpoint(run.path)
     if saved is None:
         raise ConfigError(f"{run.path}: has no checkpoint yet")
     _, data, _ = load_images(c)
-    if data.digest != saved["files"]:
+    if data.digest != saved.files:
         raise ConfigError(f"{run.path}: {c.data_dir} holds other images than when the run began")
-    net = build(c, saved["shape"]).to(c.device)
-    net.load_state_dict(saved["net"])
-    return saved, data.to(torch.device(c.device)), net.train()
+    return saved, assemble(c, data, saved)
 
 
 def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
@@ -50,8 +52,8 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
     """
     if steps < 1:
         raise ValueError(f"{steps} steps; allowed is 1 or more")
-    saved, data, net = _opened(run)
-    c = run.config
+    saved, parts = _opened(run)
+    c, data, net = run.config, parts.images, parts.network
     method = method or c
     if method.predictor is None:
         raise ConfigError("the method's configuration is not resolved; a run's is")
@@ -59,24 +61,24 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
         net.h = nn.Identity()
     elif c.predictor == "none":
         raise ConfigError(f"{run.path}: has no predictor, and {method.mode} --predictor {method.predictor} needs one")
-    how, start = alternation(method), saved["step"]
+    solve, start = solver_of(method), saved.step
     order: dict[str, Any] = {"seed": c.seed, "batch_size": c.batch_size, "symmetry": method.symmetry, "dtype": dtype(c)}
     order["total"] = c.epochs * (len(data.images) // c.batch_size)
-    own = alternation(c)["solve"]
-    if (how["solve"].func, how["solve"].keywords) == (own.func, own.keywords) and method.symmetry == c.symmetry:
-        state = restored(c, saved["state"])
+    own = parts.solver
+    if (solve.func, solve.keywords) == (own.func, own.keywords) and method.symmetry == c.symmetry:
+        state = parts.state
     else:
         state = {}
         theta = hold(net.F, copy=True)
         until = start + FILL * (len(data.images) // c.batch_size)
         for batch in batches(data, start=start, stop=until, **order):
-            _, state = how["solve"](state, Frozen(net.F, theta, batch), batch)
+            _, state = solve(state, Frozen(net.F, theta, batch), batch)
             if not state:
                 break
     optimizer = SGD(net, lr=c.lr * c.batch_size / 256, momentum=0, wd=0, steps=0, schedule="constant")
     before = _theta(net)
     stream = batches(data, start=start, stop=start + steps, **order)
-    for _ in alternate(net, optimizer=optimizer, batches=stream, state=state, **how):
+    for _ in alternate(net, solve, objective_of(method), optimizer, stream, state=state, **loop_options(method)):
         pass
     return _theta(net) - before
 
@@ -93,16 +95,15 @@ def gap(run: Run) -> em.Gap:
     another batch's at the time counts as lag. Cost: a pass of the probe set for each epoch and view.
     Raises ConfigError without a checkpoint.
     """
-    saved, data, net = _opened(run)
-    c, solve = run.config, alternation(run.config)["solve"]
+    saved, parts = _opened(run)
+    c, data, net, solve = run.config, parts.images, parts.network, parts.solver
     seen = probe_set(data, c.symmetry, dtype(c))
     today = passes(net)
-    state = cut(solve, restored(c, saved["state"]), seen.ids, len(data.images))
+    state = cut(solve, parts.state or {}, seen.ids, len(data.images))
     again: dict[str, Tensor] = {}
-    for batch in visits(data, seen.ids, c, saved["step"]) if state else ():
+    for batch in visits(data, seen.ids, c, saved.step) if state else ():
         _, again = solve(again, today, batch)
-    theta = {name: x.to(c.device) for name, x in saved["theta"].items()}  # of the alternation, where it is held
-    then = Frozen(net.F, theta, seen.batch) if theta else today
+    then = Frozen(net.F, parts.theta, seen.batch) if parts.theta else today  # θᵗ of the alternation, where it is held
     eta, replayed = (solve(s, F_t, seen.batch)[0] for s, F_t in ((state, then), (again, today)))
     return eta_gap(net, seen, eta, replayed, today(seen.views[len(seen.batch.views) :]))
 

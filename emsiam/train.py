@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .runs.run import Run
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         config, given = parse(arguments)
         import numpy  # noqa: F401  # before PyTorch, which goes on without it where importing it fails
 
-        from .training import fit
+        from .training.run_training import fit
 
         answer(catch)
         run = fit(config, given, stop=caught)
@@ -60,14 +60,15 @@ def speaks() -> bool:
 
 def report(run: "Run") -> str:
     """What became of a run, in a few lines."""
+    from .checkpoint import load_checkpoint
     from .metrics import shown_in, training_order
-    from .run import PICTURE, load_checkpoint
+    from .runs.run import PICTURE
 
     s, shown = run.summary, training_order(shown_in("end"))
     head = f"{s['mode']} on {s['dataset']}: {s['verdict']} after {s['steps']:,} steps, {s['seconds']:.0f} s"
     if s["verdict"] == "diverged":
         saved = load_checkpoint(run.path)
-        kept = f"checkpoint of step {saved['step']} is kept" if saved else "no checkpoint had been saved"
+        kept = f"checkpoint of step {saved.step} is kept" if saved else "no checkpoint had been saved"
         return f"{head}\n  loss or weights are not finite; {kept}\n  picture {run.path / PICTURE}"
     return (
         f"{head}\n"

@@ -12,7 +12,8 @@ Command: python -m experiments.batch_norm
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 ROWS = (
     Row("(c) default", {}, 68.1),

@@ -10,7 +10,8 @@ Command: python -m experiments.batch_size
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 ROWS = (
     Row("256", {"batch_size": 256}, 68.1),

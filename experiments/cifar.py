@@ -11,7 +11,8 @@ Command: python -m experiments.cifar
 
 import sys
 
-from ._sweep import METRICS, Row, main
+from ._sweep import main
+from ._table import METRICS, Row
 
 GROUP = "systems"
 

@@ -35,15 +35,15 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from emsiam.checkpoints import load_encoder
 from emsiam.config import Parser
 from emsiam.config.rules import Rule, real, whole
 from emsiam.errors import BadImage, ConfigError, check_folder, nearest, one_line
+from emsiam.evaluation.backbones import load_backbone
 from emsiam.networks import archs, build_backbone
 
 
 class Schedule(NamedTuple):
-    """Of fine-tuning, as facebookresearch/moco has it for a data set (detection/configs)."""
+    """How a detector is fine-tuned, as facebookresearch/moco has it for a data set (detection/configs)."""
 
     steps: int
     min_size: tuple[int, int]  # shorter side of images, pixels, a range to draw from
@@ -84,7 +84,7 @@ def c4(trunk: ResNet, classes: int, *, masks: bool, **options: Any) -> FasterRCN
 def start(what: str, arch: str | None) -> ResNet:
     """The ResNet of a run or a checkpoint, or, for `scratch`, as it is initialised. Raises ConfigError."""
     if what != "scratch":
-        trunk = load_encoder(what, arch).backbone.trunk
+        trunk = load_backbone(what, arch).backbone.trunk
     elif (arch := arch or "resnet50") in archs():
         trunk = build_backbone(arch, None, (3, 224, 224))[0].trunk
     else:

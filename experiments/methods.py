@@ -14,7 +14,8 @@ Command: python -m experiments.methods
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 GROUP = "systems"
 

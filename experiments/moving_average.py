@@ -11,7 +11,8 @@ Command: python -m experiments.moving_average
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 BANK = {"mode": "ema_eta", "m": 0.8}
 LONG = "SimSiam, 5 ×, constant lr"

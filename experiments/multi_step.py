@@ -10,7 +10,8 @@ Command: python -m experiments.multi_step
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 ROWS = (
     Row("SimSiam, 1 step", {}, 68.1),

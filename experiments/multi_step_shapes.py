@@ -10,7 +10,8 @@ Command: python -m experiments.multi_step_shapes
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 SHAPES = {"dataset": "shapes", "num_images": 5000, "batch_size": 32, "epochs": 7}
 ROWS = (

@@ -10,7 +10,8 @@ Command: python -m experiments.output_dim
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 ROWS = (
     Row("d = 128 (paper 2048)", {"dim": 128}, 68.1),

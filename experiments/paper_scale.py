@@ -12,14 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emsiam import optim
 from emsiam.alternate import Step, alternate
+from emsiam.build import loop_options, network, objective_of, solver_of
 from emsiam.config import DEFAULTS, PRESETS, Config, preset, resolve
-from emsiam.data import Batch, views_of
+from emsiam.data.batches import Batch, views_of
 from emsiam.errors import given_flag
-from emsiam.run import build
-from emsiam.training import alternation
 
 from . import tables
-from ._sweep import Row
+from ._table import Row
 
 FILE = Path(__file__).parents[1] / "docs" / "paper_scale.md"
 SETS = {  # preset: images to train on, their shape, the command's options
@@ -64,7 +63,7 @@ def command(options: Mapping[str, Any], name: str) -> str:
 
 
 def hours(options: Mapping[str, Any], name: str) -> float:
-    """Of one A100, by the FLOPs of all steps."""
+    """Hours of one A100, by the FLOPs of all steps."""
     number, shape, _ = SETS[name]
     config = Config(preset=name, device="cpu", precision="fp32", bank="device", **scaled(options, name))
     resolved, _ = resolve(preset(config), number, shape)
@@ -104,7 +103,7 @@ def two_images(options: tuple[tuple[str, Any], ...]) -> Iterator[Step]:
     name = dict(options)["preset"]
     number, shape, _ = SETS[name]
     c, _ = resolve(preset(Config(**{"device": "cpu", "precision": "fp32"} | dict(options))), number, shape)
-    net = build(c, shape)
+    net = network(c, shape)
     views = torch.randn(views_of(c.symmetry), 2, *shape)
 
     def draw(n: int) -> torch.Tensor:
@@ -112,7 +111,7 @@ def two_images(options: tuple[tuple[str, Any], ...]) -> Iterator[Step]:
 
     batch = Batch.of(0, torch.arange(2), views, c.symmetry, draw=draw, num_images=2)
     optimizer = optim.SGD(net, lr=0.01, momentum=c.momentum, wd=c.wd, steps=1)
-    return alternate(net, optimizer=optimizer, batches=[batch], **alternation(c))
+    return alternate(net, solver_of(c), objective_of(c), optimizer, [batch], **loop_options(c))
 
 
 @functools.cache

@@ -11,7 +11,8 @@ Command: python -m experiments.predictor
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 ROWS = (
     Row("h, lr decayed", {"fix_pred_lr": False}, 67.7),

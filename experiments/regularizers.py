@@ -16,7 +16,8 @@ Command: python -m experiments.regularizers
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 GROUP = "systems"
 

@@ -13,7 +13,8 @@ Command: python -m experiments.relations
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 GROUP = "systems"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from emsiam.metrics import heading, shown_in
 
-from ._sweep import METRICS, NO_TABLE
+from ._table import METRICS, NO_TABLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

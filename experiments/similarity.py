@@ -8,7 +8,8 @@ Command: python -m experiments.similarity
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 ROWS = (
     Row("cosine", {}, 68.1),

@@ -8,7 +8,8 @@ Command: python -m experiments.stop_gradient
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 ROWS = (
     Row("with stop-gradient", {"fix_pred_lr": False}, 67.7),

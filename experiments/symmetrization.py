@@ -10,7 +10,8 @@ Command: python -m experiments.symmetrization
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 
 ROWS = (
     Row("symmetric", {}, 68.1),

@@ -12,7 +12,8 @@ Command: python -m experiments.transfer
 
 import sys
 
-from ._sweep import Row, main
+from ._sweep import main
+from ._table import Row
 from .cifar import SMALL
 
 GROUP = "systems"

@@ -24,7 +24,7 @@ import matplotlib.figure
 import emsiam.plots
 
 # what the commands load, early or late; none that is run as __main__, of which runpy would warn
-PRELOADED = ["emsiam.training", "emsiam.evaluation", "emsiam.comparison", "emsiam.plots", "emsiam.config.resolution"]
+PRELOADED = ["emsiam.training.run_training", "emsiam.evaluation.tasks", "emsiam.comparison.page", "emsiam.plots"]
 PRELOADED += ["torchvision", "seaborn", "matplotlib.backends.backend_agg"]
 PRELOADED += ["torch.utils.tensorboard", "sklearn.datasets", "sklearn.linear_model", "submitit"]
 LONG = 600  # seconds: what a test waits for comes, however busy the machine; after so long something hangs

@@ -22,7 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of
 
 @pytest.fixture(scope="session")
 def digits():
-    return data.digits()
+    return data.sets.digits()
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +107,7 @@ def batches(digits):
     """batches(stop) -> that many batches of 32 digits, double precision."""
 
     def make(stop, seed=0, symmetry="sym", start=0, batch_size=32):
-        return data.batches(
+        return data.batches.batches(
             digits,
             seed=seed,
             batch_size=batch_size,

@@ -7,7 +7,7 @@ import torch
 
 import emsiam
 from emsiam.config import Config, ConfigError, preset, resolve
-from emsiam.data import digits
+from emsiam.data.sets import digits
 from emsiam.eta import bank, moving_average
 
 pytestmark = pytest.mark.usefixtures("no_pictures")

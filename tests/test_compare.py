@@ -1,14 +1,17 @@
 """python -m emsiam.compare on real runs, small ones."""
 
 import json
+import math
 import shutil
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import emsiam
 from emsiam import compare, comparison
 from emsiam.diagnostics import trajectory
+from emsiam.diagnostics.statistics import mean_interval
 from emsiam.metrics import CRITERIA
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -37,10 +40,10 @@ def result(runs):
 
 def test_names_are_the_shortest_endings(tmp_path):
     paths = [tmp_path / "x" / "1", tmp_path / "y" / "1", tmp_path / "y" / "2"]
-    assert comparison.endings(paths) == ["x/1", "y/1", "y/2"]
-    assert comparison.endings([tmp_path / "x" / "1", tmp_path / "y" / "2"]) == ["1", "2"]
+    assert comparison.pairing.endings(paths) == ["x/1", "y/1", "y/2"]
+    assert comparison.pairing.endings([tmp_path / "x" / "1", tmp_path / "y" / "2"]) == ["1", "2"]
     with pytest.raises(emsiam.ConfigError, match="given twice"):
-        comparison.endings([tmp_path / "x", tmp_path / "y" / ".." / "x"])
+        comparison.pairing.endings([tmp_path / "x", tmp_path / "y" / ".." / "x"])
 
 
 def test_groups_differ_by_seed_alone(result):
@@ -168,17 +171,19 @@ def test_updates_from_one_checkpoint(runs, tmp_path, capsys):
 def test_procrustes_does_not_depend_on_the_basis():
     z = np.random.default_rng(0).standard_normal((200, 300))
     y = np.random.default_rng(1).standard_normal((200, 300))
-    expected = trajectory.procrustes(z[: comparison.IMAGES], y[: comparison.IMAGES])
-    assert trajectory.procrustes(comparison._short(z), comparison._short(y)) == pytest.approx(expected)
+    expected = trajectory.procrustes(z[: comparison.compare.IMAGES], y[: comparison.compare.IMAGES])
+    assert trajectory.procrustes(comparison.compare._short(z), comparison.compare._short(y)) == pytest.approx(expected)
 
 
 def test_intervals():
-    assert comparison.interval([2.0]) == {"mean": 2, "low": None, "high": None, "n": 1}
-    assert comparison.interval([2.0, 3.0]) == {"mean": 2.5, "low": None, "high": None, "n": 2}
-    assert comparison.interval([2.0, 2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 3}
-    values = np.random.default_rng(0).standard_normal(200)
-    i = comparison.interval(values)
-    assert (i["high"] - i["low"]) / 2 == pytest.approx(1.96 * values.std() / np.sqrt(200), rel=0.1)
+    """One kind everywhere, of a mean by the t distribution: scipy's."""
+    assert mean_interval([2.0]) == {"mean": 2, "low": None, "high": None, "n": 1}
+    assert mean_interval([2.0, 2.0, 2.0]) == {"mean": 2, "low": 2, "high": 2, "n": 3}
+    assert mean_interval([2.0, math.inf]) == {"mean": math.inf, "low": None, "high": None, "n": 2}
+    values = [0.1, 0.5, 0.2, 0.9]
+    found = mean_interval(values)
+    low, high = scipy.stats.t.interval(0.95, 3, np.mean(values), scipy.stats.sem(values))
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
 
 
 def test_the_command(runs, tmp_path, capsys):

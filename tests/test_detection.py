@@ -153,6 +153,7 @@ def test_difficult_objects_are_learned_and_not_counted(voc, tmp_path):
     assert detection.average_precision(Blind(before), before)["AP50"] < 60
 
 
+@pytest.mark.slow
 def test_fine_tuning_on_drawn_images_raises_ap(voc):
     train = detection.voc_pictures(voc, "train")
     test = detection.voc_pictures(voc, "val", labels=train.labels)

@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from emsiam import views
+from emsiam.data import views
 from emsiam.diagnostics import em
 from emsiam.eta import expectation, moving_average, other_view
 

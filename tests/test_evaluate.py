@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from torchvision.transforms import v2
 
 import emsiam
-from emsiam import data, evaluate, evaluation, export, probes
-from emsiam.checkpoints import load_encoder
+from emsiam import data, evaluate, export
 from emsiam.config import ConfigError
+from emsiam.evaluation import classifiers, features
+from emsiam.evaluation.backbones import load_backbone
 from emsiam.optim import LARS
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -77,7 +78,7 @@ def lightly(resnet):
 )
 def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
     torch.save(make(resnet), tmp_path / "net.pth.tar")
-    encoder = load_encoder(str(tmp_path / "net.pth.tar"), arch, side=64)
+    encoder = load_backbone(str(tmp_path / "net.pth.tar"), arch, side=64)
     x = torch.randn(3, 3, 64, 64)
     body = torch.nn.Sequential(*list(resnet.children())[:-1]).eval()
     with torch.no_grad():
@@ -88,7 +89,7 @@ def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
 def test_the_stem_is_read_off_the_weights(tmp_path, resnet):
     state = resnet.state_dict() | {"conv1.weight": torch.randn(64, 3, 3, 3)}
     torch.save(state, tmp_path / "cifar.pth")
-    encoder = load_encoder(str(tmp_path / "cifar.pth"), "resnet18", side=32)
+    encoder = load_backbone(str(tmp_path / "cifar.pth"), "resnet18", side=32)
     assert encoder.told["stem"] == "cifar"
     assert isinstance(encoder.backbone.trunk.maxpool, torch.nn.Identity)
 
@@ -99,7 +100,7 @@ def test_solo_learn_s_cifar_stem_has_its_padding(tmp_path):
     net = torchvision.models.resnet18()
     net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, 1, 2, bias=False), torch.nn.Identity()
     torch.save(solo_learn(net), tmp_path / "cifar.ckpt")
-    encoder = load_encoder(str(tmp_path / "cifar.ckpt"), "resnet18", side=32)
+    encoder = load_backbone(str(tmp_path / "cifar.ckpt"), "resnet18", side=32)
     x, net.fc = torch.randn(3, 3, 32, 32), torch.nn.Identity()
     with torch.no_grad():
         assert torch.allclose(encoder.backbone(x), net.eval()(x), atol=1e-6)
@@ -110,7 +111,7 @@ def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkey
     """torchvision's own transforms of ImageNet's validation, on images whose shorter side is 256 · 84/224 already; and
     all training images, where the monitor of training compares with a part.
     """
-    monkeypatch.setattr(data, "MONITORED", 5)
+    monkeypatch.setattr(data.sets, "MONITORED", 5)
     rng, root = np.random.default_rng(0), tmp_path / "images"
     for i in range(20):
         (root / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkey
         Image.fromarray(pixels).save(root / "ab"[i % 2] / f"{i:02}.png")
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     seen = []
-    monkeypatch.setattr(evaluation, "seen", lambda encoder, x: seen.append(x) or x)
+    monkeypatch.setattr(features, "seen", lambda encoder, x: seen.append(x) or x)
     asked = {"arch": "resnet18", "eval_dataset": "folder", "data_dir": str(root), "image_size": 84}
     found = evaluate.evaluate("knn", str(tmp_path / "net.pth"), **asked, knn_k=3)
     assert "84×84, centre crop as of 224 pixels from 256, normalised as ImageNet" in found["features"]
@@ -134,7 +135,9 @@ def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkey
     assert torch.allclose(seen[1], tested, atol=1e-6)
     assert len(seen[0]) == 16
     areas = []
-    monkeypatch.setattr(data.ImageSet, "sample", lambda self, *_: areas.append(self.recipe.scale) or data.views.Draw())
+    monkeypatch.setattr(
+        data.images.ImageSet, "sample", lambda self, *_: areas.append(self.recipe.scale) or data.views.Draw()
+    )
     evaluate.evaluate("linear", str(tmp_path / "net.pth"), **asked, protocol="sgd", epochs=2)
     assert areas == [(0.08, 1.0)] * 2
 
@@ -151,8 +154,8 @@ def test_images_that_a_network_does_not_take_are_refused_and_can_be_resized(tmp_
 def test_digits_are_normalised_as_the_network_has_learned(tmp_path, resnet, run, monkeypatch):
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     seen = []
-    monkeypatch.setattr(evaluation, "seen", lambda encoder, x: seen.append(x) or x)
-    digits = emsiam.data.digits()
+    monkeypatch.setattr(features, "seen", lambda encoder, x: seen.append(x) or x)
+    digits = emsiam.data.sets.digits()
     evaluate.evaluate("knn", str(tmp_path / "net.pth"), arch="resnet18", eval_dataset="digits")
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -210,7 +213,7 @@ def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, re
         ("nothing.pth", "resnet18", "there is no such file"),
     ):
         with pytest.raises(ConfigError, match=said):
-            load_encoder(str(tmp_path / name), arch)
+            load_backbone(str(tmp_path / name), arch)
 
 
 def test_a_run_and_its_checkpoint_are_one_and_knn_is_the_monitor_s(run):
@@ -218,7 +221,7 @@ def test_a_run_and_its_checkpoint_are_one_and_knn_is_the_monitor_s(run):
     b = evaluate.evaluate("knn", str(run.path / "checkpoints" / "last.pt"))
     assert a["acc1"] == b["acc1"] == run.summary["knn_acc1"]
     assert a["acc5"] >= a["acc1"]
-    counts = np.bincount(emsiam.data.digits().test_labels.numpy())
+    counts = np.bincount(emsiam.data.sets.digits().test_labels.numpy())
     assert np.average(a["per_class"], weights=counts) == pytest.approx(a["acc1"])
 
 
@@ -247,8 +250,8 @@ def test_transfer_to_other_images(run):
 
 def test_logistic_never_sees_the_test_images():
     x, y = map(torch.as_tensor, load_digits(return_X_y=True))
-    scores, c = probes.logistic(x[:600], y[:600], x[600:])
-    again, c_again = probes.logistic(x[:600], y[:600], torch.zeros_like(x[600:]))
+    scores, c = classifiers.logistic(x[:600], y[:600], x[600:])
+    again, c_again = classifiers.logistic(x[:600], y[:600], torch.zeros_like(x[600:]))
     assert c == c_again
     assert not torch.equal(scores, again)
     z = (x - x[:600].mean(0)) / x[:600].std(0).clamp_min(1e-6)
@@ -259,10 +262,10 @@ def test_logistic_never_sees_the_test_images():
 def test_score_counts_by_class():
     scores = torch.eye(7).repeat(2, 1)
     labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 1, 1, 2, 3, 4, 5, 6])
-    found = probes.score(scores, labels)
+    found = classifiers.score(scores, labels)
     assert found.acc1 == pytest.approx(13 / 14)
     assert found.per_class[1] == pytest.approx(2 / 3)
-    assert math.isnan(probes.score(scores[:, :3], labels % 3).acc5)
+    assert math.isnan(classifiers.score(scores[:, :3], labels % 3).acc5)
 
 
 def test_lars_by_the_definition():
@@ -288,23 +291,23 @@ def test_lars_by_the_definition():
 def test_train_linear_finds_what_is_separable():
     x, y = map(torch.as_tensor, load_digits(return_X_y=True))
     x = (x / 16).float()
-    protocol = probes.Protocol(2.0, 256, 15, False)
-    *_, layer = probes.train_linear(lambda ids, rng: x[ids], y, 64, 10, protocol)
-    assert probes.score(layer(x), y).acc1 > 0.93
-    *_, again = probes.train_linear(lambda ids, rng: x[ids], y, 64, 10, protocol)
+    protocol = classifiers.Protocol(2.0, 256, 15, False)
+    *_, layer = classifiers.train_linear(lambda ids, rng: x[ids], y, 64, 10, protocol)
+    assert classifiers.score(layer(x), y).acc1 > 0.93
+    *_, again = classifiers.train_linear(lambda ids, rng: x[ids], y, 64, 10, protocol)
     assert torch.equal(layer.weight, again.weight)
 
 
 def test_episodes_and_verification_in_the_limits():
     labels = torch.arange(5).repeat_interleave(20)
     perfect = torch.eye(5)[labels] + 0.01 * torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
-    assert probes.episodes(perfect, labels, ways=5, shots=1, number=20).mean() == 1
-    assert probes.verification(perfect, labels) == 1
+    assert classifiers.episodes(perfect, labels, ways=5, shots=1, number=20).mean() == 1
+    assert classifiers.verification(perfect, labels) == 1
     noise = torch.randn(100, 50, generator=torch.Generator().manual_seed(0))
-    assert probes.episodes(noise, labels, ways=5, shots=5, number=200).mean() == pytest.approx(0.2, abs=0.04)
-    assert probes.verification(noise, labels) == pytest.approx(0.5, abs=0.05)
+    assert classifiers.episodes(noise, labels, ways=5, shots=5, number=200).mean() == pytest.approx(0.2, abs=0.04)
+    assert classifiers.verification(noise, labels) == pytest.approx(0.5, abs=0.05)
     with pytest.raises(ValueError, match="6 ways of 5 classes"):
-        probes.episodes(noise, labels, ways=6, shots=1)
+        classifiers.episodes(noise, labels, ways=6, shots=1)
 
 
 # Export

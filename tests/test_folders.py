@@ -11,7 +11,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 import emsiam
-from emsiam import data, folders, train, views
+from emsiam import data, train
+from emsiam.data import folders, views
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -108,7 +109,7 @@ def test_ids_are_positions_in_the_sorted_list_and_every_fifth_image_tests(tmp_pa
     (root / "cat" / ".hidden.png").write_bytes(b"no image")
     (root / ".ipynb_checkpoints").mkdir()
     (root / "cat" / "notes.txt").write_text("no image")
-    loaded = data.folder(data_dir=str(root))
+    loaded = data.sets.folder(data_dir=str(root))
     files = sorted(root.glob("[cd]*/[0-9]*.png"))
     kept = [f for i, f in enumerate(files) if i % 5 != 4]
     assert loaded.shape == (3, 8, 8)  # the side of the images
@@ -120,14 +121,14 @@ def test_ids_are_positions_in_the_sorted_list_and_every_fifth_image_tests(tmp_pa
 def test_train_and_val_below_the_folder(tmp_path):
     write_tree(tmp_path / "data" / "train", ("a", "b", "c"), each=4)
     write_tree(tmp_path / "data" / "val", ("a", "c"), each=2)
-    loaded = data.folder(data_dir=str(tmp_path / "data"), image_size=16)
+    loaded = data.sets.folder(data_dir=str(tmp_path / "data"), image_size=16)
     assert loaded.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert loaded.test_labels.tolist() == [0, 0, 2, 2]  # by train's classes
 
 
 def test_streamed_images_are_those_in_memory(tmp_path):
     root = write_tree(tmp_path / "data")
-    memory, streamed = (data.folder(data_dir=str(root), image_size=16, workers=workers) for workers in (0, 2))
+    memory, streamed = (data.sets.folder(data_dir=str(root), image_size=16, workers=workers) for workers in (0, 2))
     ids = torch.tensor([5, 0, 11])
     assert torch.equal(streamed.images[ids], memory.images[ids])
     assert torch.equal(streamed.test_images[torch.arange(4)], memory.test_images)
@@ -138,7 +139,7 @@ def test_streamed_images_are_those_in_memory(tmp_path):
 
 def test_a_streamed_crop_is_torchvision_s_crop_of_the_file(tmp_path):
     root = write_tree(tmp_path / "data", size=(40, 30))
-    streamed = data.folder(data_dir=str(root), image_size=16, workers=2)
+    streamed = data.sets.folder(data_dir=str(root), image_size=16, workers=2)
     ids = torch.tensor([3, 7])
     boxes = [(4, 6, 20, 15), (0, 0, 40, 30), (10, 3, 4, 24), (39, 29, 1, 1)]  # two views of each image
     fractions = torch.tensor([[t / 40, x / 30, h / 40, w / 30] for t, x, h, w in boxes])
@@ -152,7 +153,7 @@ def test_a_streamed_crop_is_torchvision_s_crop_of_the_file(tmp_path):
 def test_crops_of_files_keep_their_proportions(tmp_path):
     """On tall files boxes are drawn for their own shape: width / height of a crop in pixels is in ratio."""
     root = write_tree(tmp_path / "data", size=(60, 20))
-    streamed = data.folder(data_dir=str(root), image_size=16, workers=1)
+    streamed = data.sets.folder(data_dir=str(root), image_size=16, workers=1)
     box = streamed.sample(torch.arange(16), 50, torch.Generator().manual_seed(0)).box
     ratio = (box[:, 3] * 20) / (box[:, 2] * 60)
     assert ratio.min() >= 0.7499

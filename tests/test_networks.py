@@ -109,11 +109,11 @@ def test_networks_that_do_not_fit_are_refused(arch, reason):
 def test_parts_share_initial_weights_where_others_differ():
     def build(dim):
         from emsiam import Config
+        from emsiam.build import network
         from emsiam.config import resolve
-        from emsiam.run import build
 
         config, _ = resolve(Config(dim=dim, device="cpu"), 1437, (1, 8, 8))
-        return build(config, (1, 8, 8))
+        return network(config, (1, 8, 8))
 
     a, b = build(64), build(128)
     assert all(torch.equal(p, q) for p, q in zip(a.F.backbone.parameters(), b.F.backbone.parameters(), strict=True))

@@ -8,11 +8,12 @@ import torch
 
 import emsiam
 from emsiam import data, networks
+from emsiam.data.probe_set import probe_set
 from emsiam.diagnostics import em
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
 from emsiam.objective import unit
-from emsiam.observe import NUMBERS, Alternation, cut, passes, probe_set, schedule
+from emsiam.training.observe import NUMBERS, AlternationWatch, cut, passes, schedule
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -80,7 +81,7 @@ def watched(digits, siamese):
 
 def test_the_numbers_are_those_of_a_slow_account(watched, digits):
     net, seen, move = watched
-    watch = Alternation(net, SOLVERS["other_view"], seen, len(digits.images), cosine=True, views=1.0)
+    watch = AlternationWatch(net, SOLVERS["other_view"], seen, len(digits.images), cosine=True, views=1.0)
     views = seen.views
 
     def look():
@@ -139,7 +140,7 @@ def test_it_leaves_no_trace(watched, digits):
     before = {name: x.clone() for name, x in net.state_dict().items()}
     state = {"rows": torch.randn(1437, 16), "visited": torch.ones(1437, dtype=torch.bool)}
     copy = {name: x.clone() for name, x in state.items()}
-    watch = Alternation(net, SOLVERS["moving_average"], seen, 1437, cosine=True, views=13.0)
+    watch = AlternationWatch(net, SOLVERS["moving_average"], seen, 1437, cosine=True, views=13.0)
     global_state = torch.get_rng_state()
     watch.begin(state)
     watch.middle(state)
@@ -154,14 +155,14 @@ def test_a_bank_s_target_is_made_from_the_rows_of_the_probe_s_images(watched, di
     net, seen, _ = watched
     rows = torch.randn(1437, 16)
     state = {"rows": rows, "visited": torch.ones(1437, dtype=torch.bool)}
-    ids = data.probe_ids(digits)
+    ids = data.probe_set.probe_ids(digits)
     eta, _ = SOLVERS["moving_average"](cut(SOLVERS["moving_average"], state, ids, 1437), passes(net), seen.batch, m=1.0)
     assert torch.equal(eta, rows[ids].expand(2, -1, -1))
 
 
 def test_what_is_not_finite_gives_no_numbers(watched, digits):
     net, seen, _ = watched
-    watch = Alternation(net, SOLVERS["other_view"], seen, 1437, cosine=True, views=1.0)
+    watch = AlternationWatch(net, SOLVERS["other_view"], seen, 1437, cosine=True, views=1.0)
     watch.begin({})
     watch.middle({})
     with torch.no_grad():
@@ -176,9 +177,9 @@ def test_every_solver_and_symmetry_can_be_watched(digits):
         torch.nn.Identity(),
     )
     few = digits._replace(images=digits.images[:64], labels=digits.labels[:64])
-    for symmetry, method in itertools.product(data.SYMMETRY, METHODS.values()):
+    for symmetry, method in itertools.product(data.batches.SYMMETRY, METHODS.values()):
         seen = probe_set(few, symmetry, torch.float32)
-        watch = Alternation(net, method.solve, seen, 64, cosine=False, views=1.0)
+        watch = AlternationWatch(net, method.solve, seen, 64, cosine=False, views=1.0)
         watch.begin({})
         watch.middle({})
         assert all(map(math.isfinite, watch.end({}).values()))

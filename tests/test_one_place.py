@@ -53,7 +53,7 @@ def middle(state, F_t, batch, *, n: int = 7):
 """,
     ),
     "data set": (
-        "emsiam/data.py",
+        "emsiam/data/sets.py",
         "CIFAR = PAPER._replace(blur=0.0)",
         '''@data_set(epochs=7)
 def halves() -> ImageSet:
@@ -97,17 +97,17 @@ LOOK = """
 import json, sys
 from pathlib import Path
 import torch
-import emsiam, emsiam.compare, emsiam.page, emsiam.plots, experiments
+import emsiam, emsiam.compare, emsiam.comparison.page, emsiam.plots, experiments
 from emsiam import comparison, metrics
 from emsiam.config import load_images, parse, parser, resolve, having
-from experiments import _sweep
+from experiments import _jobs, _table
 
 runs = [emsiam.load_run(path) for path in sys.argv[1:]]
-result = comparison.compare(runs)
+result = comparison.compare.compare(runs)
 config, given = parse("--mode medians --dataset halves --nesterov --eta middle --n 3".split())
 config, data, _ = load_images(config)
 resolved, notes = resolve(config, len(data.images), data.shape)
-job, = _sweep.jobs({"mode": "medians", "nesterov": True}, 1, Path("results"))
+job, = _jobs.jobs({"mode": "medians", "nesterov": True}, 1, Path("results"))
 print(json.dumps({
     "help": parser().format_help(),
     "resolved": resolved.to_dict(),
@@ -119,8 +119,8 @@ print(json.dumps({
     "onset": result["runs"][0]["steps_to_collapse"]["centre_norm < 0.05"],
     "panels": [a.get_title() for a in emsiam.plots.trajectory(runs).axes],
     "curves": [a.get_title() for a in emsiam.plots.comparison(runs, result).axes],
-    "page": emsiam.page._figure(runs, result).layout.annotations[-1].text,
-    "results": list(_sweep.METRICS),
+    "page": emsiam.comparison.page._figure(runs, result).layout.annotations[-1].text,
+    "results": list(_table.METRICS),
     "tables": [*experiments.tables("systems")],
     "arguments": job.arguments,
 }))
@@ -146,7 +146,7 @@ def copy(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def seen(copy, tmp_path_factory):
+def seen(copy, tmp_path_factory, no_pictures):
     """What LOOK says, of two runs that were trained before the additions, and given a number and options of after."""
     folder = tmp_path_factory.mktemp("runs")
     small = {"epochs": 1, "batch_size": 479, "dim": 16, "hidden_dim": 16, "quiet": True, "threads": 1}

@@ -8,7 +8,8 @@ import pytest
 from _warm import LONG
 
 import emsiam
-from emsiam import compare, page
+from emsiam import compare
+from emsiam.comparison import page
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

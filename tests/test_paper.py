@@ -10,9 +10,10 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional
 
-from emsiam import objective, optim, views
+from emsiam import objective, optim
 from emsiam.alternate import Frozen, alternate, hold
-from emsiam.data import Batch
+from emsiam.data import views
+from emsiam.data.batches import Batch
 from emsiam.eta import expectation, moving_average, other_view
 
 pytestmark = pytest.mark.mathematics

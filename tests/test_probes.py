@@ -8,7 +8,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 import emsiam
-from emsiam.probes import OnlineProbe, knn_predict
+from emsiam.evaluation.classifiers import OnlineProbe, knn_predict
 
 pytestmark = [pytest.mark.mathematics, pytest.mark.usefixtures("no_pictures")]
 

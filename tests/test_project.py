@@ -57,7 +57,7 @@ def test_the_docs_name_every_option():
 
 
 def test_the_docs_name_every_number_of_an_alternation():
-    from emsiam.observe import NUMBERS
+    from emsiam.training.observe import NUMBERS
 
     text = (ROOT / "docs" / "numbers.md").read_text()
     for name in NUMBERS:

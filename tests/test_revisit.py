@@ -8,9 +8,9 @@ import torch
 
 import emsiam
 from emsiam import data, objective, revisit
+from emsiam.build import solver_of
 from emsiam.diagnostics import em
 from emsiam.diagnostics.trajectory import angle
-from emsiam.training import alternation
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -34,7 +34,9 @@ def test_an_update_is_the_gradient_at_the_checkpoint(run, digits):
     c, steps = run.config, run.summary["steps"]
     net = run.model().train()
     batch = next(
-        data.batches(digits, seed=0, batch_size=300, start=steps, stop=steps + 1, symmetry="sym", dtype=torch.float64)
+        data.batches.batches(
+            digits, seed=0, batch_size=300, start=steps, stop=steps + 1, symmetry="sym", dtype=torch.float64
+        )
     )
     z, p = net(batch.views, (0, 1))
     loss = -(
@@ -71,10 +73,10 @@ def test_a_method_that_needs_h_is_refused_where_there_is_none(run, tmp_path):
 
 @pytest.mark.parametrize("symmetry", ["sym", "asym2x"])
 def test_visits_are_what_the_run_has_shown(run, digits, symmetry):
-    c, ids = as_if(run, symmetry=symmetry), data.probe_ids(digits)
+    c, ids = as_if(run, symmetry=symmetry), data.probe_set.probe_ids(digits)
     order = {"seed": 0, "batch_size": 300, "symmetry": symmetry, "dtype": torch.float64}
     shown = {}
-    for batch in data.batches(digits, start=0, stop=6, **order):
+    for batch in data.batches.batches(digits, start=0, stop=6, **order):
         further = batch.draw(2)
         for i, image in enumerate(batch.ids.tolist()):
             shown[batch.step // 4, image] = batch.views[:, i], further[:, i]
@@ -96,7 +98,7 @@ def test_a_bank_replayed_under_one_theta_has_no_lag_and_its_number_of_views(tmp_
         tmp_path / "still", mode="ema_eta", m=0.6, lr=1e-9, epochs=9, batch_size=1437, wd=0, precision="fp32"
     )
     found = revisit.gap(still)
-    views = em.response(alternation(still.config)["solve"], steps_per_epoch=1, epochs=9).views
+    views = em.response(solver_of(still.config), steps_per_epoch=1, epochs=9).views
     assert found.sampling == pytest.approx(1 / views, rel=0.15)
     assert found.lag < 0.05 * found.sampling
     assert found.total == pytest.approx(found.sampling, rel=0.15)

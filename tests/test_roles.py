@@ -11,13 +11,14 @@ import pytest
 import emsiam
 import experiments
 from emsiam import comparison
+from emsiam.build import network
 from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, resolution
-from emsiam.config.options import FLAGS, ROLES, of_role, option, unset
+from emsiam.config.options import FLAGS, ROLES, of_role, option
 from emsiam.config.rules import SWITCH
-from emsiam.data import DATASETS
+from emsiam.config.words import unset
+from emsiam.data.sets import DATASETS
 from emsiam.methods import METHODS, hyperparameters
-from emsiam.run import build
-from experiments import _sweep
+from experiments import _jobs
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,7 +69,7 @@ def test_what_shapes_the_network_is_a_network_option_the_seed_or_the_precision()
     for options in ({}, {"mode": "swav"}, {"arch": "resnet18"}, {"predictor": "linear"}):
         config, _ = resolution.resolve(Config(**options), 1437, (1, 8, 8))
         reader = Read(config)
-        build(reader, (1, 8, 8))
+        network(reader, (1, 8, 8))
         seen |= reader.names
     assert seen <= allowed
     assert set(having("starts_F")) - {"dataset"} <= seen  # F's start is made from nothing else
@@ -84,8 +85,8 @@ def runs(tmp_path_factory):
 
 def test_prototypes_are_another_start(runs):
     """SwAV's F has parameters that SimSiam's lacks, so their ways through θ have no common beginning."""
-    assert not comparison.same_start(*runs)
-    (pair,) = comparison.compare(runs)["pairs"]
+    assert not comparison.pairing.same_start(*runs)
+    (pair,) = comparison.compare.compare(runs)["pairs"]
     assert pair["angle_of_weights"] == {}
     assert pair["parts_at"] is None
     assert "prototypes: F begins elsewhere" in pair["note"]
@@ -96,7 +97,7 @@ def test_keys_of_committed_runs_are_those_of_today(monkeypatch):
 
     Where `auto` takes bf16 depends on the processor: a key is that of a machine with it, or of one without.
     """
-    monkeypatch.setattr(_sweep, "load_images", functools.cache(lambda c: resolution.load_images(c)))
+    monkeypatch.setattr(_jobs, "load_images", functools.cache(lambda c: resolution.load_images(c)))
     monkeypatch.setattr(Config, "__hash__", lambda c: hash(repr(c)))
     checked = 0
     for name, module in experiments.tables().items():
@@ -106,7 +107,7 @@ def test_keys_of_committed_runs_are_those_of_today(monkeypatch):
             keys = []
             for fast in (True, False):
                 monkeypatch.setattr(resolution, "_fast_bf16", lambda _, fast=fast: fast)
-                keys.append([job.key for job in _sweep.jobs(row.options, len(result["runs"]), Path("results"))])
+                keys.append([job.key for job in _jobs.jobs(row.options, len(result["runs"]), Path("results"))])
             assert [run["key"] for run in result["runs"]] in keys, (name, row.name)
             checked += len(result["runs"])
     assert checked >= 365

@@ -8,9 +8,10 @@ import scipy.stats
 import torch
 
 import emsiam
-from emsiam import data, recipes, shapes, views
+from emsiam import data, recipes
+from emsiam.data import shapes, views
+from emsiam.data.shapes import CONTENTS, Shapes
 from emsiam.eta import SOLVERS
-from emsiam.shapes import CONTENTS, Shapes
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -88,7 +89,7 @@ def test_edges_are_smooth():
 
 
 def test_t_shows_the_content_under_equally_likely_states():
-    images = data.shapes(num_images=2000)
+    images = data.sets.shapes(num_images=2000)
     images = images._replace(recipe=recipes.Recipe(redraw=8))
     ids, n = torch.tensor([3, 1, 4]), 400
     seen = images.ask(ids, images.sample(ids, n, torch.Generator().manual_seed(0)), n, torch.float32)()
@@ -101,7 +102,7 @@ def test_t_shows_the_content_under_equally_likely_states():
 
 def test_the_ideal_eta_is_a_finite_mean_of_the_content_alone(plain):
     """E_T[F(T(x))] by enumeration: what `expectation` tends to, and the same for two images of one content."""
-    images = data.shapes(num_images=2000)._replace(recipe=recipes.Recipe(redraw=16))
+    images = data.sets.shapes(num_images=2000)._replace(recipe=recipes.Recipe(redraw=16))
     labels = images.labels
     ids = torch.stack(
         [torch.tensor(0), (labels[1:] == labels[0]).nonzero()[0, 0] + 1, (labels != labels[0]).int().argmax()]
@@ -121,7 +122,7 @@ def test_the_ideal_eta_is_a_finite_mean_of_the_content_alone(plain):
         def draw(n):
             return images.ask(ids, images.sample(ids, n, rng), n, torch.float64)()
 
-        batch = data.Batch(0, ids, draw(2), (0, 1), (1, 0), draw(2), draw, 2000, lambda x: x)
+        batch = data.batches.Batch(0, ids, draw(2), (0, 1), (1, 0), draw(2), draw, 2000, lambda x: x)
 
         def F_t(views):
             with torch.no_grad():
@@ -133,8 +134,8 @@ def test_the_ideal_eta_is_a_finite_mean_of_the_content_alone(plain):
 
 
 def test_the_ordinary_t_works_on_it_too():
-    images = data.shapes(num_images=2000)
-    images = images._replace(recipe=data.CIFAR)
+    images = data.sets.shapes(num_images=2000)
+    images = images._replace(recipe=data.sets.CIFAR)
     draw = images.sample(IDS, 2, torch.Generator().manual_seed(0))
     got = images.ask(IDS, draw, 2, torch.float32)()
     expected = images.normalise(views.apply(images.images[IDS].repeat(2, 1, 1, 1), draw))
@@ -142,7 +143,7 @@ def test_the_ordinary_t_works_on_it_too():
 
 
 def test_statistics_are_those_of_the_pixels():
-    images = data.shapes(num_images=2000)
+    images = data.sets.shapes(num_images=2000)
     x = images.normalise(images.images[torch.arange(2000)])
     assert x.mean((0, 2, 3)).abs().max() < 1e-4
     assert (x.std((0, 2, 3)) - 1).abs().max() < 1e-3

@@ -21,8 +21,8 @@ import emsiam
 import experiments
 from emsiam.config import parse, preset, resolve
 from emsiam.evaluate import evaluate
-from experiments import _sweep, paper_scale, report
-from experiments._sweep import Row
+from experiments import _jobs, _sweep, _table, paper_scale, report
+from experiments._table import Row
 
 ROOT = Path(__file__).parents[1]
 PINNED = 0.1109  # loss of SHORT, seed 0
@@ -39,7 +39,7 @@ def forked_jobs():
 
 
 def key(tmp_path, **options):
-    return _sweep.jobs(SHORT | options, 1, tmp_path)[0].key
+    return _jobs.jobs(SHORT | options, 1, tmp_path)[0].key
 
 
 def test_a_key_is_of_what_decides_the_numbers(tmp_path, monkeypatch):
@@ -48,19 +48,19 @@ def test_a_key_is_of_what_decides_the_numbers(tmp_path, monkeypatch):
     assert key(tmp_path, mode="onestep", lr=0.1) == base  # the defaults
     assert key(tmp_path, k=10) == base  # which onestep does not read
     assert key(tmp_path, mode="multistep", k=10) == key(tmp_path, mode="multistep")
-    others = [key(tmp_path, lr=0.2), key(tmp_path, mode="multistep"), _sweep.jobs(SHORT, 2, tmp_path)[1].key]
+    others = [key(tmp_path, lr=0.2), key(tmp_path, mode="multistep"), _jobs.jobs(SHORT, 2, tmp_path)[1].key]
     mine = tmp_path / "mine.py"
     for text in ("", "# changed\n"):  # a solver of one's own is known by its text
         mine.write_text(text + "def solve(state, F_t, batch):\n    return F_t(batch.others), state\n")
         others.append(key(tmp_path, eta=f"{mine}:solve"))
-    monkeypatch.setattr(_sweep, "NUMERICS", _sweep.NUMERICS + 1)
+    monkeypatch.setattr(_jobs, "NUMERICS", _jobs.NUMERICS + 1)
     assert len({base, key(tmp_path), *others}) == 7
 
 
 def test_numbers_have_not_moved_under_this_numerics_version(tmp_path):
-    """Where this changes on purpose, raise `_sweep.NUMERICS` and make the tables anew."""
+    """Where this changes on purpose, raise `_jobs.NUMERICS` and make the tables anew."""
     run = emsiam.fit(emsiam.Config(**SHORT, threads=1, quiet=True, out=str(tmp_path / "run")))
-    assert (_sweep.NUMERICS, run.summary["loss"]) == (1, pytest.approx(PINNED, abs=2e-3))
+    assert (_jobs.NUMERICS, run.summary["loss"]) == (1, pytest.approx(PINNED, abs=2e-3))
 
 
 EVALUATED = {"linear": ("linear", {}), "there": ("knn", {"eval_dataset": "mnist5k"})}
@@ -108,7 +108,7 @@ def test_a_result_has_what_is_promised(results):
 
 def test_seeds_are_pairs(results):
     from emsiam import load_run
-    from emsiam.comparison import paired
+    from emsiam.comparison.pairing import paired
 
     rows = json.loads((results / "first.json").read_text())["rows"]
     runs = [[load_run(results / "runs" / run["key"]) for run in row["runs"]] for row in rows]
@@ -149,37 +149,37 @@ def test_evaluations_of_runs_that_were_there_already(results, tmp_path, capsys):
     report.picture(third)
 
     out = shutil.copytree(results, tmp_path / "out")
-    table = [_sweep.jobs(row, 1, out, EVALUATED)[0] for row in (SHORT, SHORT | {"lr": 1e6, "bn": "none"})]
-    assert all(map(_sweep.done, table))
+    table = [_jobs.jobs(row, 1, out, EVALUATED)[0] for row in (SHORT, SHORT | {"lr": 1e6, "bn": "none"})]
+    assert all(map(_jobs.done, table))
     table[0].evaluated("there").write_text("{")
-    assert not _sweep.done(table[0])
-    assert _sweep.run(table[:1], 1, "local", out) == []
-    assert _sweep.accuracy(table[0], "there") == base["runs"][0]["summary"]["there"]
+    assert not _jobs.done(table[0])
+    assert _jobs.run(table[:1], 1, "local", out) == []
+    assert _jobs.accuracy(table[0], "there") == base["runs"][0]["summary"]["there"]
 
 
 def test_a_damaged_result_is_run_again(results, tmp_path, capsys):
     out = shutil.copytree(results, tmp_path / "out")
-    job = _sweep.jobs(SHORT, 1, out)[0]
-    assert _sweep.done(job)
+    job = _jobs.jobs(SHORT, 1, out)[0]
+    assert _jobs.done(job)
     good = (job.folder / "summary.json").read_text()
     (job.folder / "summary.json").write_text(good.replace('"knn_acc1": 0.', '"knn_acc1": 0.1'))
-    assert not _sweep.done(job)
+    assert not _jobs.done(job)
     assert "is damaged and is run again" in capsys.readouterr().err
-    assert _sweep.run([job], 1, "local", out) == []
+    assert _jobs.run([job], 1, "local", out) == []
     again = json.loads((job.folder / "summary.json").read_text())
     assert again["knn_acc1"] == json.loads(good)["knn_acc1"]
-    assert _sweep.done(job)
+    assert _jobs.done(job)
 
 
 @pytest.mark.parametrize("file", ["env.json", "seal", "config.json", "summary.json"])
 @pytest.mark.parametrize("sealed", [True, False])
 def test_damage_of_any_file_is_seen(results, tmp_path, file, sealed):
     out = shutil.copytree(results, tmp_path / "out")
-    job = _sweep.jobs(SHORT, 1, out)[0]
+    job = _jobs.jobs(SHORT, 1, out)[0]
     if not sealed:
         (job.folder / "seal").unlink()
     (job.folder / file).write_bytes(b"\xff\xfe{")
-    assert not _sweep.done(job)
+    assert not _jobs.done(job)
     assert job.folder.exists() == (not sealed and file == "env.json")  # which going on writes no more, and is not read
 
 
@@ -201,16 +201,16 @@ def test_out_that_cannot_be_is_one_line(tmp_path, capsys):
 
 
 def test_a_recipe_is_written_as_a_flag():
-    (job,) = _sweep.jobs(SHORT | {"augment": {"scale": (0.5, 1.0), "flip": 0.5, "shuffle": True}}, 1, Path("out"))
+    (job,) = _jobs.jobs(SHORT | {"augment": {"scale": (0.5, 1.0), "flip": 0.5, "shuffle": True}}, 1, Path("out"))
     assert job.arguments[job.arguments.index("--augment") + 1] == "scale=0.5:1.0,flip=0.5,shuffle=1"
     parse(job.arguments)
 
 
 def test_a_run_that_fails_is_named(tmp_path, capsys):
     (tmp_path / "runs").mkdir()
-    job = _sweep.jobs(SHORT, 1, tmp_path)[0]
+    job = _jobs.jobs(SHORT, 1, tmp_path)[0]
     job.folder.write_text("a file where the run's directory should be")
-    (said,) = _sweep.run([job], 1, "local", tmp_path)
+    (said,) = _jobs.run([job], 1, "local", tmp_path)
     assert said.startswith("python -m emsiam.train --threads 1")
     assert "status 2" in said
 
@@ -246,7 +246,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, number):
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), *arguments]
     process = subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    short, long_one = (_sweep.jobs(row.options, 1, tmp_path / "out")[0].folder for row in rows)
+    short, long_one = (_jobs.jobs(row.options, 1, tmp_path / "out")[0].folder for row in rows)
     _warm.wait_for(long_one / "checkpoints" / "last.pt", process)
     os.kill(process.pid, number)
     said = process.communicate(timeout=_warm.LONG)[1]
@@ -289,21 +289,21 @@ def test_agreement_is_said_in_words():
         return {"name": "a", "paper": paper, "fails": fails, "baseline": "base", **seen}
 
     base = row(68.0, "", "", 0.0, 1.0) | {"name": "base", "difference": {}}
-    assert _sweep.differs([base, row(60.0, "", "", -0.1, 0.05)]) == []
-    assert _sweep.differs([base, row(68.0, "", "", -0.1, 0.2)]) == []  # the paper has no difference
-    assert len(_sweep.differs([base, row(68.0, "", "", -0.1, 0.05)])) == 1  # and here is one
-    assert _sweep.differs([base, row(None, None, "", -0.1, 0.05)]) == []
-    assert _sweep.differs([base, row(None, None, "collapse", -0.1, 0.05)]) == [
+    assert _table.differs([base, row(60.0, "", "", -0.1, 0.05)]) == []
+    assert _table.differs([base, row(68.0, "", "", -0.1, 0.2)]) == []  # the paper has no difference
+    assert len(_table.differs([base, row(68.0, "", "", -0.1, 0.05)])) == 1  # and here is one
+    assert _table.differs([base, row(None, None, "", -0.1, 0.05)]) == []
+    assert _table.differs([base, row(None, None, "collapse", -0.1, 0.05)]) == [
         "a: collapse here (verdicts: healthy 3, diverged 2); the paper does not have it."
     ]
-    assert _sweep.differs([base, row(60.0, "", "", 0.1, 0.05)]) == [
+    assert _table.differs([base, row(60.0, "", "", 0.1, 0.05)]) == [
         "a: kNN +0.100 (+0.050 to +0.150) here, accuracy -8.0 points in the paper."
     ]
-    assert _sweep.differs([base, row(60.0, "", "", 0.1, 0.15)]) == [
+    assert _table.differs([base, row(60.0, "", "", 0.1, 0.15)]) == [
         "a: kNN +0.100 (-0.050 to +0.250) here: no difference seen, where 0.250 would have been; accuracy -8.0 points"
         " in the paper."
     ]
-    assert _sweep.differs([base, row(None, "collapse", "", 0.1, 0.3)]) == [
+    assert _table.differs([base, row(None, "collapse", "", 0.1, 0.3)]) == [
         "a: no failure here (verdicts: healthy 3, diverged 2), collapse in the paper."
     ]
 
@@ -348,7 +348,7 @@ def test_every_table_has_its_results():
         rows = COMMITTED[name]["rows"]
         assert [(row.name, {**row.options}) for row in module.ROWS] == [(row["name"], row["config"]) for row in rows]
         assert all(len(row["runs"]) >= 5 for row in rows)
-        assert COMMITTED[name]["numerics"] == _sweep.NUMERICS
+        assert COMMITTED[name]["numerics"] == _jobs.NUMERICS
         assert [row["baseline"] for row in rows] == [row.against or module.ROWS[0].name for row in module.ROWS]
         assert (ROOT / "results" / f"{name}.png").exists()
         assert f"Command: python -m experiments.{name}\n" in module.__doc__

@@ -17,7 +17,7 @@ import emsiam
 from emsiam import networks, objective, optim
 from emsiam.alternate import Frozen, alternate, hold
 from emsiam.config import ConfigError, load_images, resolve
-from emsiam.data import Batch
+from emsiam.data.batches import Batch
 from emsiam.eta import momentum_encoder, momentum_queue, other_view, sinkhorn_codes
 from emsiam.eta.clusters import sinkhorn
 from emsiam.methods import METHODS
@@ -358,7 +358,7 @@ def test_every_system_is_a_row():
 
 
 def test_a_look_leaves_the_momentum_encoder_alone(siamese, batches):
-    from emsiam.observe import cut
+    from emsiam.training.observe import cut
 
     net = siamese()
     state = trained(net, partial(momentum_queue, queue=64), batches(3), objective.info_nce)[-1].state

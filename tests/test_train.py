@@ -17,11 +17,11 @@ import torch
 
 import emsiam
 from emsiam import data
+from emsiam.build import network
 from emsiam.config import parse
-from emsiam.data import batches
+from emsiam.data.batches import batches
 from emsiam.diagnostics import trajectory
 from emsiam.diagnostics.verdict import VERDICTS
-from emsiam.run import build
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -153,7 +153,7 @@ def test_weights_are_those_of_f_in_short_at_the_same_steps(run, digits):
     weights = run.weights()
     assert list(weights) == list(run.snapshots())
     assert np.array_equal(weights[33], trajectory.sketch(run.model().F.parameters()).numpy())
-    assert run.probe["ids"] == data.probe_ids(digits).tolist()
+    assert run.probe["ids"] == data.probe_set.probe_ids(digits).tolist()
     assert run.probe["labels"] == digits.labels[run.probe["ids"]].tolist()
 
 
@@ -167,7 +167,9 @@ def test_checkpoints_are_plain(run, digits):
     assert not net.training
     with torch.no_grad():
         features = net.F.backbone(digits.normalise(digits.images)), net.F.backbone(digits.normalise(digits.test_images))
-    predicted = emsiam.probes.knn_predict(features[0], digits.labels, features[1], k=20, t=0.1, num_classes=10)
+    predicted = emsiam.evaluation.classifiers.knn_predict(
+        features[0], digits.labels, features[1], k=20, t=0.1, num_classes=10
+    )
     assert (predicted == digits.test_labels).double().mean().item() == pytest.approx(run.summary["knn_acc1"])
 
 
@@ -299,7 +301,7 @@ def test_fit_is_a_plain_loop(tmp_path, digits):
         quiet=True,
     )
     run = emsiam.fit(config)
-    net, steps, warm = build(run.config, digits.shape), 3 * 7, 7
+    net, steps, warm = network(run.config, digits.shape), 3 * 7, 7
     sgd = torch.optim.SGD(net.parameters(), lr=0.3 * 192 / 256, momentum=0.7, weight_decay=2e-3)
     up = torch.optim.lr_scheduler.LinearLR(sgd, 1 / warm, 1.0, warm - 1)
     down = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, steps - warm)

@@ -8,10 +8,10 @@ import torch
 
 import emsiam
 from emsiam import objective, traits
+from emsiam.build import restored
 from emsiam.eta import SOLVERS, solver
 from emsiam.methods import METHODS
-from emsiam.observe import cut
-from emsiam.training import restored
+from emsiam.training.observe import cut
 
 ROWS = torch.arange(12.0).view(6, 2)
 IDS = torch.tensor([4, 1])

@@ -9,6 +9,7 @@ import scipy.stats
 import torch
 
 from emsiam.diagnostics import trajectory as t
+from emsiam.diagnostics.statistics import difference
 
 pytestmark = pytest.mark.mathematics
 
@@ -120,10 +121,10 @@ def test_the_plane_of_a_random_walk_is_a_smooth_curve_too():
 
 def test_differences_are_scipy_s_t_tests():
     a, b = RNG.standard_normal(6), RNG.standard_normal(6) + 1
-    paired = t.difference(a, b, paired=True)
+    paired = difference(a, b, paired=True)
     theirs = scipy.stats.ttest_rel(b, a)
     assert (paired.p, *theirs.confidence_interval()) == pytest.approx((theirs.pvalue, paired.low, paired.high))
-    welch = t.difference(a, b[:4], paired=False)
+    welch = difference(a, b[:4], paired=False)
     theirs = scipy.stats.ttest_ind(b[:4], a, equal_var=False)
     assert (welch.p, *theirs.confidence_interval()) == pytest.approx((theirs.pvalue, welch.low, welch.high))
     assert welch.n == 10
@@ -135,19 +136,19 @@ def test_the_detectable_difference_is_found_four_times_in_five():
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal(n)
         size = (scipy.stats.t.ppf(0.975, n - 1) + scipy.stats.t.ppf(0.8, n - 1)) / math.sqrt(n)
-        found.append(t.difference(np.zeros(n), noise + size, paired=True).p < 0.05)
+        found.append(difference(np.zeros(n), noise + size, paired=True).p < 0.05)
     assert np.mean(found) == pytest.approx(0.8, abs=0.06)
 
 
 def test_one_run_a_group_has_no_interval():
-    d = t.difference([1.0], [3.0], paired=True)
+    d = difference([1.0], [3.0], paired=True)
     assert d.mean == 2
     assert math.isnan(d.low)
     assert math.isnan(d.p)
-    same = t.difference([1.0, 2.0], [1.0, 2.0], paired=True)
+    same = difference([1.0, 2.0], [1.0, 2.0], paired=True)
     assert (same.mean, same.p) == (0, 1)
     with pytest.raises(ValueError, match="pairs need"):
-        t.difference([1.0, 2.0], [1.0], paired=True)
+        difference([1.0, 2.0], [1.0], paired=True)
 
 
 def test_a_sketch_keeps_lengths_and_angles():

@@ -8,7 +8,8 @@ import torch
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as tv
 
-from emsiam import data, recipes, views
+from emsiam import data, recipes
+from emsiam.data import views
 
 pytestmark = pytest.mark.mathematics
 
@@ -185,7 +186,7 @@ def test_where_no_crop_fits_the_largest_centred_one_is_taken():
 def test_digits_are_scikit_learn_s():
     from sklearn.datasets import load_digits
 
-    digits = data.digits()
+    digits = data.sets.digits()
     x, y = load_digits(return_X_y=True)
     assert len(digits.images) == 1437
     assert len(digits.test_images) == 360
@@ -225,6 +226,6 @@ def test_symmetry_decides_views_not_images(batches):
 
 
 def test_the_probe_is_the_same_for_every_run(digits):
-    a, b = data.probe(digits, 1, torch.float32), data.probe(digits, 8, torch.float32)
+    a, b = data.probe_set.probe(digits, 1, torch.float32), data.probe_set.probe(digits, 8, torch.float32)
     assert a.shape == (1, 512, 1, 8, 8)
-    assert torch.equal(data.probe(digits, 8, torch.float32), b)
+    assert torch.equal(data.probe_set.probe(digits, 8, torch.float32), b)

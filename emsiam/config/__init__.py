@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .command_line import Parser, parse, parser
-from .options import DATA_OPTIONS, DEFAULTS, HYPERPARAMETERS, PRESETS, Config, having
+from .options import DATA_OPTIONS, HYPERPARAMETERS, Config, having
+from .presets import DEFAULTS, PRESETS
 
 if TYPE_CHECKING:
     from .resolution import load_images, load_solver, preset, resolve

@@ -5,8 +5,9 @@ import dataclasses
 from typing import Any
 
 from ..errors import ConfigError, flag, nearest
-from .options import ROLES, Config, described, unset
+from .options import ROLES, Config
 from .rules import SWITCH
+from .words import described, unset
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,61 +6,21 @@ or the network's default in `resolve`, and stays None, and out of config.json, w
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import names
 from ..errors import ConfigError, flag, nearest
+from .presets import PRESETS
 from .rules import ARCH, AUGMENT, BANK, PATH, SWITCH, Rule, one_of, real, solver, whole
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
+
+
 DEVICES = ("auto", "cpu", "cuda")
-# Defaults < the data set's < the preset's < what is given.
-DEFAULTS: dict[str, Any] = {
-    "dataset": "digits",
-    "epochs": 120,
-    "batch_size": 128,
-    "lr": 0.1,
-    "wd": 5e-4,
-    "momentum": 0.9,
-    "warmup_epochs": 0,
-    "schedule": "cosine",
-    "dim": 128,
-    "hidden_dim": 128,
-    "proj_layers": 3,
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "simsiam-cifar10": {  # Appendix D
-        "dataset": "cifar10",
-        "arch": "resnet18",
-        "epochs": 800,
-        "batch_size": 512,
-        "lr": 0.03,
-        "wd": 5e-4,
-        "momentum": 0.9,
-        "warmup_epochs": 0,
-        "schedule": "cosine",
-        "dim": 2048,
-        "hidden_dim": 2048,
-        "proj_layers": 2,
-    },
-    "simsiam-imagenet": {  # §4 "Baseline settings"
-        "dataset": "folder",
-        "image_size": 224,
-        "arch": "resnet50",
-        "epochs": 100,
-        "batch_size": 512,
-        "lr": 0.05,
-        "wd": 1e-4,
-        "momentum": 0.9,
-        "warmup_epochs": 0,
-        "schedule": "cosine",
-        "dim": 2048,
-        "hidden_dim": 2048,
-        "proj_layers": 3,
-    },
-}
+
+
 ROLES = {  # what an option is for: the groups of --help
     "solver": "how η is solved, and for which loss",
     "data": "images, and which views of them",
@@ -69,6 +29,8 @@ ROLES = {  # what an option is for: the groups of --help
     "monitor": "what is measured, and how often",
     "where": "the machine, and the run's directory",
 }
+
+
 FLAGS = {  # what else may be true of an option
     "starts_F": "it shapes the weights with which F begins: runs that differ in it have no common start",
     "pairs": "two runs are a pair only where it is equal: the same images in the same order under the same draws",
@@ -335,7 +297,7 @@ class Config:
 
     @property
     def width(self) -> int:
-        """Of z: d, or the number of prototypes where F ends in their scores."""
+        """The width of z: d, or the number of prototypes where F ends in their scores."""
         return self.prototypes or self.dim
 
     def to_dict(self) -> dict[str, Any]:
@@ -360,40 +322,6 @@ def of_role(role: str) -> tuple[str, ...]:
 
 
 HYPERPARAMETERS = having("read_by_some", "solver")  # of solvers and objectives; k is the loop's
+
+
 DATA_OPTIONS = having("read_by_some", "data")  # of data sets
-
-
-def unset(name: str) -> str:
-    """What stands in an option's place where it is not given, in words."""
-    f = next(f for f in dataclasses.fields(Config) if f.name == name)
-    text, rows = f.metadata["unset"], names.METHODS
-    if f.default is not None:
-        return written(f.default)
-    if name in DEFAULTS:
-        found = written(DEFAULTS[name])
-    elif name in next(iter(rows.values())):  # said by every method
-        found = by_mode({mode: row[name] for mode, row in rows.items()})
-    else:  # a hyper-parameter of some
-        found = by_mode({mode: row["reads"][name] for mode, row in rows.items() if name in row["reads"]})
-        found = found or by_mode({solver: reads[name] for solver, reads in names.SOLVERS.items() if name in reads})
-    return found if text is None else text.format(found)
-
-
-def by_mode(values: Mapping[str, Any]) -> str:
-    """{mode: value} in words: what most have comes last."""
-    modes: dict[str, list[str]] = {}
-    for mode, value in values.items():
-        modes.setdefault(written(value), []).append(mode)
-    *few, most = sorted(modes, key=lambda value: len(modes[value])) or [""]
-    return ", ".join([*(f"{value} for {', '.join(modes[value])}" for value in few), f"else {most}" if few else most])
-
-
-def written(value: Any) -> str:
-    """A default as a reader should see it."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
-
-
-def described(f: dataclasses.Field, quote: Callable[[str], str] = str) -> str:
-    """An option's meaning, and the names that it may have."""
-    listed = [quote(name) for name in f.metadata["names"]]
-    return f.metadata["help"] + (f"; {', '.join(listed)}" if listed else "")

@@ -9,22 +9,24 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .. import networks, ranks
-from ..data import DATASETS, ImageSet
+from ..data.images import ImageSet
+from ..data.sets import DATASETS
 from ..errors import ConfigError, flag, given_flag, nearest, refuse
 from ..eta import SOLVERS
 from ..eta.bank import needed
-from ..methods import METHODS, hyperparameters
+from ..methods import METHODS, Method, hyperparameters
 from ..objective import loss
 from ..traits import fit_together, of_data_set, of_solver
-from .options import DATA_OPTIONS, DEFAULTS, HYPERPARAMETERS, PRESETS, Config
+from .options import DATA_OPTIONS, HYPERPARAMETERS, Config
+from .presets import DEFAULTS, PRESETS
 
 LOOKS, APART = 3, 600  # alternations watched unasked, at most, and steps between: one costs as much as about 25
 
@@ -101,119 +103,204 @@ def _module(file: Path, changed: int, eta: str) -> ModuleType:
         sys.path.remove(str(file.parent))
 
 
+class Setting(NamedTuple):
+    """What options are resolved for, beside each other."""
+
+    given: Config  # as it was asked for
+    method: Method
+    solve: Callable
+    num_images: int
+    shape: tuple[int, int, int]
+    num_labelled: int  # what kNN compares with
+
+    @property
+    def read(self) -> dict[str, Any]:
+        """The hyper-parameters that solver, objective and loop read, and their defaults."""
+        of_loop = {"k": self.method.k} if self.method.any_k else {}
+        return hyperparameters(self.solve) | hyperparameters(self.method.objective) | of_loop
+
+
+Options = Mapping[str, Any]
+Changes = tuple[dict[str, Any], list[str]]  # options that come to have another value, and notes for the user
+
+
 def resolve(
-    config: Config, num_images: int, shape: tuple[int, int, int], num_labelled: int | None = None
+    config: Config,
+    num_images: int,
+    shape: tuple[int, int, int],
+    num_labelled: int | None = None,
+    *,
+    solver: Callable | None = None,
 ) -> tuple[Config, list[str]]:
     """The configuration with every open choice made, for a data set of num_images of `shape`; and notes for the user.
 
-    num_labelled: how many images kNN compares with, where these are not all.
+    num_labelled: how many images kNN compares with, where these are not all. solver: in place of the configuration's.
     Raises ConfigError for options that do not go together.
     """
     o: dict[str, Any] = dict(vars(preset(config)))
     method = METHODS[o["mode"]]
-    solve = load_solver(o["eta"]) if o["eta"] else method.solve
+    solve = solver or (load_solver(o["eta"]) if o["eta"] else method.solve)
+    setting = Setting(config, method, solve, num_images, shape, num_labelled or num_images)
+    notes: list[str] = []
+    for rule in RULES:
+        changes, said = rule(o, setting)
+        o |= changes
+        notes += said
+    return Config(**o), notes
 
+
+def _hyperparameters(o: Options, s: Setting) -> Changes:
+    """Hyper-parameters that something reads have a value; the others are left out."""
+    missing = [n for n, default in hyperparameters(s.solve).items() if default is inspect.Parameter.empty]
+    if missing:
+        refuse("eta", o["eta"], f"its parameter {missing[0]} needs a default")
+    if "k" in hyperparameters(s.solve):
+        refuse("eta", o["eta"], "k belongs to the loop, call it otherwise")
+    changes: dict[str, Any] = {}
     notes = []
-    own = hyperparameters(solve)
-    missing = [n for n, default in own.items() if default is inspect.Parameter.empty]
-    if missing or "k" in own:
-        reason = (
-            f"its parameter {missing[0]} needs a default" if missing else "k belongs to the loop, call it otherwise"
-        )
-        refuse("eta", o["eta"], reason)
-    read = own | hyperparameters(method.objective) | ({"k": method.k} if method.any_k else {})
     for name in HYPERPARAMETERS:
-        if name in read:
-            o[name] = read[name] if o[name] is None else o[name]
+        if name in s.read:
+            changes[name] = s.read[name] if o[name] is None else o[name]
         elif o[name] is not None:
             solver = f" --eta {o['eta']}" if o["eta"] else ""
             notes.append(f"{flag(name)} {o[name]} is not used by --mode {o['mode']}{solver}")
-            o[name] = None
+            changes[name] = None
+    if "queue" in s.read and changes["queue"] == s.read["queue"]:
+        few = 2 ** int(math.log2(max(1, s.num_images // 4)))  # few keys of the same image
+        changes["queue"] = min(changes["queue"], few)
+    return changes, notes
 
-    if "queue" in read and o["queue"] == read["queue"]:
-        o["queue"] = min(o["queue"], 2 ** int(math.log2(max(1, num_images // 4))))  # few keys of the same image
+
+def _of_method(o: Options, s: Setting) -> Changes:
+    """What the method chooses, or has no use for."""
+    changes: dict[str, Any] = {"bn": o["bn"] or s.method.bn}
+    changes["stop_grad"] = s.method.stop_grad if o["stop_grad"] is None else o["stop_grad"]
+    notes = []
     for name, used, default in (
-        ("prototypes", method.prototypes, min(3000, o["dim"])),
-        ("similarity", method.objective is loss, "cosine"),
+        ("prototypes", s.method.prototypes, min(3000, o["dim"])),
+        ("similarity", s.method.objective is loss, "cosine"),
     ):
         if used:
-            o[name] = o[name] or default
+            changes[name] = o[name] or default
         elif o[name] is not None:
             notes.append(f"{given_flag(name, o[name])} is not used by --mode {o['mode']}")
-            o[name] = None
-    o["bn"] = o["bn"] or method.bn
-    o["stop_grad"] = method.stop_grad if o["stop_grad"] is None else o["stop_grad"]
-    width = o["prototypes"] or o["dim"]
+            changes[name] = None
+    return changes, notes
 
+
+def _bank(o: Options, s: Setting) -> Changes:
+    """A bank in a file needs room on its disk."""
     if o["bank"] not in (None, "device", "host"):
         of_z = torch.float64 if o["precision"] == "fp64" else torch.float32
-        _check_disk(o["bank"], needed(num_images, width, o["bank_dtype"], of_z))
+        _check_disk(o["bank"], needed(s.num_images, o["prototypes"] or o["dim"], o["bank_dtype"], of_z))
+    return {}, []
+
+
+def _batch(o: Options, s: Setting) -> Changes:
+    """A batch is a part of the images, and each process and group has a part of it; k in steps."""
     size = ranks.world_size()
-    if not 2 <= o["batch_size"] <= num_images:
-        refuse("batch_size", o["batch_size"], f"allowed is 2 to {num_images}, the training images of {o['dataset']}")
+    if not 2 <= o["batch_size"] <= s.num_images:
+        refuse("batch_size", o["batch_size"], f"allowed is 2 to {s.num_images}, the training images of {o['dataset']}")
     if o["batch_size"] % size:
         refuse("batch_size", o["batch_size"], f"allowed is a multiple of the {size} processes")
     groups = o["shuffle_bn"] or 1
     if groups > 1 and (o["batch_size"] % (groups * size) or o["batch_size"] < 2 * groups):
         of = f"{size} processes' " if size > 1 else ""
         refuse("shuffle_bn", groups, f"allowed is what divides the {of}--batch-size {o['batch_size']} into 2 or more")
-    if o["k"] == "epoch":
-        o["k"] = num_images // o["batch_size"]
-    if o["eta"] in SOLVERS and not fit_together(solve, method.objective):
+    return ({"k": s.num_images // o["batch_size"]} if o["k"] == "epoch" else {}), []
+
+
+def _gradient(o: Options, s: Setting) -> Changes:
+    """The solver gives what the objective needs, and a gradient where there is no stop-gradient."""
+    if o["eta"] in SOLVERS and not fit_together(s.solve, s.method.objective):
         refuse("eta", o["eta"], f"gives no target that the objective of --mode {o['mode']} is defined for")
-    if not o["stop_grad"] and (not of_solver(solve).passes_gradient or method.held or (o["k"] or 1) > 1):
+    if not o["stop_grad"] and (not of_solver(s.solve).passes_gradient or s.method.held or (o["k"] or 1) > 1):
         given = f"--mode {o['mode']}" + (f" --eta {o['eta']}" if o["eta"] else "")
-        given += f" --k {o['k']}" if (o["k"] or 1) > 1 and not method.held else ""
+        given += f" --k {o['k']}" if (o["k"] or 1) > 1 and not s.method.held else ""
         reason = "a gradient passes only through the other view under the same θ, with k = 1"
-        if config.stop_grad is None:
+        if s.given.stop_grad is None:
             raise ConfigError(f"{given}: this mode has no stop-gradient, and {reason}; add --stop-grad")
         raise ConfigError(f"--no-stop-grad with {given}: {reason} and --mode onestep or swav")
+    return {}, []
 
-    o["predictor"] = predictor = o["predictor"] or method.predictor
-    if predictor not in ("mlp", "fixed") and o["pred_dim"] is not None:
-        notes.append(f"--pred-dim {o['pred_dim']} is not used by --predictor {predictor}")
-        o["pred_dim"] = None
+
+def _network(o: Options, s: Setting) -> Changes:
+    """Backbone and heads: what follows from the size of images, and what a part has no use for."""
+    predictor, side = o["predictor"] or s.method.predictor, max(s.shape[1:])
+    arch = o["arch"] or ("tiny" if side <= 32 else "resnet18")
+    changes: dict[str, Any] = {"predictor": predictor, "arch": arch}
+    notes, pred_dim = [], o["pred_dim"]
+    if predictor not in ("mlp", "fixed") and pred_dim is not None:
+        notes.append(f"--pred-dim {pred_dim} is not used by --predictor {predictor}")
+        changes["pred_dim"] = pred_dim = None
     if o["bn"] == "all" and predictor not in ("mlp", "fixed"):
         refuse("bn", "all", f"--predictor {predictor} has no output BN")
     if o["proj_layers"] == 1:
-        o["hidden_dim"] = None
-    side = max(shape[1:])
-    o["arch"] = o["arch"] or ("tiny" if side <= 32 else "resnet18")
-    resnet = networks.is_resnet(o["arch"])
+        changes["hidden_dim"] = None
+    if predictor in ("mlp", "fixed"):
+        changes["pred_dim"] = max(1, o["dim"] // 4) if pred_dim is None else pred_dim
     for name, default, used, reason in (
-        ("pred_dim", max(1, o["dim"] // 4), predictor in ("mlp", "fixed"), ""),
         ("fix_pred_lr", True, predictor in ("mlp", "linear"), f"--predictor {predictor} is not trained"),
         ("output_affine", True, o["bn"] in ("default", "all"), f"--bn {o['bn']} has no BN on the projector's output"),
-        ("stem", "imagenet" if side > 64 else "cifar", resnet, f"--arch {o['arch']} has no stem to choose"),
+        (
+            "stem",
+            "imagenet" if side > 64 else "cifar",
+            networks.is_resnet(arch),
+            f"--arch {arch} has no stem to choose",
+        ),
     ):
         if used:
-            o[name] = default if o[name] is None else o[name]
+            changes[name] = default if o[name] is None else o[name]
         elif o[name] is not None:
             refuse(name, o[name], reason)
+    return changes, notes
 
-    per_epoch = num_images // o["batch_size"]
+
+def _length(o: Options, s: Setting) -> Changes:
+    """When alternations are watched; what the length of training and the number of labels allow."""
+    per_epoch = s.num_images // o["batch_size"]
     looks = min(LOOKS, o["epochs"] * per_epoch // APART)
-    o["diagnose_every"] = o["diagnose_every"] or (o["epochs"] // looks if looks else math.ceil(APART / per_epoch))
+    every = o["diagnose_every"] or (o["epochs"] // looks if looks else math.ceil(APART / per_epoch))
     if o["resume"] and o["out"] is None:
         raise ConfigError("--resume: which run? add --out DIR")
     if o["warmup_epochs"] > o["epochs"]:
         refuse("warmup_epochs", o["warmup_epochs"], f"allowed is at most --epochs {o['epochs']}")
-    labelled = num_labelled or num_images
-    if o["knn_k"] > labelled:
-        refuse("knn_k", o["knn_k"], f"allowed is at most {labelled}, what kNN compares with on {o['dataset']}")
+    if o["knn_k"] > s.num_labelled:
+        allowed = f"allowed is at most {s.num_labelled}, what kNN compares with on {o['dataset']}"
+        refuse("knn_k", o["knn_k"], allowed)
+    return {"diagnose_every": every}, []
 
+
+def _machine(o: Options, s: Setting) -> Changes:
+    """Device, precision, threads; the directory where none was named."""
     cuda = torch.cuda.is_available()
     if o["device"] == "cuda" and not cuda:
         refuse("device", "cuda", "this machine has no CUDA device that PyTorch can use; allowed is cpu")
-    if o["device"] == "auto":
-        o["device"] = "cuda" if cuda else "cpu"
-    if o["precision"] == "auto":
-        pays = o["arch"] != "tiny" or side > 16  # benchmarks/memory_format.py
-        o["precision"] = "bf16" if pays and _fast_bf16(o["device"]) else "fp32"
-    o["threads"] = o["threads"] or torch.get_num_threads()
-    o["online_probe"] = o["online_probe"] or None
-    o["out"] = o["out"] or f"runs/{o['dataset']}-{o['mode']}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return Config(**o), notes
+    device, precision = o["device"], o["precision"]
+    if device == "auto":
+        device = "cuda" if cuda else "cpu"
+    if precision == "auto":
+        pays = o["arch"] != "tiny" or max(s.shape[1:]) > 16  # benchmarks/memory_format.py
+        precision = "bf16" if pays and _fast_bf16(device) else "fp32"
+    return {
+        "device": device,
+        "precision": precision,
+        "threads": o["threads"] or torch.get_num_threads(),
+        "online_probe": o["online_probe"] or None,
+        "out": o["out"] or f"runs/{o['dataset']}-{o['mode']}-{time.strftime('%Y%m%d-%H%M%S')}",
+    }, []
+
+
+RULES = (
+    _hyperparameters,
+    _of_method,
+    _bank,
+    _batch,
+    _gradient,
+    _network,
+    _length,
+    _machine,
+)  # each sees the ones before
 
 
 def _check_disk(place: str, size: int) -> None:

@@ -1,9 +1,9 @@
 """Does the alternation do what the hypothesis says? Quantities of the two half-steps, (7) and (8).
 
 Everything takes representations of a fixed probe set: z [N, d] of one view of each image or [n, N, d] of n views,
-p = h(z), η [N, d]. `emsiam.observe` makes them from a network and its solver. All is computed in float64 on the vectors
-as they are given; where the objective is the cosine, give ẑ, p̂, η̂ (`objective.unit`): ‖ẑ − η̂‖² = 2 + 2D (footnote 5).
-A NaN in them gives NaN or raises ValueError, as do too few views or images.
+p = h(z), η [N, d]. `training.observe` makes them from a network and its solver. All is computed in float64 on the
+vectors as they are given; where the objective is the cosine, give ẑ, p̂, η̂ (`objective.unit`): ‖ẑ − η̂‖² = 2 + 2D
+(footnote 5). A NaN in them gives NaN or raises ValueError, as do too few views or images.
 """
 
 import math
@@ -205,7 +205,7 @@ def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int =
     solve: as in `emsiam.eta`, hyper-parameters bound; exact where η is linear in z. `images` a step; the last epoch of
     `epochs` is read, so a bank needs epochs ≫ 1/(1 − m). θ is held for k steps.
     """
-    from ..data import Batch
+    from ..data.batches import Batch
 
     rng = torch.Generator().manual_seed(0)
     width = 256

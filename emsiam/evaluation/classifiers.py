@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from .objective import unit
-from .optim import LARS, lr_factor
+from ..objective import unit
+from ..optim import LARS, lr_factor
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t:
 
 
 class Score(NamedTuple):
-    """Of test images: shares in [0, 1]."""
+    """How many test images were classified right: shares in [0, 1]."""
 
     acc1: float
     acc5: float  # NaN for fewer than six classes
@@ -80,7 +80,7 @@ def logistic(features: Tensor, labels: Tensor, queries: Tensor, *, seed: int = 0
 
 
 class Protocol(NamedTuple):
-    """Of linear classification over epochs, as the paper's §4 and its Appendix A: cosine lr, momentum 0.9, no decay."""
+    """How a linear classifier is trained: §4 and Appendix A of the paper, cosine lr, momentum 0.9, no decay."""
 
     lr: float  # base, × batch/256
     batch_size: int  # at most all images

@@ -1,26 +1,25 @@
 """How do runs move, and where do they part? Runs in, numbers out; docs/numbers.md has the fields."""
 
-import dataclasses
 import itertools
-import json
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .config import HYPERPARAMETERS, Config, having
-from .diagnostics import trajectory as t
-from .errors import ConfigError
-from .eta import SOLVERS
-from .methods import METHODS, hyperparameters
-from .metrics import CRITERIA, shown_in
-from .run import Run, load_checkpoint
+from ..checkpoint import load_checkpoint
+from ..config import having
+from ..diagnostics import trajectory as t
+from ..diagnostics.statistics import difference, mean_interval
+from ..errors import ConfigError
+from ..metrics import CRITERIA, shown_in
+from ..runs.run import Run
+from .pairing import endings, grouped, paired, same_images, same_start
 
 IMAGES = 128  # of the probe set, for Procrustes and the plane
+
+
 COMPARED = tuple(m.name for m in shown_in("compared"))
 
 
@@ -68,65 +67,6 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def endings(paths: Iterable[Path]) -> list[str]:
-    """The shortest ending of each path that tells it from the others. Raises ConfigError for a path given twice."""
-    parts = [path.resolve().parts for path in paths]
-    if len(set(parts)) < len(parts):
-        raise ConfigError("a run is given twice")
-    for length in itertools.count(1):
-        names = ["/".join(p[-length:]) for p in parts]
-        if len(set(names)) == len(names):
-            return names
-    raise AssertionError
-
-
-def paired(a: Run, b: Run) -> bool:
-    """Whether two runs saw the same images in the same order under the same draws, from the same seed."""
-    return same_images(a, b) and all(getattr(a.config, name) == getattr(b.config, name) for name in having("pairs"))
-
-
-def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
-    """{label: names} of runs that differ by seed alone. A label is the mode, its k, m or n, and the options in which a
-    group differs from the first run, those left out that are the mode's own. A second run of one seed is another group.
-    """
-    options = [{n: v for n, v in run.config.to_dict().items() if n not in having("may_differ")} for run in runs]
-    for o, run in zip(options, runs, strict=True):
-        o |= {"files": run.probe["files"][:6]} if run.probe["files"] else {}
-    values: dict[str, set[str]] = {}
-    for o in options:
-        for n, v in o.items():
-            values.setdefault(n, set()).add(json.dumps(v, sort_keys=True))
-    fields = {f.name: f.default for f in dataclasses.fields(Config)}
-    groups: dict[str, list[str]] = {}
-    labels: dict[str, str] = {}
-    seen: Counter[str] = Counter()
-    for o, name, run in zip(options, names, runs, strict=True):
-        method = METHODS[o["mode"]]
-        solver = SOLVERS.get(o.get("eta") or "", method.solve)
-        own = fields | hyperparameters(solver) | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
-        alike = [other for other in options if other["mode"] == o["mode"]]
-        told = (n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS or any(n not in other for other in alike))
-        shown = [
-            f"{n}={_written(o[n])}" for n in told if _tells(n, o[n]) or o[n] not in (own.get(n), options[0].get(n))
-        ]
-        text = " ".join([o["mode"], *shown])
-        key = json.dumps(o, sort_keys=True)
-        seen[f"{run.config.seed} {key}"] += 1
-        key += f" {seen[f'{run.config.seed} {key}']}"
-        labels.setdefault(key, text if text not in labels.values() else f"{text} ({len(labels) + 1})")
-        groups.setdefault(labels[key], []).append(name)
-    return groups
-
-
-def _tells(name: str, value: Any) -> bool:
-    """Whether a hyper-parameter belongs into each label."""
-    return name in ("m", "n") or (name == "k" and value > 1)
-
-
-def _written(value: Any) -> str:
-    return ",".join(f"{n}:{v}" for n, v in value.items() if v) if isinstance(value, dict) else str(value)
-
-
 def _read(run: Run) -> tuple[t.Path, t.Path]:
     """Snapshots and weights of a run. Raises ConfigError where something of it is missing or damaged."""
     about = "summary.json"
@@ -171,16 +111,6 @@ def _short(z: np.ndarray) -> np.ndarray:
     x = x - x.mean(0)
     u, s, _ = np.linalg.svd(x, full_matrices=False)
     return u * s
-
-
-def same_images(a: Run, b: Run) -> bool:
-    """Whether two runs' snapshots show the same images."""
-    return a.config.dataset == b.config.dataset and all(a.probe[name] == b.probe[name] for name in ("ids", "files"))
-
-
-def same_start(a: Run, b: Run) -> bool:
-    """Whether two runs begin with the same F."""
-    return all(getattr(a.config, name) == getattr(b.config, name) for name in having("starts_F"))
 
 
 def _angles(a: t.Path, b: t.Path) -> dict[int, float]:
@@ -238,29 +168,14 @@ def _note(a: Run, b: Run, x: t.Path, y: t.Path) -> str:
 
 def _summarise(label: str, members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
     values = _values(members, runs, names)
-    return {"name": label, "runs": members, "metrics": {m: interval(v) for m, v in values.items()}}
+    return {"name": label, "runs": members, "metrics": {m: mean_interval(v) for m, v in values.items()}}
 
 
 def _values(members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[float]]:
-    """Of the members, by metric; NaN where a run diverged, or is older than the metric."""
+    """The last values of the members, by metric; NaN where a run diverged, or is older than the metric."""
     by_name = {name: run.summary for name, run in zip(names, runs, strict=True)}
     summaries = [by_name[name] for name in members]
     return {m: [s[m] if s.get(m) is not None else math.nan for s in summaries] for m in COMPARED}
-
-
-def interval(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean and 95 % bootstrap interval (BCa, scipy). None for fewer than three values: it would be their range.
-
-    Five are few for it too: it comes out too narrow. Where all values are the same it has no width.
-    """
-    from scipy import stats
-
-    x = np.asarray(values, dtype=float)
-    if len(x) < 3 or np.ptp(x) == 0 or not np.isfinite(x).all():
-        low = high = float(x[0]) if len(x) > 2 and np.ptp(x) == 0 else None
-        return {"mean": float(x.mean()), "low": low, "high": high, "n": len(x)}
-    found = stats.bootstrap((x,), np.mean, rng=np.random.default_rng(0), n_resamples=2000).confidence_interval
-    return {"mean": float(x.mean()), "low": float(found.low), "high": float(found.high), "n": len(x)}
 
 
 def _band(members: list[str], names: Sequence[str], similar: dict) -> dict[int, tuple[float, float]]:
@@ -282,7 +197,7 @@ def _differences(groups: dict[str, list[str]], runs: Sequence[Run], names: Seque
         x, y = (_values(members, runs, names) for members in (one, second))
         for metric in COMPARED:
             if all(map(math.isfinite, (*x[metric], *y[metric]))):
-                yield {"a": a, "b": b, "metric": metric} | t.difference(x[metric], y[metric], paired=pairs)._asdict()
+                yield {"a": a, "b": b, "metric": metric} | difference(x[metric], y[metric], paired=pairs)._asdict()
 
 
 def _plane(
@@ -306,7 +221,7 @@ def updates(runs: Sequence[Run], groups: dict[str, list[str]], names: Sequence[s
 
     A method that cannot start there has a reason in their place. See `emsiam.revisit.update`.
     """
-    from .revisit import update
+    from ..revisit import update
 
     moves: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from .recipes import Recipe
+from ..recipes import Recipe
 
 NEUTRAL = tuple(map(torch.tensor, (1.0, 1.0, 1.0, 0.0)))  # brightness, contrast, saturation, hue: no change
 TRIES = 10  # crops proposed before the centre crop is taken, as torchvision's RandomResizedCrop

@@ -6,21 +6,22 @@ images alone, random numbers are the probe's own. `NUMBERS` says what comes out.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .alternate import Frozen, hold
-from .data import ETA, Batch, ImageSet, probe, probe_ids, views_of
-from .diagnostics import em
-from .networks import Siamese
-from .objective import unit
-from .traits import of_solver
+from ..alternate import Frozen, hold
+from ..data.probe_set import PROBE_VIEWS, ProbeSet
+from ..diagnostics import em
+from ..networks import Siamese
+from ..objective import unit
+from ..traits import of_solver
 
-VIEWS = 8  # of each image of the probe set
 DIRECTIONS = 512  # where d is larger the shares of directions are left out: their cost grows as d³
+
+
 NUMBERS = {
     "em_before": "L(θᵗ, ηᵗ⁻¹) = E‖F − η‖² on the views that a batch would train",
     "em_solved": "L(θᵗ, ηᵗ): η solved",
@@ -50,26 +51,6 @@ NUMBERS = {
 }
 
 
-class Probe(NamedTuple):
-    """The probe set: the same images and views in every run."""
-
-    ids: Tensor  # [P] of the training images
-    batch: Batch  # the first views as a batch that any solver takes; there ids are 0 … P − 1
-    views: Tensor  # [8, P, C, H, W]
-
-
-def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> Probe:
-    """min(512, N) training images with 8 views each."""
-    views, ids = probe(data, VIEWS, dtype), probe_ids(data)
-    here = torch.arange(len(ids), device=views.device)
-
-    def draw(n: int) -> Tensor:
-        return probe(data, n, dtype, ETA)
-
-    batch = Batch.of(0, here, views[: views_of(symmetry)], symmetry, draw=draw, num_images=len(ids))
-    return Probe(ids, batch, views)
-
-
 def look(module: nn.Module, *inputs: Any) -> Any:
     """A pass in train mode that leaves no trace."""
     with torch.no_grad():
@@ -96,7 +77,7 @@ def passes(net: Siamese) -> Frozen:
     return Frozen(net.F, hold(net.F, copy=False))
 
 
-def eta_gap(net: Siamese, seen: Probe, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:
+def eta_gap(net: Siamese, seen: ProbeSet, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:
     """The gap of the first trained view's η, as F and the solver give them: an average is formed of z, not of ẑ.
 
     eta, same_views: [S, P, d], see `em.eta_gap`; fresh: z of the probe's views that η was not solved from.
@@ -108,20 +89,20 @@ def eta_gap(net: Siamese, seen: Probe, eta: Tensor, same_views: Tensor, fresh: T
     return em.eta_gap(eta[0], fresh, same_views[0], z_eval)
 
 
-class Alternation:
+class AlternationWatch:
     """Watches one: `begin` before the alternation that precedes it, `middle` as it starts, `end` as it ends.
 
     kept: tensors between them, which a checkpoint holds.
     """
 
-    def __init__(self, net: Siamese, solve: Callable, seen: Probe, num_images: int, *, cosine: bool, views: float):
+    def __init__(self, net: Siamese, solve: Callable, seen: ProbeSet, num_images: int, *, cosine: bool, views: float):
         """views: the solver's effective number of views, see `em.response`. cosine: look at unit vectors."""
         self.net, self.seen, self.cosine, self.views = net, seen, cosine, views
         self.solve, self.num_images = solve, num_images
         self.kept: dict[str, Tensor] = {}
 
     def _passes(self) -> tuple[Tensor, Tensor]:
-        return look(self.net, self.seen.views, tuple(range(VIEWS)))
+        return look(self.net, self.seen.views, tuple(range(PROBE_VIEWS)))
 
     def target(self, state: dict[str, Any]) -> Tensor:
         """η [S, P, d] of the probe set under the weights of now."""

@@ -65,7 +65,7 @@ class Shapes:
         return draw(self.labels(ids), _uniform(self.seed, STATES, states.to(self.device), NUISANCE))
 
     def ask(self, ids: Tensor, draw: Draw, n: int) -> Callable[[], tuple[Tensor, Draw]]:
-        """Images [B] for n·B views, see `emsiam.data.ImageSet`."""
+        """Images [B] for n·B views, see `images.ImageSet`."""
         if draw.state is None:
             return lambda: (self[ids].repeat(n, 1, 1, 1), draw)
         states = draw.state

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import networks
-from .config import Config, ConfigError
-from .errors import nearest
-from .run import build, load_checkpoint, load_run
+from .. import networks
+from ..build import network
+from ..checkpoint import Checkpoint, load_checkpoint
+from ..config import Config
+from ..errors import ConfigError, nearest
+from ..runs.run import load_run
 
 # How others name the encoder inside a state dict: SimSiam, MoCo and SwAV, solo-learn and lightly, and bare torchvision.
 PREFIXES = (
@@ -27,7 +29,7 @@ HEADS = (
 )
 
 
-class Encoder(NamedTuple):
+class LoadedBackbone(NamedTuple):
     """A backbone to evaluate: views [B, C, H, W], normalised, to features [B, f]; in eval mode."""
 
     backbone: networks.Backbone
@@ -36,7 +38,7 @@ class Encoder(NamedTuple):
     told: dict[str, Any]  # what it is and where it is from
 
 
-def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder:
+def load_backbone(path: str, arch: str | None = None, side: int = 224) -> LoadedBackbone:
     """The backbone of a run's directory, of one of our checkpoints, an official SimSiam `.pth.tar`, a solo-learn or
     lightly `.ckpt`, or a torchvision state dict, alone or as "state_dict" or "model" of what was saved.
 
@@ -45,19 +47,13 @@ def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder
     """
     if Path(path).is_dir():
         run = load_run(path)
-        saved = load_checkpoint(run.path)
-        if saved is None:
+        ours = load_checkpoint(run.path)
+        if ours is None:
             raise ConfigError(f"{path}: has no checkpoint yet")
-    else:
-        saved = _read(path)
+        return _own(path, ours, arch)
+    saved = _read(path)
     if {"net", "config", "shape"} <= saved.keys():
-        if arch:
-            raise ConfigError(f"--arch {arch}: {path} says itself of which network it is")
-        config = Config(**saved["config"])
-        net = build(config, saved["shape"])
-        net.load_state_dict(saved["net"])
-        told = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved["step"]}
-        return Encoder(net.F.backbone.eval(), tuple(saved["shape"]), config, told)
+        return _own(path, Checkpoint.of(saved), arch)
     arch = arch or saved.get("arch")
     if not isinstance(arch, str):
         raise ConfigError(f"{path}: does not say of which network it is; add --arch, such as --arch resnet50")
@@ -66,6 +62,17 @@ def load_encoder(path: str, arch: str | None = None, side: int = 224) -> Encoder
         raise ConfigError(f"--arch {arch}: allowed is a torchvision classifier{nearest(arch, theirs)}")
     weights, kind = _weights(path, saved.get("state_dict", saved.get("model", saved)), arch)
     return _foreign(path, arch, weights, kind, side)
+
+
+def _own(path: str, saved: Checkpoint, arch: str | None) -> LoadedBackbone:
+    """The backbone of one of our checkpoints."""
+    if arch:
+        raise ConfigError(f"--arch {arch}: {path} says itself of which network it is")
+    config = Config(**saved.config)
+    net = network(config, saved.shape)
+    net.load_state_dict(saved.net)
+    told = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step}
+    return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, told)
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -117,7 +124,7 @@ def _own_name(name: str, children: list[str]) -> str:
     return f"{found[1]}{children[int(found[2])]}.{name[found.end() :]}"
 
 
-def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: int) -> Encoder:
+def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: int) -> LoadedBackbone:
     first = weights.get("conv1.weight")
     cifar = networks.is_resnet(arch) and first is not None and first.shape[-1] == 3
     try:
@@ -136,4 +143,4 @@ def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: 
     if odd:
         raise ConfigError(f"{path}: is not of --arch {arch} ({odd[0]} and {len(odd) - 1} other weights do not match)")
     told = {"from": path, "kind": kind, "arch": arch, "stem": "cifar" if cifar else ""}
-    return Encoder(backbone.eval(), (3, side, side), None, told)
+    return LoadedBackbone(backbone.eval(), (3, side, side), None, told)

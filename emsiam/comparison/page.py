@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .comparison import same_images
-from .diagnostics import trajectory as t
-from .metrics import shown_in
-from .plots import eigenvalues, palette
-from .run import Run
+from ..diagnostics import trajectory as t
+from ..metrics import shown_in
+from ..plots import eigenvalues, palette
+from ..runs.run import Run
+from .pairing import same_images
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -138,7 +138,7 @@ def _row(count: int) -> int:
 
 
 def _centre(i: int, row: int) -> np.ndarray:
-    """Of the i-th cloud."""
+    """Where the i-th cloud has its centre."""
     return np.array([2.0 * (i % row), 0.0, -2.3 * (i // row)])
 
 

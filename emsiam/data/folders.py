@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from .errors import BadImage
+from ..errors import BadImage
 from .views import Draw
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -193,7 +193,7 @@ class Files:
         return self.ask(ids, Draw(), 1)()[0]
 
     def ask(self, ids: Tensor, draw: Draw, n: int) -> Callable[[], tuple[Tensor, Draw]]:
-        """Begin to read and crop images [B] for n·B views; the result waits for them. See `emsiam.data.ImageSet`."""
+        """Begin to read and crop images [B] for n·B views; the result waits for them. See `images.ImageSet`."""
         paths = [self.paths[i] for i in ids.tolist()]
         boxes = [None] * len(paths) if draw.box is None else draw.box.view(-1, len(paths), 4).transpose(0, 1).tolist()
         how = self.shape[-1], self.margin

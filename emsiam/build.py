@@ -1,0 +1,208 @@
+"""How does a configuration become parts? Images, network, solver, objective, optimiser, batches: all of a training."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import networks, objective, ranks
+from .alternate import Step, alternate
+from .checkpoint import Checkpoint
+from .config import HYPERPARAMETERS, Config
+from .config.resolution import load_images, load_solver, resolve
+from .data.batches import Batch, batches
+from .data.images import ImageSet
+from .errors import refuse
+from .eta import bank as banks
+from .methods import METHODS, hyperparameters
+from .optim import SGD
+from .streams import BACKBONE, PREDICTOR, PROJECTOR, generator
+from .traits import of_solver
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of. `alternation` walks it, once: the batches are used up and the network is trained."""
+
+    config: Config  # resolved
+    images: ImageSet
+    network: networks.Siamese
+    solver: partial  # (state, F_t, batch) -> η, state; its hyper-parameters are bound
+    objective: partial  # (p, η, batch, state) -> a scalar; likewise
+    optimizer: SGD
+    batches: Iterator[Batch]
+    state: dict[str, Any] | None = None  # of the solver, and θᵗ where it is held: to go on from a checkpoint
+    theta: dict[str, Tensor] | None = None
+    notes: list[str] = field(default_factory=list)  # what of the configuration is not used
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.images.images) // self.config.batch_size
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of the whole training."""
+        return self.config.epochs * self.steps_per_epoch
+
+    def alternation(self) -> Iterator[Step]:
+        """The training, a `Step` at a time, see `emsiam.alternate.alternate`."""
+        return alternate(
+            ranks.wrap(self.network),
+            self.solver,
+            self.objective,
+            self.optimizer,
+            self.batches,
+            state=self.state,
+            theta=self.theta,
+            **loop_options(self.config),
+        )
+
+
+def prepare(config: Config, solver: Callable | None = None) -> Parts:
+    """The parts of a run, without a directory: the loop is yours.
+
+        parts = emsiam.prepare(emsiam.Config(mode="ema_eta", m=0.95))
+        for step in parts.alternation():
+            ...
+
+    solver: in place of the configuration's, see `emsiam.eta`; its keyword-only parameters that are named like an option
+    are set by it. CPU threads are set as by `emsiam.fit`, of which the losses are the same bits. One process.
+    Raises ConfigError for options that do not go together.
+    """
+    config, data, notes = load_images(config)
+    config, more = resolve(config, len(data.images), data.shape, len(data.labels), solver=solver)
+    torch.set_num_threads(config.threads or 1)
+    return assemble(config, data, solver=solver, notes=notes + more)
+
+
+def assemble(
+    c: Config,
+    data: ImageSet,
+    start: Checkpoint | None = None,
+    *,
+    solver: Callable | None = None,
+    notes: list[str] | None = None,
+) -> Parts:
+    """The parts of a resolved configuration. start: a checkpoint to go on from. Raises ConfigError."""
+    data = data.to(torch.device(c.device))
+    net = network(c, data.shape).to(c.device)
+    ranks.convert(net)
+    per_epoch = len(data.images) // c.batch_size
+    optimizer = SGD(
+        net,
+        lr=c.lr * c.batch_size / 256,
+        momentum=c.momentum,
+        wd=c.wd,
+        steps=c.epochs * per_epoch,
+        warmup=c.warmup_epochs * per_epoch,
+        schedule=c.schedule,
+        fix_pred_lr=c.fix_pred_lr is not False,
+    )
+    if start:
+        net.load_state_dict(start.net)
+        optimizer.sgd.load_state_dict(start.optimizer)
+    return Parts(
+        c,
+        data,
+        net,
+        solver_of(c, solver),
+        objective_of(c),
+        optimizer,
+        stream(c, data, start=start.step if start else 0),
+        state=restored(c, start.state) if start else None,
+        theta={name: x.to(c.device) for name, x in start.theta.items()} if start else None,
+        notes=notes or [],
+    )
+
+
+def stream(c: Config, data: ImageSet, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    """The batches `start` to `stop` − 1 of a resolved configuration, to its end where that is not said."""
+    total = c.epochs * (len(data.images) // c.batch_size)
+    return batches(
+        data,
+        seed=c.seed,
+        batch_size=c.batch_size,
+        start=start,
+        stop=total if stop is None else stop,
+        symmetry=c.symmetry,
+        dtype=dtype(c),
+        total=total,
+    )
+
+
+def solver_of(c: Config, own: Callable | None = None) -> partial:
+    """How a resolved configuration solves for η; own: the function to take in its solver's place."""
+    return _bound(c, own or (load_solver(c.eta) if c.eta else METHODS[c.mode].solve))
+
+
+def objective_of(c: Config) -> partial:
+    """What θ minimises."""
+    similarity = {"similarity": objective.SIMILARITIES[c.similarity]} if c.similarity else {}
+    return _bound(c, METHODS[c.mode].objective, **similarity)
+
+
+def _bound(c: Config, function: Callable, **more: Any) -> partial:
+    """With the hyper-parameters that the configuration has for it."""
+    chosen = {name: getattr(c, name) for name in hyperparameters(function) if name in HYPERPARAMETERS}
+    return partial(function, **chosen, **more)
+
+
+def loop_options(c: Config) -> dict[str, Any]:
+    """k, and what goes with it, as `alternate` takes them."""
+    k = int(c.k or 1)
+    return {"k": k, "held": METHODS[c.mode].held or k > 1, "stop_grad": c.stop_grad}
+
+
+def restored(c: Config, state: dict[str, Any]) -> dict[str, Any]:
+    """A solver's state from a checkpoint: on the device, but for what lives where `--bank` says."""
+    placed = of_solver(solver_of(c)).placed
+
+    def at_home(name: str, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        return banks.placed(x, c.bank or "device", str(c.device)) if name in placed else x.to(c.device)
+
+    return {name: at_home(name, x) for name, x in state.items()}
+
+
+def network(c: Config, shape: tuple[int, int, int]) -> networks.Siamese:
+    """The network of a resolved configuration, initialised from its seed, on the CPU. Raises ConfigError.
+
+    Backbone, projector and predictor draw from streams of their own, so runs that differ in one part share the others.
+    """
+    try:
+        with networks.initialised(generator(c.seed, BACKBONE)):
+            backbone, features = networks.build_backbone(c.arch, c.stem, shape)
+    except ValueError as error:
+        refuse("arch", c.arch, str(error))
+    try:
+        return _with_heads(c, backbone, features)
+    except (RuntimeError, MemoryError) as error:  # PyTorch's allocator raises the former
+        refuse("dim", c.dim, f"the heads do not fit into memory ({str(error).splitlines()[0][:80]})")
+
+
+def _with_heads(c: Config, backbone: networks.Backbone, features: int) -> networks.Siamese:
+    with networks.initialised(generator(c.seed, PROJECTOR)):
+        projector = networks.build_projector(
+            features,
+            hidden_dim=c.hidden_dim or 1,
+            dim=c.dim,
+            layers=c.proj_layers,
+            bn=c.bn or "default",
+            output_affine=c.output_affine is not False,
+        )
+        prototypes = networks.Prototypes(c.dim, c.prototypes) if c.prototypes else None
+    with networks.initialised(generator(c.seed, PREDICTOR)):
+        predictor = networks.build_predictor(
+            c.predictor or "none", dim=c.dim, pred_dim=c.pred_dim or 1, bn=c.bn or "default"
+        )
+    net = networks.Siamese(backbone, projector, predictor, c.precision == "bf16", prototypes)
+    return net.to(dtype(c)).to(memory_format=torch.channels_last)
+
+
+def dtype(c: Config) -> torch.dtype:
+    """The precision of weights and images; bf16 is used inside autocast only."""
+    return torch.float64 if c.precision == "fp64" else torch.float32

@@ -1,0 +1,45 @@
+"""How is an option described? In words for --help and for the docs, from what the options and methods say."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import names
+from .options import Config
+from .presets import DEFAULTS
+
+
+def unset(name: str) -> str:
+    """What stands in an option's place where it is not given, in words."""
+    f = next(f for f in dataclasses.fields(Config) if f.name == name)
+    text, rows = f.metadata["unset"], names.METHODS
+    if f.default is not None:
+        return written(f.default)
+    if name in DEFAULTS:
+        found = written(DEFAULTS[name])
+    elif name in next(iter(rows.values())):  # said by every method
+        found = by_mode({mode: row[name] for mode, row in rows.items()})
+    else:  # a hyper-parameter of some
+        found = by_mode({mode: row["reads"][name] for mode, row in rows.items() if name in row["reads"]})
+        found = found or by_mode({solver: reads[name] for solver, reads in names.SOLVERS.items() if name in reads})
+    return found if text is None else text.format(found)
+
+
+def by_mode(values: Mapping[str, Any]) -> str:
+    """{mode: value} in words: what most have comes last."""
+    modes: dict[str, list[str]] = {}
+    for mode, value in values.items():
+        modes.setdefault(written(value), []).append(mode)
+    *few, most = sorted(modes, key=lambda value: len(modes[value])) or [""]
+    return ", ".join([*(f"{value} for {', '.join(modes[value])}" for value in few), f"else {most}" if few else most])
+
+
+def written(value: Any) -> str:
+    """A default as a reader should see it."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def described(f: dataclasses.Field, quote: Callable[[str], str] = str) -> str:
+    """An option's meaning, and the names that it may have."""
+    listed = [quote(name) for name in f.metadata["names"]]
+    return f.metadata["help"] + (f"; {', '.join(listed)}" if listed else "")

@@ -1,0 +1,74 @@
+"""What is a data set? Images by id, on the device or read as they are asked for, and how they are normalised.
+
+Small sets live on the device as uint8; generated ones and large folders make or read a batch when it is asked for.
+All are addressed by id: a batch is a tensor of distinct ids.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from ..recipes import Recipe
+from . import views
+from .folders import Files
+from .shapes import Shapes
+
+
+class ImageSet(NamedTuple):
+    """A data set by id. Images: [N, C, H, W] uint8; labels: [N] int64; test images are never trained on.
+
+    Images are a tensor, or something that is indexed like one (`Files`, `Shapes`) and can be asked for views:
+    ask(ids [B], draw of n·B views) returns at once a function that waits for pixels [n·B, C, H, W] uint8 (views of
+    the first draw first) and what of the draw is still to be applied to them.
+    """
+
+    name: str
+    images: Tensor | Files | Shapes  # trained on
+    labelled: Tensor | Files | Shapes  # what kNN compares test images with: the same, or a part that has labels
+    labels: Tensor  # of `labelled`
+    test_images: Tensor | Files | Shapes
+    test_labels: Tensor
+    recipe: Recipe  # T
+    mean: Tensor  # [C, 1, 1] of the training pixels, in [0, 1]
+    std: Tensor
+    options: Mapping[str, Any] = MappingProxyType({})  # those that the loader has chosen
+    digest: str = ""  # of the files' names and sizes: ids mean the same images only where it is the same
+    classes: Tensor | None = None  # labels of `images`, where they have any: for pictures, training never reads them
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.labels.max()) + 1
+
+    def to(self, device: torch.device) -> "ImageSet":
+        if device.type == "cpu":
+            return self
+        there = self._replace(**{name: x.to(device) for name, x in self._asdict().items() if hasattr(x, "to")})
+        return there._replace(labelled=there.images) if self.labelled is self.images else there
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """The network's input: pixels, uint8 or in [0, 1], to zero mean and unit standard deviation a channel."""
+        return ((x / 255 if x.dtype == torch.uint8 else x) - self.mean) / self.std
+
+    def sample(self, ids: Tensor, n: int, rng: Generator) -> views.Draw:
+        """T for n views of each image [B]: a draw of n·B."""
+        tall = self.images.tall[ids].repeat(n) if isinstance(self.images, Files) else None
+        return views.sample(self.recipe, n * len(ids), self.shape, rng, tall)
+
+    def ask(self, ids: Tensor, draw: views.Draw, n: int, dtype: torch.dtype) -> Callable[[], Tensor]:
+        """n views of images [B] from a draw of n·B: a function that waits for them, [n, B, C, H, W], normalised."""
+        images = self.images
+        asked = None if isinstance(images, Tensor) else images.ask(ids, draw, n)
+
+        def answer() -> Tensor:
+            pixels, rest = asked() if asked else (images[ids.to(images.device)].repeat(n, 1, 1, 1), draw)
+            return self.normalise(views.apply(pixels, rest)).unflatten(0, (n, len(ids))).to(dtype)
+
+        return answer

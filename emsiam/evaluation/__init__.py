@@ -1,0 +1,1 @@
+"""How good are the features? Backbones of anybody, reference classifiers, tasks."""

@@ -1,0 +1,113 @@
+"""How good are features? An encoder and images in, a task's result out: `emsiam.evaluate` is the command."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from ..data.images import ImageSet
+from ..errors import ConfigError, one_line
+from ..recipes import Recipe
+from . import classifiers
+from .backbones import LoadedBackbone, load_backbone
+from .features import PART, Asked, features, prepared, seen
+
+QUERIES = 2048  # per pass of kNN
+
+
+def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str, Any]:
+    """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
+    encoder, data, shown = prepared(load_backbone(what, asked.arch), asked)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone, data = encoder.backbone.to(memory_format=torch.channels_last).to(device), data.to(device)
+    try:
+        with torch.no_grad():
+            width = backbone(torch.zeros(1, *encoder.shape).to(next(backbone.parameters()))).shape[1]
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = f"{encoder.shape[1]}×{encoder.shape[2]}"
+        raise ConfigError(f"{what}: does not take images of {size} ({one_line(error)}); add --image-size") from None
+    head = {"task": task, "encoder": encoder.told, "dataset": data.name, "test_images": len(data.test_images)}
+    told = f"{width} features before the last layer, eval mode; images {shown}"
+    return head | {"features": told, "side": encoder.shape[1]} | TASKS[task](encoder, data, **parameters)
+
+
+def knn(encoder: LoadedBackbone, data: ImageSet, *, knn_k: int = 20, knn_t: float = 0.1) -> dict[str, Any]:
+    """k nearest neighbours by cosine. Test images among the training images."""
+    z, queries = features(encoder, data, data.labelled), features(encoder, data, data.test_images)
+    k, t = knn_k, knn_t
+    if k > len(z):
+        raise ConfigError(f"--knn-k {k}: allowed is at most {len(z)}, the training images")
+    parts = queries.split(QUERIES)
+    votes = [classifiers.knn_votes(z, data.labels, q, k=k, t=t, num_classes=data.num_classes) for q in parts]
+    return _scores(torch.cat(votes), data) | {"settings": f"k {k}, T {t:g}, {len(z):,} training images"}
+
+
+def linear(
+    encoder: LoadedBackbone,
+    data: ImageSet,
+    *,
+    protocol: str = classifiers.EXACT,
+    epochs: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """linear classification of frozen features."""
+    queries = features(encoder, data, data.test_images)
+    if protocol == classifiers.EXACT:
+        scores, c = classifiers.logistic(features(encoder, data, data.labelled), data.labels, queries, seed=seed)
+        chosen = f"logistic regression, L-BFGS, C {c:g} by a fifth of the training images, kept aside"
+        return _scores(scores, data) | {"settings": chosen}
+    p = classifiers.PROTOCOLS[protocol]
+    p = p._replace(epochs=epochs or p.epochs)
+    trained = classifiers.train_linear(
+        _views(encoder, data), data.labels, queries.shape[1], data.num_classes, p, seed=seed
+    )
+    best = -math.inf
+    for layer in trained:
+        with torch.no_grad():
+            scores = layer(queries)
+        best = max(best, classifiers.score(scores, data.test_labels).acc1)
+    size = min(p.batch_size, len(data.labels))
+    steps = f"{p.epochs} epochs of {-(-len(data.labels) // size)} steps"
+    said = f"{protocol}, base lr {p.lr:g}, batch {size}, {steps}, cosine, crops and flips"
+    return _scores(scores, data) | {"acc1_best": best, "settings": said}
+
+
+def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generator], Tensor]:
+    """Features of new crops and flips of training images."""
+    r = data.recipe
+    plain = data._replace(images=data.labelled, recipe=Recipe(scale=r.scale, ratio=r.ratio, flip=r.flip))
+
+    @torch.no_grad()
+    def views(ids: Tensor, rng: Generator) -> Tensor:
+        # all at once, so that files are read while the network works
+        asked = [plain.ask(part, plain.sample(part, 1, rng), 1, torch.float32) for part in ids.split(PART)]
+        return torch.cat([encoder.backbone(seen(encoder, x[0])).float() for x in (answer() for answer in asked)])
+
+    return views
+
+
+def few_shot(
+    encoder: LoadedBackbone, data: ImageSet, *, ways: int = 5, shots: int = 1, seed: int = 0
+) -> dict[str, Any]:
+    """n-way k-shot episodes on test images, by the nearest class mean. Nothing is trained."""
+    z = features(encoder, data, data.test_images)
+    found = classifiers.episodes(z, data.test_labels, ways=ways, shots=shots, seed=seed)
+    half = 1.96 * found.std(ddof=1) / math.sqrt(len(found))
+    settings = f"{ways}-way {shots}-shot, {len(found)} episodes, cosine to class means, test images"
+    return {"acc1": float(found.mean()), "half_interval": float(half), "settings": settings}
+
+
+def verify(encoder: LoadedBackbone, data: ImageSet, *, seed: int = 0) -> dict[str, Any]:
+    """are two test images of one class? ROC-AUC of their cosine."""
+    z = features(encoder, data, data.test_images)
+    auc = classifiers.verification(z, data.test_labels, seed=seed)
+    return {"roc_auc": auc, "settings": "cosine of pairs of test images, half of them of one class"}
+
+
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {"knn": knn, "linear": linear, "episodes": few_shot, "verify": verify}
+
+
+def _scores(scores: Tensor, data: ImageSet) -> dict[str, Any]:
+    return classifiers.score(scores, data.test_labels)._asdict()

@@ -1,0 +1,55 @@
+"""What may numbers depend on beside the options?"""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..config import Config
+
+
+def environment(config: Config) -> dict[str, Any]:
+    """What the numbers may depend on beside the options."""
+    from ..ranks import world_size
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if config.device == "cuda" else processor(),
+        "threads": torch.get_num_threads(),
+        "processes": world_size(),
+        "commit": _commit(),
+        "command": sys.argv,
+        "eta": Path(config.eta.rpartition(":")[0]).read_text() if config.eta and ":" in config.eta else None,
+    }
+
+
+def processor() -> str:
+    """The processor's name and vector instructions, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _commit() -> str | None:
+    """The commit of this code where it lies in a checkout, with + where files differ from it."""
+
+    def git(*command):
+        done = subprocess.run(["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,135 @@
+"""How is a run's directory filled? By one process, as training goes on."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checkpoint import Checkpoint
+from ..config import Config
+from ..errors import refuse
+from ..files import plain, write_json
+from .environment import environment
+from .run import PICTURE
+
+FILES = ("config.json", "env.json", "probe.json", "metrics.jsonl", "summary.json", PICTURE)
+
+
+LOCK = ".lock"
+
+
+PATHS = ("snapshots", "weights")  # STEP.npy
+
+
+FOLDERS = ("checkpoints", *PATHS)
+
+
+class Writer:
+    """Fills a run's directory as training goes on, alone. Only the first process writes.
+
+    start: the checkpoint to go on from, see `load_checkpoint`; without it the directory is filled anew.
+    """
+
+    def __init__(self, config: Config, start: Checkpoint | None = None):
+        """Raises ConfigError where another process writes there, or nothing can be written."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = Path(str(config.out))
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = (self.path / LOCK).open("w")
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                refuse("out", config.out, "another process is writing there")
+            if start is None:
+                clear(self.path)
+                write_json(self.path / "config.json", config.to_dict())
+                write_json(self.path / "env.json", environment(config))
+            for folder in FOLDERS:
+                (self.path / folder).mkdir(exist_ok=True)
+            for file in (f for folder in PATHS for f in (self.path / folder).glob("*.npy")):
+                if start is None or int(file.stem) > start.step:
+                    file.unlink()
+            self.lines = (self.path / "metrics.jsonl").open("ab")
+            self.lines.truncate(start.metrics_bytes if start else 0)
+            self.lines.seek(0, os.SEEK_END)
+            self.events = SummaryWriter(str(self.path), purge_step=start.step + 1 if start else None)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk or a directory that cannot be written is the user's to mend: one line."""
+        try:
+            yield
+        except OSError as error:
+            refuse("out", self.path, f"cannot be written ({error.strerror or f'{error}: is the disk full?'})")
+
+    def line(self, metrics: dict[str, float]) -> None:
+        """Append to metrics.jsonl and to TensorBoard's events."""
+        with self._writing():
+            self.lines.write(json.dumps(plain(metrics)).encode() + b"\n")
+            self.lines.flush()
+        for name, value in metrics.items():
+            self.events.add_scalar(name, value, int(metrics["step"]))
+
+    def probe(self, ids: Tensor, labels: Tensor | None, files: str) -> None:
+        """files: digest of the data set's, see `ImageSet`."""
+        told = {"ids": ids.tolist(), "labels": None if labels is None else labels.tolist(), "files": files}
+        with self._writing():
+            write_json(self.path / "probe.json", told)
+
+    def snapshot(self, step: int, z: Tensor, weights: Tensor) -> None:
+        with self._writing():
+            for folder, x in zip(PATHS, (z, weights), strict=True):
+                np.save(self.path / folder / f"{step}.npy", x.cpu().numpy())
+
+    def checkpoint(self, saved: Checkpoint) -> None:
+        """Write last.pt whole or not at all; the one before becomes previous.pt."""
+        folder = self.path / "checkpoints"
+        new = folder / "new.pt"
+        with self._writing():
+            try:
+                with new.open("wb") as file:
+                    torch.save(saved.to_dict() | {"metrics_bytes": self.lines.tell()}, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except (OSError, RuntimeError) as error:  # PyTorch's own writer turns a full disk into a RuntimeError
+                new.unlink(missing_ok=True)
+                raise (
+                    error if isinstance(error, OSError) else OSError(errno.ENOSPC, "no space for a checkpoint")
+                ) from error
+            if (folder / "last.pt").exists():
+                os.replace(folder / "last.pt", folder / "previous.pt")
+            os.replace(new, folder / "last.pt")
+
+    def close(self, summary: dict[str, Any] | None = None) -> None:
+        """Release the directory; summary: of a run that has ended."""
+        with self._writing():
+            if summary is not None:
+                write_json(self.path / "summary.json", summary)
+            self.lines.close()
+        self.events.close()
+        self.lock.close()
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What a run would replace in a directory: files and folders that are named as a run's."""
+    found = [path / name for name in (*FILES, *FOLDERS) if (path / name).exists()]
+    return found + list(path.glob("events.out.tfevents.*"))
+
+
+def clear(path: Path) -> None:
+    """Remove a run's own files from its directory, and nothing else."""
+    own = [path / name for name in FILES]
+    own += [path / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "new")]
+    own += [file for folder in PATHS for file in (path / folder).glob("*.npy") if file.stem.isdigit()]
+    for file in (*own, *path.glob("events.out.tfevents.*")):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Training as a run: when what is measured, and how it goes on where it was stopped."""

@@ -1,0 +1,227 @@
+"""What is measured while a run trains? Monitors, each with a state of its own that a checkpoint holds under flat keys.
+
+Measuring leaves no trace in what is trained: passes run on copies of the buffers and draw no random numbers. Every
+process measures (batch statistics are shared), the first one writes. `watch` says when, and in which order.
+"""
+
+import math
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import objective, ranks
+from ..build import Parts, dtype
+from ..data.batches import Batch
+from ..data.probe_set import ProbeSet
+from ..diagnostics.em import response
+from ..diagnostics.trajectory import sketch
+from ..evaluation import classifiers
+from ..methods import METHODS
+from ..runs.writer import Writer
+from ..traits import of_objective, of_solver
+from .observe import AlternationWatch, look, schedule
+
+SNAPSHOTS = 64  # at most
+PART = 1024  # images a pass of the kNN monitor
+PROBE_LR = 0.1  # base learning rate of the online probe, × batch/256
+
+
+class Monitor(Protocol):
+    """What is kept from step to step, and what of it a line of metrics.jsonl shows."""
+
+    def numbers(self) -> dict[str, float]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None: ...
+
+
+class Losses:
+    """The losses of the last epoch, at least those since the last line; read off the device when they are asked for."""
+
+    def __init__(self, parts: Parts):
+        self.per_epoch, self.device = parts.steps_per_epoch, parts.config.device
+        self.kept: list[Tensor] = []
+        self.local = 0  # how many of them, the latest, are this process's own yet
+        self.unlogged = 0  # steps since the last line
+
+    def add(self, loss: Tensor) -> None:
+        self.kept.append(loss)
+        self.local += 1
+        self.unlogged += 1
+
+    def mean(self, last: int) -> float:
+        """Over the last steps and over all processes."""
+        if self.local:
+            own = torch.stack(self.kept[-self.local :])
+            self.kept[-self.local :] = list(ranks.mean(own))
+            self.local = 0
+        return torch.stack(self.kept[-last:]).mean().item()
+
+    def numbers(self) -> dict[str, float]:
+        return {"loss": self.mean(self.unlogged)}
+
+    def logged(self) -> None:
+        """A line has been written."""
+        self.unlogged = 0
+        self.kept = self.kept[-self.per_epoch :]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": torch.stack(self.kept), "unlogged": self.unlogged}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.kept, self.unlogged = list(saved["losses"].to(self.device)), saved["unlogged"]
+
+
+class Accuracies:
+    """On test images as they are: the kNN monitor's against train, the online probe's as it learns."""
+
+    def __init__(self, parts: Parts, seen: ProbeSet):
+        self.config, self.images, self.net = parts.config, parts.images, parts.network
+        self.knn: list[float] = []  # at step 0 and at each evaluation
+        self.linear: list[float] = []  # the online probe's, at each evaluation
+        self.online = self._probe(seen) if parts.config.online_probe else None
+
+    def _probe(self, seen: ProbeSet) -> classifiers.OnlineProbe:
+        c, width = self.config, self._backbone(seen.views[0, :1]).shape[1]
+        probe = classifiers.OnlineProbe(width, self.images.num_classes, lr=PROBE_LR * c.batch_size / 256)
+        return probe.to(c.device, dtype(c))
+
+    def learn(self, batch: Batch) -> None:
+        """The online probe's step, on the first view of the whole batch, of all processes."""
+        if self.online:
+            assert self.images.classes is not None
+            features = batch.gather(self._backbone(batch.views[0]))
+            self.online.learn(features, self.images.classes[batch.gather(batch.ids)])
+
+    def evaluate(self, step: int) -> None:
+        """Measure both; before the first step the probe has learned nothing."""
+        c, data = self.config, self.images
+        features, queries = self._features(data.labelled), self._features(data.test_images)
+        predicted = classifiers.knn_predict(
+            features, data.labels, queries, k=c.knn_k, t=c.knn_t, num_classes=data.num_classes
+        )
+        self.knn.append((predicted == data.test_labels).double().mean().item())
+        if self.online and step:
+            self.linear.append((self.online(queries).argmax(1) == data.test_labels).double().mean().item())
+
+    def _features(self, images: Any) -> Tensor:
+        parts = (self.images.normalise(images[ids]) for ids in torch.arange(len(images)).split(PART))
+        return torch.cat([self._backbone(x.to(dtype(self.config))) for x in parts])
+
+    @torch.no_grad()
+    def _backbone(self, x: Tensor) -> Tensor:
+        """Features [B, f] in eval mode."""
+        self.net.eval()
+        features = self.net.F.backbone(x)
+        self.net.train()
+        return features
+
+    def numbers(self) -> dict[str, float]:
+        """The accuracies of the last evaluation."""
+        return {"knn_acc1": self.knn[-1]} | ({"probe_acc1": self.linear[-1]} if self.linear else {})
+
+    def summary(self) -> dict[str, float]:
+        """The accuracies of the whole run: first, last and best."""
+        numbers = {
+            "knn_acc1": self.knn[-1],
+            "knn_acc1_best": max(self.knn[1:], default=self.knn[0]),
+            "knn_acc1_init": self.knn[0],
+        }
+        return numbers | ({"probe_acc1": self.linear[-1], "probe_acc1_best": max(self.linear)} if self.linear else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        of_probe = (
+            {"online": self.online.state_dict(), "online_sgd": self.online.sgd.state_dict()} if self.online else {}
+        )
+        return {"knn": self.knn, "linear": self.linear, "online": {}, "online_sgd": {}} | of_probe
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.knn = list(saved["knn"])
+        if self.online:
+            self.linear = list(saved["linear"])
+            self.online.load_state_dict(saved["online"])
+            self.online.sgd.load_state_dict(saved["online_sgd"])
+
+
+class HalfSteps:
+    """The two half-steps of the alternations that are due, see `observe.AlternationWatch`."""
+
+    def __init__(self, parts: Parts, seen: ProbeSet):
+        c = parts.config
+        due = range(0, parts.steps + 1, parts.steps_per_epoch * int(c.diagnose_every or c.epochs))
+        self.device = c.device
+        self.calls = schedule(list(due), int(c.k or 1))
+        similarity = objective.SIMILARITIES.get(c.similarity or "", METHODS[c.mode].objective)
+        number, self.note = views_of_solver(parts.solver)
+        self.alternation = AlternationWatch(
+            parts.network,
+            parts.solver,
+            seen,
+            len(parts.images.images),
+            cosine=of_objective(similarity).unit,
+            views=number,
+        )
+        self.waiting: dict[str, float] = {}  # of the last alternation watched, until a line has it
+        self.last: dict[str, float] = {}  # the last that a line has
+
+    def look(self, step: int, state: dict[str, Any]) -> None:
+        """Watch the alternation that is due at a step, if any. state: the solver's."""
+        for call in self.calls.get(step, ()):
+            self.waiting = getattr(self.alternation, call)(state) or self.waiting
+
+    def numbers(self) -> dict[str, float]:
+        return self.waiting
+
+    def logged(self) -> None:
+        """A line has been written."""
+        self.last, self.waiting = self.waiting or self.last, {}
+
+    def summary(self) -> dict[str, float]:
+        return {name: r for name, r in self.last.items() if name in ("r_h", "r_linear")}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"em": self.waiting, "last_em": self.last, "alternation": self.alternation.kept}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.waiting, self.last = dict(saved["em"]), dict(saved["last_em"])
+        self.alternation.kept = {name: x.to(self.device) for name, x in saved["alternation"].items()}
+
+
+class Snapshots:
+    """z of the probe set, and the weights of F in short, at log-spaced steps. They are files, and need no state."""
+
+    def __init__(self, parts: Parts, seen: ProbeSet, writer: Writer | None):
+        self.net, self.seen, self.writer = parts.network, seen, writer
+        self.steps = {0, *np.geomspace(1, parts.steps, SNAPSHOTS - 1).round().astype(int).tolist()}
+
+    def look(self, step: int) -> None:
+        """Write one if it is due."""
+        if step not in self.steps:
+            return
+        z = look(self.net.F, self.seen.views[0])
+        weights = sketch(self.net.F.parameters()) if self.writer else z
+        if self.writer and z.isfinite().all() and weights.isfinite().all():  # else the run is about to end
+            self.writer.snapshot(step, z, weights)
+
+
+def views_of_solver(solve: Callable) -> tuple[float, str]:
+    """The solver's effective number of views, see `em.response`; NaN where it cannot be measured, and then why."""
+    if not of_solver(solve).measurable:
+        return math.nan, ""
+    try:
+        return response(solve, steps_per_epoch=2, epochs=200).views, ""
+    except Exception as error:  # a user's solver may need real images, or be wrong
+        reason = f"the solver fails on vectors in place of images ({place(error)})"
+        return math.nan, f"{reason}; eta_gap_lag and eta_gap_sampling are left out; @solver(measurable=False) says so"
+
+
+def place(error: Exception) -> str:
+    """What a user's code raised, and where."""
+    line = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(line.filename).name}:{line.lineno}: {error}"

@@ -1,0 +1,54 @@
+"""From where does a run go on? From its last checkpoint, under the options that it had."""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import Checkpoint, load_checkpoint
+from ..config import Config, having
+from ..errors import ConfigError, given_flag, refuse
+from ..runs.run import load_run
+from ..runs.writer import leftovers
+
+
+def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkpoint | None]:
+    """The configuration of the run in --out where it is to go on, and the checkpoint to go on from.
+
+    Raises ConfigError where --out holds a run and neither --resume nor --overwrite is given, or where options that
+    were given would change the result.
+    """
+    path = Path(str(config.out))
+    if config.out is None or not os.path.isdir(path):
+        return config, None
+    if not (path / "config.json").exists():
+        if leftovers(path) and not config.overwrite:
+            names = ", ".join(file.name for file in leftovers(path)[:3])
+            refuse("out", config.out, f"holds files that a run would replace ({names}); choose another directory")
+        return config, None
+    saved = load_run(path).config
+    if not config.resume:
+        if not config.overwrite:
+            refuse("out", config.out, "holds a run; choose another directory, or add --resume or --overwrite")
+        return config, None
+    same = {"workers"} if bool(config.workers) == bool(saved.workers) else set()  # then only how many differ
+
+    def was(name: str) -> Any:
+        return "off" if getattr(saved, name) is None else getattr(saved, name)
+
+    changed = [
+        f"{given_flag(f.name, getattr(config, f.name))} (was {was(f.name)})"
+        for f in dataclasses.fields(Config)
+        if f.name not in {*having("resumable"), *same}
+        and (f.name in given if given is not None else getattr(config, f.name) != f.default)
+        and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
+        and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
+        and (getattr(saved, f.name) is not None or (f.name == "online_probe" and config.online_probe))  # else not read
+    ]
+    if changed:
+        raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")
+    here: dict[str, Any] = {"out": config.out, "resume": True, "quiet": config.quiet, "download": config.download}
+    for name in (*having("stays"), *same):  # where things are, and who fetches them, changes no number
+        here[name] = getattr(saved, name) if getattr(config, name) is None else getattr(config, name)
+    return dataclasses.replace(saved, **here), load_checkpoint(path)

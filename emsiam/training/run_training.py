@@ -1,0 +1,111 @@
+"""How does a configuration become a run? Parts are built, alternated, watched; `fit` is all of `emsiam.train`."""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sized
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .. import ranks
+from ..alternate import Frozen, Step, hold
+from ..build import Parts, assemble, stream
+from ..checkpoint import Checkpoint
+from ..config import Config
+from ..config.resolution import load_images, resolve
+from ..errors import ConfigError, refuse
+from ..methods import METHODS
+from ..runs.run import Run
+from ..runs.writer import Writer
+from ..traits import of_objective
+from .monitors import place
+from .resume import resumed
+from .watch import Watch
+
+
+def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) -> Run:
+    """Train as `config` says; the run's directory is `config.out`. What `python -m emsiam.train` does.
+
+    given: the options that were asked for, which a resumed run must have (by default those that differ from the
+    defaults). stop: training is saved and ends, unfinished, once this is not empty.
+    Raises ConfigError before anything is written where options do not go together; BadImage where a file of a large
+    folder cannot be decoded when its turn comes.
+    """
+    config, start = resumed(config, given)
+    if config.resume and Run(Path(str(config.out))).finished:
+        return Run(Path(str(config.out)))
+    config, data, notes = load_images(config)
+    config, more = resolve(config, len(data.images), data.shape, len(data.labels))
+    if start and start.files != data.digest:
+        refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
+    torch.set_num_threads(config.threads or 1)
+    with ranks.together(config.device):
+        config = dataclasses.replace(config, out=ranks.agree(str(config.out)))
+        return _fit(assemble(config, data, start, notes=notes + more), start, stop)
+
+
+def _fit(parts: Parts, start: Checkpoint | None, stop: Sized) -> Run:
+    c = parts.config
+    if ":" in (c.eta or ""):
+        _try(parts)
+    writer, refused = None, ""
+    if ranks.rank() == 0:
+        try:
+            writer = Writer(c, start)
+        except ConfigError as error:
+            refused = str(error)
+    if refused := ranks.agree(refused):  # all processes leave together
+        raise ConfigError(refused)
+    for note in parts.notes if writer else ():  # once nothing is left to refuse
+        print(f"note: {note}", file=sys.stderr)
+    try:
+        return _follow(parts.alternation(), Watch(parts, writer, start), stop)
+    except BaseException:
+        if writer:
+            writer.close()
+        raise
+
+
+def _follow(trained: Iterable[Step], watch: Watch, stop: Sized) -> Run:
+    """Train to the end, or until `stop`, with a progress bar."""
+    c = watch.config
+    quiet = c.quiet or watch.writer is None
+    bar = tqdm(
+        trained, initial=watch.step, total=watch.parts.steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet
+    )
+    for step in bar:
+        bar.set_postfix(watch.after(step), refresh=False)
+        if not watch.finite:
+            break
+        if ranks.any_of(bool(stop), watch.step):
+            return watch.leave(step)
+    bar.close()
+    return watch.finish()
+
+
+def _try(parts: Parts) -> None:
+    """Ask a user's solver for one batch before anything is written. Raises ConfigError with what is wrong."""
+    c, net = parts.config, parts.network
+    batch = next(stream(c, parts.images, stop=1))
+    shape = (len(batch.trained), len(batch.ids), c.width)
+    try:
+        answer = parts.solver({}, Frozen(net.F, hold(net.F, copy=True), batch), batch)
+        eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
+    except Exception as error:
+        refuse("eta", c.eta, place(error))
+    if not isinstance(eta, Tensor) or not isinstance(state, dict):
+        refuse(
+            "eta", c.eta, f"must return a pair (eta, state), a tensor and a dict, but returned {type(answer).__name__}"
+        )
+    if tuple(eta.shape) != shape:
+        refuse("eta", c.eta, f"eta must have the shape [S, B, d] = {list(shape)}, but has {list(eta.shape)}")
+    for name in of_objective(METHODS[c.mode].objective).reads:
+        if not isinstance(state.get(name), Tensor):
+            refuse("eta", c.eta, f"--mode {c.mode} needs a tensor in state[{name!r}], for its objective")
+    odd = [name for name, x in state.items() if not isinstance(x, Tensor | int | float | str | bool | None)]
+    if odd:
+        refuse(
+            "eta", c.eta, f"state must hold tensors and plain values, but {odd[0]} is a {type(state[odd[0]]).__name__}"
+        )

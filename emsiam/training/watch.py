@@ -1,0 +1,165 @@
+"""When is a run looked at while it trains, and in which order? Lines, snapshots, checkpoints, the summary."""
+
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .. import ranks
+from ..alternate import Step
+from ..build import Parts, dtype
+from ..checkpoint import Checkpoint
+from ..data.probe_set import probe_set
+from ..metrics import MEASURED, shown_in, training_order
+from ..runs.run import PICTURE, Run
+from ..runs.writer import Writer
+from .monitors import Accuracies, HalfSteps, Losses, Monitor, Snapshots
+from .observe import look
+from .summary import facts, judged
+
+
+class Watch:
+    """Calls the monitors when they are due. `after` each step, then `finish`, or `leave` before the end."""
+
+    def __init__(self, parts: Parts, writer: Writer | None, start: Checkpoint | None = None):
+        self.parts, self.config, self.writer = parts, parts.config, writer
+        self.seen = probe_set(parts.images, parts.config.symmetry, dtype(parts.config))
+        self.losses, self.accuracies = Losses(parts), Accuracies(parts, self.seen)
+        self.half_steps, self.snapshots = HalfSteps(parts, self.seen), Snapshots(parts, self.seen, writer)
+        self.monitors: tuple[Monitor, ...] = (self.losses, self.accuracies, self.half_steps)
+        if self.half_steps.note and writer:
+            print(f"note: {self.half_steps.note}", file=sys.stderr)
+        self.last_line: dict[str, float] = {}
+        self.finite = True
+        self.shown: dict[str, str] = {}  # by the progress bar
+        self.step = 0
+        self.began = time.perf_counter()
+        if start:
+            self.step, self.last_line, self.began = start.step, start.last_line, self.began - start.seconds
+            for monitor in self.monitors:
+                monitor.load_state_dict(start.monitors)
+        else:
+            if writer:
+                classes, ids = parts.images.classes, self.seen.ids
+                writer.probe(ids, None if classes is None else classes[ids.to(classes.device)], parts.images.digest)
+            self.half_steps.look(0, {})
+            self.first = self._measure(0, evaluate=True)
+            self.snapshots.look(0)
+        self.resumed = time.perf_counter()  # training goes on: images/s leaves the measuring out
+
+    def after(self, step: Step) -> dict[str, str]:
+        """Look at a `Step` just taken; what the progress bar should show."""
+        c, self.step = self.config, step.step + 1
+        self.losses.add(step.loss)
+        self.accuracies.learn(step.batch)
+        if self.step == 1:
+            self._line(self.first, self.losses.mean(1), c.batch_size / (time.perf_counter() - self.resumed))
+        evaluate, save = (due(self.parts, self.step, every) for every in (c.eval_every, c.save_every))
+        if self.finite:
+            self.half_steps.look(self.step, step.state)
+        ended = self.step % self.parts.steps_per_epoch == 0
+        line = evaluate or self.step % c.log_every == 0 or (ended and bool(self.half_steps.numbers()))
+        if line or save:
+            loss = self.losses.mean(self.losses.unlogged)
+            self.finite = math.isfinite(loss) and finite(self.parts.network)
+        if self.finite and line:
+            rate = self.losses.unlogged * c.batch_size / (time.perf_counter() - self.resumed)
+            self._line(self._measure(self.step, evaluate), loss, rate)
+            self.losses.logged()
+            self.resumed = time.perf_counter()
+        if self.finite:
+            self.snapshots.look(self.step)
+        if self.finite and save:
+            self._save(step)
+        return self.shown
+
+    def _measure(self, step: int, evaluate: bool) -> dict[str, float]:
+        """What of a line is measured now."""
+        z = look(self.parts.network.F, self.seen.views[0])
+        line = {
+            "step": step,
+            "epoch": step / self.parts.steps_per_epoch,
+            "lr": self.parts.optimizer.lr_at(max(0, step - 1)),
+            **{m.name: m.of(z).item() for m in MEASURED if m.of},
+        }
+        if evaluate:
+            self.accuracies.evaluate(step)
+            line |= self.accuracies.numbers()
+        return line
+
+    def _line(self, line: dict[str, float], loss: float, rate: float) -> None:
+        first: dict[str, float] = {"step": line["step"], "epoch": line["epoch"], "loss": loss}
+        line = first | line | self.half_steps.numbers()
+        self.half_steps.logged()
+        line |= {"seconds": time.perf_counter() - self.began, "images_per_second": rate}
+        self.last_line = line
+        self.shown = bar(line | self.accuracies.numbers())
+        if self.writer:
+            self.writer.line(line)
+
+    def finish(self) -> Run:
+        """Write the summary and the picture."""
+        from ..plots import trajectory
+
+        run = Run(Path(str(self.config.out)))
+        summary = {
+            **facts(self.parts, self.step, time.perf_counter() - self.began),
+            "loss": self.losses.mean(self.parts.steps_per_epoch),
+            **{m.name: self.last_line[m.name] for m in MEASURED if m.name in self.last_line},
+            **self.accuracies.summary(),
+            **self.half_steps.summary(),
+            **judged(self.parts, self.seen, self.finite),
+        }
+        if self.writer:
+            trajectory(run).savefig(run.path / PICTURE, dpi=150)
+            self.writer.close(summary)  # last: a run with a summary has ended
+        ranks.agree("")  # no process leaves before all is written
+        return run
+
+    def leave(self, step: Step) -> Run:
+        """Save, unless there is nothing good to save, and stop before the end."""
+        if math.isfinite(self.losses.mean(1)) and finite(self.parts.network):
+            self._save(step)
+        if self.writer:
+            self.writer.close()
+        ranks.agree("")
+        return Run(Path(str(self.config.out)))
+
+    def _save(self, step: Step) -> None:
+        """All that is needed to go on with the same bits."""
+        if self.writer:
+            self.writer.checkpoint(
+                Checkpoint(
+                    step=self.step,
+                    seconds=time.perf_counter() - self.began,
+                    last_line=self.last_line,
+                    net=self.parts.network.state_dict(),
+                    optimizer=self.parts.optimizer.sgd.state_dict(),
+                    state=step.state,
+                    theta=step.theta,
+                    config=self.config.to_dict(),
+                    shape=self.parts.images.shape,
+                    files=self.parts.images.digest,
+                    monitors={name: x for monitor in self.monitors for name, x in monitor.state_dict().items()},
+                )
+            )
+
+
+def bar(line: dict[str, float]) -> dict[str, str]:
+    """What the progress bar shows of a line."""
+    shown = {m.short: m.written(line[m.name]) for m in training_order(shown_in("bar"))}
+    return shown | {"img/s": f"{line['images_per_second']:,.0f}"}
+
+
+def due(parts: Parts, step: int, epochs: int) -> bool:
+    """Whether a training has come to the end of so many epochs again, or to its end."""
+    epoch, left = divmod(step, parts.steps_per_epoch)
+    return step == parts.steps or (left == 0 and epoch % epochs == 0)
+
+
+def finite(net: nn.Module) -> bool:
+    """The loss is of the weights before the step: the step itself may have ruined them."""
+    return bool(torch.stack([x.isfinite().all() for x in net.state_dict().values()]).all())

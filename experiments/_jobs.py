@@ -1,0 +1,197 @@
+"""How are the runs of a table made? By key, each once, several at a time; what is done is left as it is."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import submitit
+from tqdm import tqdm
+
+import emsiam.train
+from emsiam.config import Config, having, load_images, resolve
+from emsiam.errors import ConfigError, given_flag
+from emsiam.evaluate import evaluate
+from emsiam.files import plain
+from emsiam.runs.run import Run
+
+NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
+
+
+SEAL = "seal"  # digest of a run that came to its end
+
+
+INTERRUPTED = "interrupted; the same command goes on"
+
+
+class Job(NamedTuple):
+    """One run of a table."""
+
+    key: str
+    folder: Path
+    arguments: list[str]  # of `python -m emsiam.train`
+    evaluations: dict[str, tuple[str, dict[str, Any]]]  # see `Row`
+
+    def evaluated(self, metric: str) -> Path:
+        """The file of an evaluation, named after what is asked, so that tables share it."""
+        task, options = self.evaluations[metric]
+        return self.folder / ("_".join(["evaluated", task, *(f"{n}={v}" for n, v in options.items())]) + ".json")
+
+
+def together(jobs: Sequence[Job]) -> list[Job]:
+    """Each run once, with the evaluations of all rows that share it."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        shared = found.setdefault(job.key, job._replace(evaluations={}))
+        more = {str(job.evaluated(metric)): asked for metric, asked in job.evaluations.items()}
+        found[job.key] = shared._replace(evaluations=shared.evaluations | more)
+    return list(found.values())
+
+
+def jobs(
+    options: Mapping[str, Any],
+    seeds: int,
+    out: Path,
+    evaluations: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType({}),
+) -> list[Job]:
+    """The runs of one row, by seed. Raises ConfigError.
+
+    A key is that of all options, resolved, of the files of the data set and of a solver of one's own, and of NUMERICS.
+    """
+    options = {"threads": 1, **options}
+    config, data, _ = load_images(Config(**options))
+    resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
+    told = {name: value for name, value in resolved.to_dict().items() if name not in having("no_number")}
+    if ":" in (config.eta or ""):
+        told["eta"] = f"{told['eta']} {Path(str(config.eta).rpartition(':')[0]).read_text()}"
+    made = []
+    for seed in range(seeds):
+        text = json.dumps(told | {"seed": seed, "files": data.digest, "numerics": NUMERICS}, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        flags = [part for n, v in (options | {"seed": seed}).items() for part in given_flag(n, v).split(" ", 1)]
+        asked = {metric: (task, {**more}) for metric, (task, more) in evaluations.items()}
+        made.append(Job(key, out / "runs" / key, [*flags, "--quiet", "--out", str(out / "runs" / key)], asked))
+    return made
+
+
+def digest(folder: Path) -> str:
+    """The digest of the files that a table is made from."""
+    files = (folder / name for name in ("config.json", "env.json", "metrics.jsonl", "summary.json"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def done(job: Job) -> bool:
+    """Whether a run is there, whole, and evaluated. One that is damaged is removed."""
+    seal = job.folder / SEAL
+    if not job.folder.is_dir():
+        return False
+    try:
+        if seal.exists() and seal.read_bytes() == digest(job.folder).encode():
+            diverged = Run(job.folder).summary["verdict"] == "diverged"  # nothing to evaluate
+            return diverged or all(accuracy(job, metric) is not None for metric in job.evaluations)
+        if not seal.exists():  # to be gone on with, if it can be read
+            begun = Run(job.folder)
+            if (job.folder / "config.json").exists():
+                _ = begun.config, begun.summary if begun.finished else None
+            return False
+    except (OSError, ValueError):
+        pass
+    print(f"{job.folder} is damaged and is run again", file=sys.stderr)
+    shutil.rmtree(job.folder)
+    return False
+
+
+def accuracy(job: Job, metric: str) -> float | None:
+    """The accuracy of an evaluation; None where there is none, or a damaged one."""
+    try:
+        return float(json.loads(job.evaluated(metric).read_text())["acc1"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def train(job: Job) -> int:
+    """What a job runs: the command, on from where it was, and evaluations. Status of `python -m emsiam.train`."""
+    os.setpgid(0, 0)  # Ctrl-C is for the sweep, which then asks each run once to save and end
+    status = emsiam.train.main([*job.arguments, "--resume"])
+    for metric, (task, options) in job.evaluations.items() if status == 0 else ():
+        if accuracy(job, metric) is None:
+            job.evaluated(metric).write_text(json.dumps(plain(evaluate(task, str(job.folder), **options)), indent=1))
+    return status
+
+
+def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[str]:
+    """Run what is not done yet; what failed, a line each.
+
+    Interrupted, runs save and end; the same command goes on with them.
+    """
+    left = [job for job in wanted if not done(job)]
+    if not left:
+        return []
+    out.mkdir(parents=True, exist_ok=True)
+    alone = (out / ".sweep").open("w")
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"--out {out}: another sweep is at work there") from None
+    os.environ["OMP_NUM_THREADS"] = "1"  # jobs take it over
+    executor = submitit.AutoExecutor(folder=out / "logs", cluster=launcher)
+    executor.update_parameters(name="emsiam", timeout_min=24 * 60, cpus_per_task=1, slurm_array_parallelism=at_once)
+    failed: list[str] = []
+    running: list[tuple[Job, submitit.Job]] = []
+    bar = tqdm(total=len(wanted), initial=len(wanted) - len(left), unit="run", smoothing=0, mininterval=1)
+    try:
+        if launcher == "slurm":  # which sees to how many run at once
+            running = list(zip(left, executor.map_array(train, left), strict=True))
+            left = []
+        while left or running:
+            while left and len(running) < at_once:
+                job = left.pop(0)
+                handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a job takes this over
+                running.append((job, executor.submit(train, job)))
+                signal.signal(signal.SIGINT, handler)
+            bar.set_postfix(running=len(running), left=len(left), refresh=False)
+            bar.update(0)
+            time.sleep(0.2)
+            for job, submitted in [pair for pair in running if pair[1].done()]:
+                running.remove((job, submitted))
+                if reason := _ended(job, submitted):
+                    failed.append(reason)
+                bar.update()
+    except KeyboardInterrupt:
+        for _, submitted in running:
+            if launcher == "local":
+                with suppress(ProcessLookupError):
+                    os.kill(int(submitted.job_id), signal.SIGTERM)  # which submitit hands on
+            else:
+                submitted.cancel()
+        while launcher == "local" and not all(submitted.done() for _, submitted in running):
+            time.sleep(0.1)
+        return [INTERRUPTED]
+    finally:
+        bar.close()
+        alone.close()
+    return failed
+
+
+def _ended(job: Job, submitted: submitit.Job) -> str:
+    """Seal a run that ended; else why it did not."""
+    error = submitted.exception()
+    status = None if error else submitted.result()
+    if status in (0, 3):  # 3: diverged, which is a result
+        (job.folder / SEAL).write_text(digest(job.folder))
+        return ""
+    return f"python -m emsiam.train {' '.join(job.arguments)}: status {status}, see {submitted.paths.stderr}"
+
+
+def measured(job: Job) -> dict[str, Any]:
+    """A run's summary, and its evaluations."""
+    return Run(job.folder).summary | {metric: accuracy(job, metric) for metric in job.evaluations}

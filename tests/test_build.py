@@ -1,0 +1,51 @@
+"""The parts of a run in one's own hands are the parts that `fit` has."""
+
+import torch
+
+import emsiam
+from emsiam.eta import SOLVERS, solver
+
+SHORT = {"epochs": 2, "batch_size": 239, "dim": 16, "hidden_dim": 16, "threads": 1, "device": "cpu", "quiet": True}
+
+
+def losses(parts):
+    return [step.loss.item() for step in parts.alternation()]
+
+
+def test_the_loop_in_one_s_own_hands_has_the_losses_of_fit(tmp_path, no_pictures):
+    for i, options in enumerate(({}, {"mode": "multistep", "k": 5}, {"mode": "ema_eta", "m": 0.3}, {"mode": "moco"})):
+        config = emsiam.Config(**SHORT, **options, log_every=1, out=str(tmp_path / str(i)))
+        run = emsiam.fit(config)
+        parts = emsiam.prepare(config)
+        assert losses(parts) == run.metrics.loss.tolist()[1:]
+        assert (parts.steps, parts.steps_per_epoch) == (12, 6)
+        trained = run.model().state_dict()
+        assert all(torch.equal(x, trained[name]) for name, x in parts.network.state_dict().items())
+
+
+def test_threads_are_those_of_fit():
+    before = torch.get_num_threads()
+    emsiam.prepare(emsiam.Config(**SHORT | {"threads": 2}))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_a_solver_of_one_s_own_is_a_function():
+    """Its hyper-parameters are options, and what it remembers comes with each step."""
+
+    @solver(per_image=())
+    def mean_of_views(state, F_t, batch, *, n=2):
+        eta = F_t(batch.draw(n)).mean(0)
+        return eta.expand(len(batch.trained), *eta.shape), {"asked": state.get("asked", 0) + n}
+
+    config = emsiam.Config(**SHORT, n=3)
+    parts = emsiam.prepare(config, solver=mean_of_views)
+    steps = [(step.loss.item(), step.state["asked"]) for step in parts.alternation()]
+    assert [asked for _, asked in steps] == [3 * i for i in range(1, 13)]
+    assert [loss for loss, _ in steps] == losses(emsiam.prepare(config, solver=SOLVERS["expectation"]))
+    assert parts.config.n == 3
+    assert parts.notes == []
+
+
+def test_what_is_not_used_is_noted():
+    assert emsiam.prepare(emsiam.Config(**SHORT, m=0.5)).notes == ["--m 0.5 is not used by --mode onestep"]
