@@ -15,21 +15,21 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import architecture  # noqa: E402  # beside this file
-import methods  # noqa: E402
+import architecture  # beside this file
+import methods
 
-import experiments  # noqa: E402
-from emsiam import data, networks, objective, optim  # noqa: E402
-from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config  # noqa: E402
-from emsiam.config.options import ROLES  # noqa: E402
-from emsiam.config.rules import SWITCH  # noqa: E402
-from emsiam.config.words import described, unset  # noqa: E402
-from emsiam.errors import flag  # noqa: E402
-from emsiam.eta import SOLVERS, bank  # noqa: E402
-from emsiam.evaluation import classifiers, tasks  # noqa: E402
-from emsiam.methods import METHODS, hyperparameters  # noqa: E402
-from emsiam.metrics import METRICS  # noqa: E402
-from emsiam.traits import of_data_set  # noqa: E402
+import experiments
+from emsiam import data, networks, objective, optim
+from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config
+from emsiam.config.options import ROLES
+from emsiam.config.rules import SWITCH
+from emsiam.config.words import described, unset
+from emsiam.errors import flag
+from emsiam.eta import SOLVERS, bank
+from emsiam.evaluation import classifiers, tasks
+from emsiam.methods import METHODS, hyperparameters
+from emsiam.metrics import METRICS
+from emsiam.traits import of_data_set
 
 NAMES = '''"""Names and defaults that modules with PyTorch in them hold, for a command line that answers without it.
 

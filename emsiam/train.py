@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         config, given = parse(arguments)
-        import numpy  # noqa: F401  # before PyTorch, which goes on without it where importing it fails
+        import numpy  # before PyTorch, which goes on without it where importing it fails
 
         from .training.run_training import fit
 
