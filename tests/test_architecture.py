@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-import architecture  # noqa: E402
+import architecture  # noqa: E402  # in docs/, which the line before makes importable
 
 sys.path.remove(str(ROOT / "docs"))
 TABLES = {"Config"}  # a table of options, a row each
