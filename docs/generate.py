@@ -163,7 +163,9 @@ if __name__ == "__main__":
     for file, text in found.items():
         if not check:
             file.write_text(text)
-        print(f"{file.relative_to(ROOT)} {'is not as python docs/generate.py makes it' if check else 'made'}")
+        print(
+            f"{file.relative_to(ROOT)} {'is not as python docs/generate.py makes it' if check else 'made'}", flush=True
+        )
     if ROOT / "emsiam/names.py" in found and not check:  # the others are made from what it says now
         os.execv(sys.executable, [sys.executable, *sys.argv])
     sys.exit(bool(found) and check)

@@ -29,7 +29,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         if len(sys.argv) < 2:
             draw(Path(made))
-        config = emsiam.Config(dataset="folder", data_dir=(sys.argv[1:] or [made])[0], epochs=20, batch_size=60)
+        config = emsiam.Config(dataset="folder", data_dir=(sys.argv[1:] or [made])[0], epochs=10, batch_size=60)
         run = emsiam.fit(config)
     print(run.summary["verdict"], f"kNN {run.summary['knn_acc1']:.3f} (untrained {run.summary['knn_acc1_init']:.3f})")
     print("The picture:", run.path / "trajectory.png")

@@ -25,7 +25,7 @@ from unittest import mock
 HERE = Path(__file__)
 RECORD = HERE.with_suffix(".json")
 STOP = 7  # steps until a run is stopped: inside an epoch, an alternation, a look
-COMMON = {"epochs": 2, "batch_size": 238, "log_every": 1, "eval_every": 9, "diagnose_every": 1}
+COMMON = {"epochs": 2, "batch_size": 238, "log_every": 1, "eval_every": 9, "diagnose_every": 2}
 PLACES = {"device": "cpu", "threads": 1, "quiet": True}
 FOLDER = {"dataset": "folder", "data_dir": "{images}", "batch_size": 32}
 MODES = {
@@ -43,7 +43,7 @@ FEW = {  # held by every `make test`, with the modes
     "stop_grad": {"stop_grad": False, "predictor": "none"},
     "symmetry": {"symmetry": "asym2x"},
     "similarity": {"similarity": "cross_entropy"},
-    "precision": {"precision": "fp64"},
+    "precision": {"precision": "fp64", "batch_size": 119, "epochs": 1},
     "online_probe": {"online_probe": True},
     "folder": {**FOLDER, "workers": 2},
 }
@@ -84,7 +84,7 @@ MORE = {
     "seed": {"seed": 1},
     "augment": {"augment": "noise=0.2,scale=0.5:0.9,blur=0.5"},
     "precision bf16": {"precision": "bf16"},
-    **{name: {name: value} for name, value in (("knn_k", 5), ("knn_t", 0.5), ("diagnose_every", 2), ("threads", 2))},
+    **{name: {name: value} for name, value in (("knn_k", 5), ("knn_t", 0.5), ("diagnose_every", 1), ("threads", 2))},
     "log_every": {"log_every": 5, "eval_every": 1},
     "images in memory": {**FOLDER, "workers": 0},
     "image_size": {**FOLDER, "workers": 0, "image_size": 12, "augment": "blur=0.5,hue=0.1"},

@@ -1,6 +1,6 @@
 """A new solver, metric, method, data set, option, experiment is written in one place, and all else follows.
 
-One of each is added to a copy of the project; then docs/generate.py, and a process that looks for them everywhere.
+One of each is added to a copy of the project. Then one process runs docs/generate.py and looks for them everywhere.
 """
 
 import json
@@ -92,17 +92,21 @@ if __name__ == "__main__":
 ''',
     ),
 }
-# What the process in the copy says of each: one dictionary, as JSON.
+# What the process in the copy says of each: one dictionary, as JSON. docs/generate.py starts it anew after new names.
 LOOK = """
-import json, sys
+import json, runpy, sys
 from pathlib import Path
-import torch
+sys.path.append("docs")
+try:
+    runpy.run_module("generate", run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
 import emsiam, emsiam.compare, emsiam.comparison.page, emsiam.plots, experiments
 from emsiam import comparison, metrics
 from emsiam.config import load_images, parse, parser, resolve, having
 from experiments import _jobs, _table
 
-runs = [emsiam.load_run(path) for path in sys.argv[1:]]
+runs = [emsiam.load_run(path) for path in ("runs/a", "runs/b")]
 result = comparison.compare.compare(runs)
 config, given = parse("--mode medians --dataset halves --nesterov --eta middle --n 3".split())
 config, data, _ = load_images(config)
@@ -128,8 +132,10 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    """The project with one of each added, and what docs/generate.py says of it."""
+def copy(tmp_path_factory, no_pictures):
+    """The project with one of each added. In it, two runs that were trained before that, and given a number and options
+    of after.
+    """
     folder = tmp_path_factory.mktemp("copy")
     for name in ("emsiam", "experiments", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -138,22 +144,10 @@ def copy(tmp_path_factory):
         old = target.read_text() if target.exists() else ""
         assert before is None or old.count(before) == 1, (file, before)
         target.write_text(old + text if before is None else old.replace(before, text + before))
-    env = os.environ | {"PYTHONPATH": str(folder)}
-    command = [sys.executable, "docs/generate.py"]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def seen(copy, tmp_path_factory, no_pictures):
-    """What LOOK says, of two runs that were trained before the additions, and given a number and options of after."""
-    folder = tmp_path_factory.mktemp("runs")
     small = {"epochs": 1, "batch_size": 479, "dim": 16, "hidden_dim": 16, "quiet": True, "threads": 1}
-    paths = []
-    for name, changes in (("a", {}), ("b", {"nesterov": True})):
-        out = folder / name
-        emsiam.fit(emsiam.Config(**small, seed=len(paths), out=str(out)))
+    for seed, (name, changes) in enumerate({"a": {}, "b": {"nesterov": True}}.items()):
+        out = folder / "runs" / name
+        emsiam.fit(emsiam.Config(**small, seed=seed, out=str(out)))
         for file, values in (
             ("config.json", {"mode": "medians", "n": 7} | changes),
             ("summary.json", {"centre_norm": 0.01}),
@@ -162,13 +156,19 @@ def seen(copy, tmp_path_factory, no_pictures):
             (out / file).write_text(json.dumps(content | values))
         lines = [json.loads(line) | {"centre_norm": 0.01} for line in (out / "metrics.jsonl").read_text().splitlines()]
         (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        paths.append(str(out))
+    (folder / "look.py").write_text(LOOK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seen(copy):
+    """What LOOK says, after docs/generate.py has made the files of the copy."""
     env = os.environ | {"PYTHONPATH": str(copy)}
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK, *paths], cwd=copy, env=env, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "look.py"], cwd=copy, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    *made, found = done.stdout.splitlines()
+    assert "emsiam/names.py made" in made
+    return json.loads(found)
 
 
 def test_a_solver(copy, seen):

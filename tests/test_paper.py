@@ -237,9 +237,9 @@ def test_a_bank_without_memory_is_simsiam_without_predictor(siamese, batches):
 
 
 def test_the_bank_s_momentum_changes_the_result(siamese, batches):
-    losses = [train(siamese("none"), partial(moving_average, m=m), batches(50)) for m in (0.0, 0.5, 0.8)]
-    assert losses[0][:44] == losses[1][:44] == losses[2][:44]  # first visits
-    assert losses[0][-1] != losses[1][-1] != losses[2][-1]
+    losses = [train(siamese("none"), partial(moving_average, m=m), batches(50)) for m in (0.0, 0.8)]
+    assert losses[0][:44] == losses[1][:44]  # first visits
+    assert losses[0][-1] != losses[1][-1]
 
 
 # Sub-problem (8): the expectation

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import _warm
 import pytest
 
 import emsiam
@@ -82,17 +83,6 @@ def test_importing_the_package_loads_nothing_and_gives_everything():
         getattr(emsiam, "nothing")  # noqa: B009  # what a typing error does
 
 
-def test_torchvision_is_loaded_for_its_own_networks_and_data_sets_only(tmp_path):
-    code = (
-        "import sys, emsiam; "
-        f"emsiam.fit(emsiam.Config(epochs=1, batch_size=700, quiet=True, out={str(tmp_path / 'run')!r})); "
-        "print('torchvision' in sys.modules); "
-        "emsiam.networks.build_backbone('resnet18', 'cifar', (3, 32, 32)); print('torchvision' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.split() == ["False", "True"]
-
-
 def handled(process):
     """Waits until a process answers SIGTERM itself: Python does not, our command does at once."""
     status = Path(f"/proc/{process.pid}/status")
@@ -127,9 +117,7 @@ def test_a_user_s_own_spin_count_wins():
 
 
 def test_generated_files_are_as_they_would_be_made():
-    done = subprocess.run(
-        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, env=os.environ
-    )
+    done = _warm.run("generate", "--check", cwd=ROOT / "docs")
     assert done.returncode == 0, f"make generated: {done.stdout}{done.stderr}"
 
 

@@ -232,7 +232,9 @@ def solve(state, F_t, batch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_sweep_goes_on(tmp_path, number):
-    """Real processes, of the sweep and of its runs. The second run waits in its seventh step until it is stopped."""
+    """Real processes, of the sweep and of the run that it starts, which waits in its seventh step until it is stopped.
+    The first row's run is there already.
+    """
     (tmp_path / "mine.py").write_text(WAITS.format(go=str(tmp_path / "go"), seconds=_warm.LONG))
     long = {"epochs": 6, "save_every": 1, "eval_every": 30, "eta": f"{tmp_path}/mine.py:solve"}
     rows = [Row("short", SHORT), Row("long", SHORT | long)]
@@ -245,8 +247,11 @@ def test_an_interrupted_sweep_goes_on(tmp_path, number):
     arguments = ["--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "out")]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), *arguments]
+    (short,), (long_one,) = (_jobs.jobs(row.options, 1, tmp_path / "out") for row in rows)
+    assert _jobs.run([short], 1, "local", tmp_path / "out") == []
+    short, long_one = short.folder, long_one.folder
+    finished = (short / "summary.json").stat().st_mtime_ns
     process = subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    short, long_one = (_jobs.jobs(row.options, 1, tmp_path / "out")[0].folder for row in rows)
     _warm.wait_for(long_one / "checkpoints" / "last.pt", process)
     os.kill(process.pid, number)
     said = process.communicate(timeout=_warm.LONG)[1]
@@ -255,7 +260,6 @@ def test_an_interrupted_sweep_goes_on(tmp_path, number):
     assert "Traceback" not in said
     assert (short / "seal").exists()
     assert not (long_one / "summary.json").exists()
-    finished = (short / "summary.json").stat().st_mtime_ns
     (tmp_path / "go").touch()
     assert _sweep.main("long", "Claim.", rows, arguments) == 0
     assert (short / "summary.json").stat().st_mtime_ns == finished
