@@ -20,7 +20,7 @@ def imported(name: str, file: Path, known: set[str]) -> set[str]:
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     tree = ast.parse(file.read_text())
     typing = {id(n) for block in ast.walk(tree) if _for_type_checkers(block) for n in ast.walk(block)}
-    found = set()
+    names = set()
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or id(node) in typing:
             continue
@@ -29,8 +29,8 @@ def imported(name: str, file: Path, known: set[str]) -> set[str]:
         module = ".".join(filter(None, (base, node.module)))
         for alias in node.names:
             inner = f"{module}.{alias.name}"  # a module of a package, else a name in a module
-            found |= {m for m in [inner if inner in known else module] if m in known and m != name}
-    return found
+            names |= {m for m in [inner if inner in known else module] if m in known and m != name}
+    return names
 
 
 def _for_type_checkers(node: ast.AST) -> bool:
@@ -50,26 +50,26 @@ def room(module: str) -> str:
 
 def rooms() -> dict[str, set[str]]:
     """{room: the rooms that it stands on}."""
-    found: dict[str, set[str]] = {room(name): set() for name in modules()}
-    for name, below in imports().items():
-        found[room(name)] |= {room(other) for other in below} - {room(name)}
-    return found
+    arrows: dict[str, set[str]] = {room(name): set() for name in modules()}
+    for name, others in imports().items():
+        arrows[room(name)] |= {room(other) for other in others} - {room(name)}
+    return arrows
 
 
 def floors(arrows: dict[str, set[str]]) -> dict[str, int]:
     """0 for what stands on nothing, else one above the highest that it stands on. Raises ValueError for a circle."""
-    found: dict[str, int] = {}
+    height: dict[str, int] = {}
 
     def floor(name: str, above: tuple[str, ...] = ()) -> int:
         if name in above:
             raise ValueError(" → ".join([*above[above.index(name) :], name]))
-        if name not in found:
-            found[name] = max((floor(other, (*above, name)) + 1 for other in sorted(arrows[name])), default=0)
-        return found[name]
+        if name not in height:
+            height[name] = max((floor(other, (*above, name)) + 1 for other in sorted(arrows[name])), default=0)
+        return height[name]
 
     for name in arrows:
         floor(name)
-    return found
+    return height
 
 
 def question(name: str) -> str:

@@ -159,13 +159,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python docs/generate.py", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail where something would change")
     check = parser.parse_args().check
-    found = stale()
-    for file, text in found.items():
+    changed = stale()
+    for file, text in changed.items():
         if not check:
             file.write_text(text)
         print(
             f"{file.relative_to(ROOT)} {'is not as python docs/generate.py makes it' if check else 'made'}", flush=True
         )
-    if ROOT / "emsiam/names.py" in found and not check:  # the others are made from what it says now
+    if ROOT / "emsiam/names.py" in changed and not check:  # the others are made from what it says now
         os.execv(sys.executable, [sys.executable, *sys.argv])
-    sys.exit(bool(found) and check)
+    sys.exit(bool(changed) and check)

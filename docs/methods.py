@@ -18,8 +18,8 @@ def drawn(name: str, method: Method) -> str:
     """One system."""
     solve = of_solver(method.solve)
     encoder = solve.encoder + (" → prototypes" if method.prototypes else "")
-    own = ["F", *(["h"] if method.predictor == "mlp" else []), *(["prototypes"] if method.prototypes else [])]
-    first = ["T(x)", *own, "p"]
+    online = ["F", *(["h"] if method.predictor == "mlp" else []), *(["prototypes"] if method.prototypes else [])]
+    first = ["T(x)", *online, "p"]
     second = ["T′(x)", encoder, *([solve.then] if solve.then else []), *(["║"] if method.stop_grad else []), "η"]
     if method.held:
         second[1] += " under θᵗ, held for k steps"

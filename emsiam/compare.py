@@ -45,8 +45,8 @@ def report(result: dict[str, Any]) -> str:
         first = result["groups"][0]["name"]
         for d in result["differences"]:
             if d["a"] == first and d["metric"] in metrics:
-                how = "pairs" if d["paired"] else "groups"
-                span = f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), {how}"
+                design = "pairs" if d["paired"] else "groups"
+                span = f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), {design}"
                 rows.append((f"{d['b']} − {d['a']}", d["metric"], span, f"{d['p']:.3g}", f"{d['detectable']:.3f}"))
         lines += ["", *_columns(rows)]
     rows = [("pair", "CKA at the end", "parts at step", "")]
@@ -54,18 +54,18 @@ def report(result: dict[str, Any]) -> str:
         last = pair["cka"][max(pair["cka"])] if pair["cka"] else None
         kind = "paired" if pair["paired"] else "not paired"
         at = f"{pair['parts_at']:,}" if pair["parts_at"] is not None else "-"
-        told = "; ".join(filter(None, (kind, pair["note"])))
-        rows.append((f"{pair['a']} · {pair['b']}", f"{last:.3f}" if last is not None else "-", at, told))
+        note = "; ".join(filter(None, (kind, pair["note"])))
+        rows.append((f"{pair['a']} · {pair['b']}", f"{last:.3f}" if last is not None else "-", at, note))
     lines += ["", *_columns(rows)]
     if len(result["pairs"]) > 20:
         lines.append(f"… and {len(result['pairs']) - 20} more pairs in comparison.json")
     if "updates" in result:
-        found = result["updates"]
-        rows = [(f"updates from {found['from']}, {found['steps']:,} steps", "angle")]
-        for one in found["angles"]:
-            known = math.isfinite(one["angle"])
-            rows.append((f"{one['a']} · {one['b']}", f"{one['angle']:.1f}°" if known else "one does not move"))
-        lines += ["", *_columns(rows), *(f"{name}: not from there, {why}" for name, why in found["refused"].items())]
+        updates = result["updates"]
+        rows = [(f"updates from {updates['from']}, {updates['steps']:,} steps", "angle")]
+        for one in updates["angles"]:
+            moves = math.isfinite(one["angle"])
+            rows.append((f"{one['a']} · {one['b']}", f"{one['angle']:.1f}°" if moves else "one does not move"))
+        lines += ["", *_columns(rows), *(f"{name}: not from there, {why}" for name, why in updates["refused"].items())]
     return "\n".join(lines)
 
 

@@ -37,7 +37,7 @@ def export(what: str, out: str, arch: str | None = None, detectron2: bool = Fals
     from .networks import is_resnet
 
     encoder = load_backbone(what, arch)
-    trunk, name = encoder.backbone.trunk, encoder.told["arch"]
+    trunk, name = encoder.backbone.trunk, encoder.origin["arch"]
     if name == "tiny":
         raise ConfigError(f"{what}: is of the network tiny, which torchvision does not have")
     check_folder("out", out)
@@ -53,10 +53,10 @@ def export(what: str, out: str, arch: str | None = None, detectron2: bool = Fals
     stem = (
         " with the CIFAR stem (conv1 3×3 stride 1, no max-pool)" if first is not None and first.shape[-1] == 3 else ""
     )
-    told = f"{out}: {name}{stem}, {len(state)} tensors without the last layer; load_state_dict(…, strict=False)"
-    if encoder.told["kind"].endswith(PADDED):
-        told += f"\n{PADDED}, which a state dict does not say: conv1.padding = (2, 2) before loading"
-    return told + _normalised(encoder.config)
+    report = f"{out}: {name}{stem}, {len(state)} tensors without the last layer; load_state_dict(…, strict=False)"
+    if encoder.origin["kind"].endswith(PADDED):
+        report += f"\n{PADDED}, which a state dict does not say: conv1.padding = (2, 2) before loading"
+    return report + _normalised(encoder.config)
 
 
 def _normalised(config: "Config | None") -> str:

@@ -237,8 +237,8 @@ class Direct(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         with torch.no_grad():
             if self.training:
-                seen = gather(wide(z))
-                self.correlation.lerp_((seen.mT @ seen / len(seen)).to(self.correlation), 1 - self.keep)
+                whole = gather(wide(z))
+                self.correlation.lerp_((whole.mT @ whole / len(whole)).to(self.correlation), 1 - self.keep)
             c = self.correlation
             values, vectors = torch.linalg.eigh(c)
             if self.eigen:

@@ -88,10 +88,10 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
                 continue
             rows = table.dropna(subset=[column])
             for group, colour in colours.items():
-                own = rows[rows.group == group]
+                curves_of_group = rows[rows.group == group]
                 few = groups.count(group) < 3  # then each run a line: an interval would be their range
-                how: dict[str, Any] = {"units": "run", "estimator": None} if few else {}
-                sns.lineplot(own, x="step", y=column, color=colour, ax=axes, legend=False, **how)
+                options: dict[str, Any] = {"units": "run", "estimator": None} if few else {}
+                sns.lineplot(curves_of_group, x="step", y=column, color=colour, ax=axes, legend=False, **options)
             axes.set(title=metric.title, ylabel="", xlim=(0, None))
             if metric.zero:
                 most = rows[rows.step >= 0.02 * rows.step.max()][column].max()
@@ -119,8 +119,8 @@ def palette(groups: Iterable[str]) -> dict[str, str]:
     import seaborn as sns
 
     named = list(dict.fromkeys(groups))
-    known = sns.color_palette("colorblind", 10).as_hex()
-    apart = [known[i] for i in (0, 1, 2, 4, 5, 3, 9, 7, 6, 8)]  # the two oranges are not neighbours
+    colours = sns.color_palette("colorblind", 10).as_hex()
+    apart = [colours[i] for i in (0, 1, 2, 4, 5, 3, 9, 7, 6, 8)]  # the two oranges are not neighbours
     return dict(zip(named, apart if len(named) <= 10 else sns.color_palette("husl", len(named)).as_hex(), strict=False))
 
 

@@ -97,15 +97,15 @@ def gap(run: Run) -> em.Gap:
     """
     saved, parts = _opened(run)
     c, data, net, solve = run.config, parts.images, parts.network, parts.solver
-    seen = probe_set(data, c.symmetry, dtype(c))
+    probe = probe_set(data, c.symmetry, dtype(c))
     today = passes(net)
-    state = cut(solve, parts.state or {}, seen.ids, len(data.images))
+    state = cut(solve, parts.state or {}, probe.ids, len(data.images))
     again: dict[str, Tensor] = {}
-    for batch in visits(data, seen.ids, c, saved.step) if state else ():
+    for batch in visits(data, probe.ids, c, saved.step) if state else ():
         _, again = solve(again, today, batch)
-    then = Frozen(net.F, parts.theta, seen.batch) if parts.theta else today  # θᵗ of the alternation, where it is held
-    eta, replayed = (solve(s, F_t, seen.batch)[0] for s, F_t in ((state, then), (again, today)))
-    return eta_gap(net, seen, eta, replayed, today(seen.views[len(seen.batch.views) :]))
+    then = Frozen(net.F, parts.theta, probe.batch) if parts.theta else today  # θᵗ of the alternation, where it is held
+    eta, replayed = (solve(s, F_t, probe.batch)[0] for s, F_t in ((state, then), (again, today)))
+    return eta_gap(net, probe, eta, replayed, today(probe.views[len(probe.batch.views) :]))
 
 
 def visits(data: ImageSet, ids: Tensor, c: Config, steps: int) -> Iterator[Batch]:

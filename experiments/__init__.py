@@ -12,7 +12,7 @@ GROUPS = {"paper": "SimSiam's tables", "systems": "the other systems, what came 
 
 def tables(group: str | None = None) -> dict[str, ModuleType]:
     """The tables by name, all or those of a group."""
-    names = [found.name for found in pkgutil.iter_modules(__path__) if found.name != "__main__"]
+    names = [file.name for file in pkgutil.iter_modules(__path__) if file.name != "__main__"]
     loaded = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
     return {n: m for n, m in loaded.items() if hasattr(m, "ROWS") and group in (None, getattr(m, "GROUP", "paper"))}
 

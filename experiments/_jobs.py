@@ -49,12 +49,12 @@ class Job(NamedTuple):
 
 def together(jobs: Sequence[Job]) -> list[Job]:
     """Each run once, with the evaluations of all rows that share it."""
-    found: dict[str, Job] = {}
+    by_key: dict[str, Job] = {}
     for job in jobs:
-        shared = found.setdefault(job.key, job._replace(evaluations={}))
+        shared = by_key.setdefault(job.key, job._replace(evaluations={}))
         more = {str(job.evaluated(metric)): asked for metric, asked in job.evaluations.items()}
-        found[job.key] = shared._replace(evaluations=shared.evaluations | more)
-    return list(found.values())
+        by_key[job.key] = shared._replace(evaluations=shared.evaluations | more)
+    return list(by_key.values())
 
 
 def jobs(
@@ -70,12 +70,12 @@ def jobs(
     options = {"threads": 1, **options}
     config, data, _ = load_images(Config(**options))
     resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
-    told = {name: value for name, value in resolved.to_dict().items() if name not in having("no_number")}
+    decisive = {name: value for name, value in resolved.to_dict().items() if name not in having("no_number")}
     if ":" in (config.eta or ""):
-        told["eta"] = f"{told['eta']} {Path(str(config.eta).rpartition(':')[0]).read_text()}"
+        decisive["eta"] = f"{decisive['eta']} {Path(str(config.eta).rpartition(':')[0]).read_text()}"
     made = []
     for seed in range(seeds):
-        text = json.dumps(told | {"seed": seed, "files": data.digest, "numerics": NUMERICS}, sort_keys=True)
+        text = json.dumps(decisive | {"seed": seed, "files": data.digest, "numerics": NUMERICS}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
         flags = [part for n, v in (options | {"seed": seed}).items() for part in given_flag(n, v).split(" ", 1)]
         asked = {metric: (task, {**more}) for metric, (task, more) in evaluations.items()}

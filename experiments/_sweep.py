@@ -67,6 +67,6 @@ def main(
     from .report import against, picture, table_of
 
     picture(result).savefig(given.out / f"{short}.png", dpi=110)
-    told = "One short run a row: nothing is judged." if given.smoke else against(result)
-    print(table_of(result), told, given.out / f"{short}.json", sep="\n\n")
+    judgement = "One short run a row: nothing is judged." if given.smoke else against(result)
+    print(table_of(result), judgement, given.out / f"{short}.json", sep="\n\n")
     return 0

@@ -56,35 +56,35 @@ def tabulate(
     summaries = {row.name: [measured(job) for job in line] for row, line in zip(rows, table, strict=True)}
     made = []
     for row, line in zip(rows, table, strict=True):
-        found, baseline = summaries[row.name], row.against or rows[0].name
+        ended, baseline = summaries[row.name], row.against or rows[0].name
         entry: dict[str, Any] = {"name": row.name, "config": {**row.options}, "paper": row.paper}
         entry["fails"] = "" if row.fails is None and row.paper is not None else row.fails
         entry |= {"baseline": baseline, "metrics": {}, "difference": {}}
         for metric in metrics:
-            values, base = (_values(of, metric) for of in (found, summaries[baseline]))
-            if len(values) == len(found):
+            values, base = (_values(of, metric) for of in (ended, summaries[baseline]))
+            if len(values) == len(ended):
                 entry["metrics"][metric] = mean_interval(values)
-                if row.name != baseline and len(base) == len(found):
+                if row.name != baseline and len(base) == len(ended):
                     entry["difference"][metric] = difference(base, values, paired=True)._asdict()
         if curve:
             entry["curve"] = mean_curve([Run(job.folder).metrics.dropna(subset=curve) for job in line], curve)
-        entry["verdicts"] = dict(Counter(s["verdict"] for s in found))
-        kinds = Counter(KINDS[s["verdict"]] for s in found)
+        entry["verdicts"] = dict(Counter(s["verdict"] for s in ended))
+        kinds = Counter(KINDS[s["verdict"]] for s in ended)
         entry["failed"] = max(kinds, key=lambda kind: (kinds[kind], kind))  # of as many a failure
         entry["runs"] = [
-            {"seed": seed, "key": job.key, "summary": s} for seed, (job, s) in enumerate(zip(line, found, strict=True))
+            {"seed": seed, "key": job.key, "summary": s} for seed, (job, s) in enumerate(zip(line, ended, strict=True))
         ]
         made.append(entry)
     claim = " ".join(text.partition("\n\n")[0].split())
     decides = " ".join(text.partition("To decide:")[2].partition("\nCommand:")[0].split())
-    here = " ".join(text.partition("Here:")[2].partition("\nTo decide:")[0].split())
+    of_ours = " ".join(text.partition("Here:")[2].partition("\nTo decide:")[0].split())
     environments = [json.loads((job.folder / "env.json").read_text()) for line in table for job in line]
     names = ("torch", "torchvision", "numpy", "python", "platform", "device", "commit")
     kept = {n: ", ".join(sorted({str(e[n]) for e in environments})) for n in names}
     untrained = mean_interval([s["knn_acc1_init"] for s in summaries[rows[0].name]])
     head = {
         "claim": claim,
-        "here": here,
+        "here": of_ours,
         "untrained_knn_acc1": untrained,
         "date": date.today().isoformat(),
         "numerics": NUMERICS,
@@ -126,11 +126,11 @@ def differs(rows: Sequence[dict[str, Any]], by: str = "knn_acc1") -> list[str]:
             continue
         points = row["paper"] - base
         span = f"{moved['mean']:+.3f} ({moved['low']:+.3f} to {moved['high']:+.3f})"
-        told = f"{row['name']}: {heading(by)[0]} {span} here"
+        ours = f"{row['name']}: {heading(by)[0]} {span} here"
         theirs = f"accuracy {points:+.1f} points in the paper"
         none = moved["low"] <= 0 <= moved["high"]
         if points and none:
-            said.append(f"{told}: no difference seen, where {moved['detectable']:.3f} would have been; {theirs}.")
+            said.append(f"{ours}: no difference seen, where {moved['detectable']:.3f} would have been; {theirs}.")
         elif not none and points * moved["mean"] <= 0:
-            said.append(f"{told}, {theirs}.")
+            said.append(f"{ours}, {theirs}.")
     return said

@@ -110,8 +110,8 @@ class Pictures(Dataset):
 
     def objects(self, image: int) -> list[dict[str, Any]]:
         """What is learned of an image: no crowds, and no empty boxes."""
-        found = self.coco.loadAnns(self.coco.getAnnIds(image))
-        return [o for o in found if (not o.get("iscrowd") or o.get("difficult")) and min(o["bbox"][2:]) >= 1]
+        objects = self.coco.loadAnns(self.coco.getAnnIds(image))
+        return [o for o in objects if (not o.get("iscrowd") or o.get("difficult")) and min(o["bbox"][2:]) >= 1]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -251,7 +251,7 @@ def fine_tune(
 def average_precision(net: FasterRCNN, data: Pictures) -> dict[str, float]:
     """COCO's AP, AP50 and AP75 in percent, of boxes, and of masks where data has them."""
     device, category = next(net.parameters()).device, {label: i for i, label in data.label_of.items()}
-    found: list[dict[str, Any]] = []
+    detections: list[dict[str, Any]] = []
     net.eval()
     for i, (image, _) in zip(data.ids, tqdm(data), strict=True):
         (out,) = net([image.to(device)])
@@ -261,10 +261,10 @@ def average_precision(net: FasterRCNN, data: Pictures) -> dict[str, float]:
             if data.masks:
                 pixels = np.asfortranarray((out["masks"][n, 0] > 0.5).cpu().numpy().astype(np.uint8))
                 one["segmentation"] = pycocotools.mask.encode(pixels)
-            found.append(one | {"bbox": out["boxes"][n].tolist()})
+            detections.append(one | {"bbox": out["boxes"][n].tolist()})
     numbers = {}
     for kind, name in (("bbox", ""), ("segm", "mask "))[: 1 + data.masks]:
-        result = COCOeval(data.coco, data.coco.loadRes(found) if found else COCO(), kind)
+        result = COCOeval(data.coco, data.coco.loadRes(detections) if detections else COCO(), kind)
         result.evaluate()
         result.accumulate()
         result.summarize()
@@ -294,8 +294,8 @@ def detect(given: argparse.Namespace) -> dict[str, Any]:
     asked = {"steps": given.steps or schedule.steps, "decays": schedule.decays}
     asked |= {name: getattr(given, name) for name in ("batch_size", "lr", "wd", "workers", "seed")}
     losses = fine_tune(net, train, **asked)
-    told = {"from": given.what, "data": str(root), "images": len(train), "test_images": len(test)}
-    return told | asked | {"loss": losses[-1]} | average_precision(net, test)
+    about = {"from": given.what, "data": str(root), "images": len(train), "test_images": len(test)}
+    return about | asked | {"loss": losses[-1]} | average_precision(net, test)
 
 
 def _sides(text: str) -> tuple[int, int]:
@@ -333,14 +333,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the result there")
     try:
         given = parser.parse_args(arguments)
-        found = detect(given)
+        result = detect(given)
         if given.json:
-            Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
+            Path(given.json).write_text(json.dumps(result, indent=1) + "\n")
     except (ConfigError, BadImage, OSError) as error:
         message = one_line(error).rpartition("BadImage: ")[2].removesuffix("\\n")  # a worker's has a traceback before
         print(f"{parser.prog}: {message}", file=sys.stderr)
         return 2
-    print("   ".join(f"{name} {x:.1f}" for name, x in found.items() if "AP" in name))
+    print("   ".join(f"{name} {x:.1f}" for name, x in result.items() if "AP" in name))
     return 0
 
 

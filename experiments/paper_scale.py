@@ -137,16 +137,16 @@ def section(names: list[str], rows: tuple[Row, ...], presets: tuple[str, ...]) -
 
 def text() -> str:
     """The text of docs/paper_scale.md. Tables that are the same at this scale are one."""
-    found: dict[tuple[str, ...], tuple[list[str], tuple[Row, ...], tuple[str, ...]]] = {}
+    sections: dict[tuple[str, ...], tuple[list[str], tuple[Row, ...], tuple[str, ...]]] = {}
     for name, module in tables().items():
         if len({row.options.get("dataset") for row in module.ROWS}) > 1:
             continue  # it is about data sets, and has no rows at this scale
         rows, presets = (*module.ROWS, *getattr(module, "AT_SCALE", ())), getattr(module, "PRESETS", tuple(SETS))
         commands = tuple(command(row.options, "simsiam-imagenet") for row in rows)
-        found.setdefault(commands, ([], rows, presets))[0].append(name)
+        sections.setdefault(commands, ([], rows, presets))[0].append(name)
     kept = step_bytes("simsiam-imagenet")
     head = HEAD.format(rate=rate() / 1e12, A100=A100, kept=kept / 1e6, needs=512 * kept / 1e9)
-    return "\n\n".join([head.rstrip(), *(section(*table) for table in found.values())]) + "\n"
+    return "\n\n".join([head.rstrip(), *(section(*table) for table in sections.values())]) + "\n"
 
 
 if __name__ == "__main__":

@@ -31,20 +31,20 @@ SECTION_5 = {  # the rows that the README shows
 
 def load(folder: Path) -> dict[str, dict[str, Any]]:
     """Results by experiment. Raises ValueError where there are none."""
-    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
-    found = {name: result for name, result in found.items() if "rows" in result}
-    if not found:
+    results = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    results = {name: result for name, result in results.items() if "rows" in result}
+    if not results:
         raise ValueError(f"{folder} holds no results; python -m experiments.NAME makes them")
-    return found
+    return results
 
 
-def span(found: dict[str, Any] | None, digits: int) -> str:
+def span(interval: dict[str, Any] | None, digits: int) -> str:
     """Mean and interval in text."""
-    if not found:
+    if not interval:
         return ""
-    if found["low"] is None:
-        return f"{found['mean']:.{digits}f}"
-    return f"{found['mean']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+    if interval["low"] is None:
+        return f"{interval['mean']:.{digits}f}"
+    return f"{interval['mean']:.{digits}f} ({interval['low']:.{digits}f} to {interval['high']:.{digits}f})"
 
 
 def verdicts(row: dict[str, Any]) -> str:
@@ -61,8 +61,8 @@ def spent(results: Iterable[dict[str, Any]]) -> str:
 
 def columns(result: dict[str, Any]) -> list[str]:
     """Metrics of a table, those that only it has first."""
-    found = {m: None for row in result["rows"] for m in row["metrics"]}
-    return [*(m for m in found if m not in METRICS), *(m for m in METRICS if m in found)]
+    metrics = {m: None for row in result["rows"] for m in row["metrics"]}
+    return [*(m for m in metrics if m not in METRICS), *(m for m in METRICS if m in metrics)]
 
 
 def table_of(result: dict[str, Any]) -> str:
@@ -86,28 +86,30 @@ def against(result: dict[str, Any]) -> str:
     """Where an experiment and the paper differ, what is seen where the paper has no number, what would decide it."""
     lines = result["agrees"].splitlines()
     listed = "Not as in the paper, or not seen:\n\n" + "\n".join(f"- {line}" for line in lines)
-    said = [listed if result["decides"] and lines != [NO_TABLE] else result["agrees"]]
-    if own := told_apart(result):
-        said.append(own)
+    parts = [listed if result["decides"] and lines != [NO_TABLE] else result["agrees"]]
+    if apart := told_apart(result):
+        parts.append(apart)
     if result["decides"]:
-        said.append(f"To decide: {result['decides']}")
-    return "\n\n".join(said)
+        parts.append(f"To decide: {result['decides']}")
+    return "\n\n".join(parts)
 
 
 def told_apart(result: dict[str, Any]) -> str:
     """Which rows without a number of the paper differ from those they are compared with, by each accuracy."""
-    said = []
+    sentences = []
     for metric in accuracies(result):
-        found: dict[str, list[str]] = {"higher": [], "lower": [], "not told apart": []}
+        rows: dict[str, list[str]] = {"higher": [], "lower": [], "not told apart": []}
         for row in result["rows"]:
             if row["paper"] is None and (moved := row["difference"].get(metric)):
                 low, high = (0 if moved[end] is None else moved[end] for end in ("low", "high"))  # None: of one seed
-                found["higher" if low > 0 else "lower" if high < 0 else "not told apart"].append(f'"{row["name"]}"')
-        ways = [f"{way} {', '.join(names)}" for way, names in found.items() if names]
+                rows["higher" if low > 0 else "lower" if high < 0 else "not told apart"].append(f'"{row["name"]}"')
+        ways = [f"{way} {', '.join(names)}" for way, names in rows.items() if names]
         if ways:
-            said.append(f"{heading(metric)[0]}: {'; '.join(ways)}.")
+            sentences.append(f"{heading(metric)[0]}: {'; '.join(ways)}.")
     return (
-        " ".join(["Rows without a number of the paper, against those they are compared with.", *said]) if said else ""
+        " ".join(["Rows without a number of the paper, against those they are compared with.", *sentences])
+        if sentences
+        else ""
     )
 
 
@@ -153,11 +155,13 @@ def picture(result: dict[str, Any]) -> "Figure":
                 ended = [run["summary"] for run in row["runs"] if run["summary"]["verdict"] != "diverged"]
                 values = [summary[metric] for summary in ended if summary[metric] is not None]
                 axes.plot(values, [y] * len(values), "o", color="0.6", markersize=4)
-                found = row["metrics"].get(metric)
-                if found:
-                    low, high = (found[end] if found[end] is not None else found["mean"] for end in ("low", "high"))
+                interval = row["metrics"].get(metric)
+                if interval:
+                    low, high = (
+                        interval[end] if interval[end] is not None else interval["mean"] for end in ("low", "high")
+                    )
                     axes.plot([low, high], [y, y], color="C0", linewidth=2)
-                    axes.plot(found["mean"], y, "|", color="C0", markersize=14, markeredgewidth=2)
+                    axes.plot(interval["mean"], y, "|", color="C0", markersize=14, markeredgewidth=2)
             axes.set(
                 title=heading(metric)[0],
                 yticks=range(len(rows)),
@@ -207,11 +211,11 @@ if __name__ == "__main__":
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     given = parser.parse_args()
     try:
-        found = load(given.results)
-        texts = {given.out: report(found), given.readme: readme(given.readme.read_text(), found)}
+        results = load(given.results)
+        texts = {given.out: report(results), given.readme: readme(given.readme.read_text(), results)}
     except (OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    for name, result in found.items():
+    for name, result in results.items():
         picture(result).savefig(given.results / f"{name}.png", dpi=110)
     for file, text in texts.items():
         file.write_text(text)

@@ -83,14 +83,14 @@ def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
     body = torch.nn.Sequential(*list(resnet.children())[:-1]).eval()
     with torch.no_grad():
         assert torch.allclose(encoder.backbone(x), body(x).flatten(1), atol=1e-6)
-    assert encoder.told["arch"] == "resnet18"
+    assert encoder.origin["arch"] == "resnet18"
 
 
 def test_the_stem_is_read_off_the_weights(tmp_path, resnet):
     state = resnet.state_dict() | {"conv1.weight": torch.randn(64, 3, 3, 3)}
     torch.save(state, tmp_path / "cifar.pth")
     encoder = load_backbone(str(tmp_path / "cifar.pth"), "resnet18", side=32)
-    assert encoder.told["stem"] == "cifar"
+    assert encoder.origin["stem"] == "cifar"
     assert isinstance(encoder.backbone.trunk.maxpool, torch.nn.Identity)
 
 
@@ -104,7 +104,7 @@ def test_solo_learn_s_cifar_stem_has_its_padding(tmp_path):
     x, net.fc = torch.randn(3, 3, 32, 32), torch.nn.Identity()
     with torch.no_grad():
         assert torch.allclose(encoder.backbone(x), net.eval()(x), atol=1e-6)
-    assert encoder.told["kind"].endswith("conv1 padded by 2 as in solo-learn")
+    assert encoder.origin["kind"].endswith("conv1 padded by 2 as in solo-learn")
 
 
 def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkeypatch):
@@ -119,7 +119,7 @@ def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkey
         Image.fromarray(pixels).save(root / "ab"[i % 2] / f"{i:02}.png")
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     seen = []
-    monkeypatch.setattr(features, "seen", lambda encoder, x: seen.append(x) or x)
+    monkeypatch.setattr(features, "as_trained_on", lambda encoder, x: seen.append(x) or x)
     asked = {"arch": "resnet18", "eval_dataset": "folder", "data_dir": str(root), "image_size": 84}
     found = evaluate.evaluate("knn", str(tmp_path / "net.pth"), **asked, knn_k=3)
     assert "84×84, centre crop as of 224 pixels from 256, normalised as ImageNet" in found["features"]
@@ -154,7 +154,7 @@ def test_images_that_a_network_does_not_take_are_refused_and_can_be_resized(tmp_
 def test_digits_are_normalised_as_the_network_has_learned(tmp_path, resnet, run, monkeypatch):
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     seen = []
-    monkeypatch.setattr(features, "seen", lambda encoder, x: seen.append(x) or x)
+    monkeypatch.setattr(features, "as_trained_on", lambda encoder, x: seen.append(x) or x)
     digits = emsiam.data.sets.digits()
     evaluate.evaluate("knn", str(tmp_path / "net.pth"), arch="resnet18", eval_dataset="digits")
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)

@@ -121,13 +121,13 @@ def _angles(a: t.Path, b: t.Path) -> dict[int, float]:
 
 def _cka(runs: Sequence[Run], paths: Sequence[t.Path]) -> dict[tuple[int, int], dict[int, float]]:
     """Linear CKA of every two runs of the same images at the steps that both have, one Gram matrix a snapshot."""
-    found: dict[tuple[int, int], dict[int, float]] = {pair: {} for pair in itertools.combinations(range(len(paths)), 2)}
+    cka: dict[tuple[int, int], dict[int, float]] = {pair: {} for pair in itertools.combinations(range(len(paths)), 2)}
     for step in sorted(set().union(*paths)):
         grams = {i: t.gram(path[step]).ravel() for i, path in enumerate(paths) if step in path}
         for i, j in itertools.combinations(grams, 2):
             if same_images(runs[i], runs[j]):
-                found[i, j][step] = float(grams[i] @ grams[j])
-    return found
+                cka[i, j][step] = float(grams[i] @ grams[j])
+    return cka
 
 
 def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
     k = int(run.config.k or 1)
     onsets = {}
     for criterion, (column, bound) in CRITERIA.items():
-        known = metrics.dropna(subset=[column])
-        onsets[criterion] = t.onset(known.step.tolist(), known[column].tolist(), bound, known.lr.tolist(), k)
+        measured = metrics.dropna(subset=[column])
+        onsets[criterion] = t.onset(measured.step.tolist(), measured[column].tolist(), bound, measured.lr.tolist(), k)
     ends = t.to_start_and_end(path)
     return {
         "name": name,
@@ -205,12 +205,12 @@ def _plane(
 ) -> dict[str, Any]:
     """Paths of the runs that go with the first in one plane, and the plane of as many random walks of their lengths."""
     chosen = [i for i, run in enumerate(runs) if same(run, runs[0])]
-    found = t.plane([[paths[i][s] for s in sorted(paths[i])] for i in chosen])
+    plane = t.plane([[paths[i][s] for s in sorted(paths[i])] for i in chosen])
     null = t.plane([list(t.random_walk(len(paths[i]), 2000, seed=i)) for i in chosen])
     return {
-        "runs": {names[i]: p.tolist() for i, p in zip(chosen, found.paths, strict=True)},
+        "runs": {names[i]: p.tolist() for i, p in zip(chosen, plane.paths, strict=True)},
         "steps": {names[i]: sorted(paths[i]) for i in chosen},
-        "explained": found.explained,
+        "explained": plane.explained,
         "random_walk": {"paths": [path.tolist() for path in null.paths], "explained": null.explained},
         "left_out": [name for i, name in enumerate(names) if i not in chosen],
     }

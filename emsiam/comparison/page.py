@@ -84,26 +84,26 @@ def _figure(runs: Sequence[Run], result: dict[str, Any]) -> "go.Figure":
 
     clouds = _clouds(runs, paths, shown)
     for i, (run, name, colour) in enumerate(zip(runs, names, colours, strict=True)):
-        own = {"name": name, "legendgroup": name, "showlegend": False}
+        of_run = {"name": name, "legendgroup": name, "showlegend": False}
         line = {"color": colour, "width": 1.5}
         labels = [f", label {label}" for label in run.probe["labels"] or ()] or [""] * len(run.probe["ids"])
         text = [f"image {image}{label}" for image, label in zip(run.probe["ids"], labels, strict=True)][:IMAGES]
-        dots = go.Scatter3d(mode="markers", text=text, hoverinfo="text+name", marker={"size": 2.5}, **own)
+        dots = go.Scatter3d(mode="markers", text=text, hoverinfo="text+name", marker={"size": 2.5}, **of_run)
         add(dots, 1, 1, [dict(zip("xyz", clouds[i][s].T, strict=True)) for s in shown[i]])
         spectra = {s: _spectrum(paths[i][s]) for s in set(shown[i])}
-        add(go.Scatter(line=line, **own), 1, wide, [spectra[s] for s in shown[i]])
+        add(go.Scatter(line=line, **of_run), 1, wide, [spectra[s] for s in shown[i]])
         for column, metric in enumerate(CURVES, start=1):
             if metric.name not in run.metrics or run.metrics[metric.name].isna().all():  # nothing finite was measured
                 continue
             rows = run.metrics.dropna(subset=[metric.name])
             x, y = rows.step.to_numpy(), rows[metric.name].to_numpy()
             few = _spread(len(rows), POINTS)
-            curve = go.Scatter(x=x[few], y=y[few].astype("f4"), mode="lines", line=line, **own)
+            curve = go.Scatter(x=x[few], y=y[few].astype("f4"), mode="lines", line=line, **of_run)
             add(curve.update(showlegend=column == 1), 2, column)
             mark = {"color": colour, "size": 10, "line": {"color": "black", "width": 1}}
             last = [max(0, int(np.searchsorted(x, stop, side="right")) - 1) for stop in at]
             states = [{"x": [int(x[j])], "y": [float(y[j])]} for j in last]
-            marks = go.Scatter(mode="markers", marker=mark, hoverinfo="skip", cliponaxis=False, **own)
+            marks = go.Scatter(mode="markers", marker=mark, hoverinfo="skip", cliponaxis=False, **of_run)
             add(marks, 2, column, states)
     figure.frames = [
         go.Frame(
@@ -120,15 +120,15 @@ def _figure(runs: Sequence[Run], result: dict[str, Any]) -> "go.Figure":
 
 def _clouds(runs: Sequence[Run], paths: Sequence[t.Path], shown: Sequence[list[int]]) -> list[dict[int, np.ndarray]]:
     """Clouds side by side in rows, of size 1 at most: for each run {step: [IMAGES, 3]}, x to the right, z up."""
-    found: list[dict[int, np.ndarray]] = []
+    clouds: list[dict[int, np.ndarray]] = []
     for run, path, steps in zip(runs, paths, shown, strict=True):
-        like = found[0][shown[0][-1]] if found and same_images(run, runs[0]) else None
-        found.append(t.cloud({s: path[s][:IMAGES] for s in steps}, list(dict.fromkeys(steps)), like))
-    size = max(np.abs(points).max() for one in found for points in one.values()) or 1.0
-    centres = [_centre(i, _row(len(found))) for i in range(len(found))]
+        like = clouds[0][shown[0][-1]] if clouds and same_images(run, runs[0]) else None
+        clouds.append(t.cloud({s: path[s][:IMAGES] for s in steps}, list(dict.fromkeys(steps)), like))
+    size = max(np.abs(points).max() for one in clouds for points in one.values()) or 1.0
+    centres = [_centre(i, _row(len(clouds))) for i in range(len(clouds))]
     return [
         {step: (points / size + centre).astype("f4") for step, points in one.items()}
-        for one, centre in zip(found, centres, strict=True)
+        for one, centre in zip(clouds, centres, strict=True)
     ]
 
 
@@ -144,8 +144,8 @@ def _centre(i: int, row: int) -> np.ndarray:
 
 def _spectrum(z: np.ndarray) -> dict[str, Any]:
     values = eigenvalues(z)
-    kept = _spread(len(values), DIRECTIONS)
-    return {"x": kept + 1, "y": values[kept].clip(1e-30).astype("f4")}
+    directions = _spread(len(values), DIRECTIONS)
+    return {"x": directions + 1, "y": values[directions].clip(1e-30).astype("f4")}
 
 
 def _shades(

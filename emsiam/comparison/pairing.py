@@ -46,20 +46,24 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
     fields = {f.name: f.default for f in dataclasses.fields(Config)}
     groups: dict[str, list[str]] = {}
     labels: dict[str, str] = {}
-    seen: Counter[str] = Counter()
+    runs_of_key: Counter[str] = Counter()
     for o, name, run in zip(options, names, runs, strict=True):
         method = METHODS[o["mode"]]
         solver = SOLVERS.get(o.get("eta") or "", method.solve)
-        own = fields | hyperparameters(solver) | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
+        defaults = fields | hyperparameters(solver) | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
         alike = [other for other in options if other["mode"] == o["mode"]]
-        told = (n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS or any(n not in other for other in alike))
+        candidates = (
+            n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS or any(n not in other for other in alike)
+        )
         shown = [
-            f"{n}={_written(o[n])}" for n in told if _tells(n, o[n]) or o[n] not in (own.get(n), options[0].get(n))
+            f"{n}={_written(o[n])}"
+            for n in candidates
+            if _tells(n, o[n]) or o[n] not in (defaults.get(n), options[0].get(n))
         ]
         text = " ".join([o["mode"], *shown])
         key = json.dumps(o, sort_keys=True)
-        seen[f"{run.config.seed} {key}"] += 1
-        key += f" {seen[f'{run.config.seed} {key}']}"
+        runs_of_key[f"{run.config.seed} {key}"] += 1
+        key += f" {runs_of_key[f'{run.config.seed} {key}']}"
         labels.setdefault(key, text if text not in labels.values() else f"{text} ({len(labels) + 1})")
         groups.setdefault(labels[key], []).append(name)
     return groups

@@ -31,13 +31,13 @@ def parser() -> argparse.ArgumentParser:
         otherwise = unset(f.name)
         help = described(f) + (f" ({otherwise})" if otherwise else "")
         group = groups[f.metadata["role"]]
-        told: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help.replace("`", "")}
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help.replace("`", "")}
         if f.metadata["rule"] is SWITCH:
             group.add_argument(
-                flag(f.name), action="store_true" if f.default is False else argparse.BooleanOptionalAction, **told
+                flag(f.name), action="store_true" if f.default is False else argparse.BooleanOptionalAction, **options
             )
         else:
-            group.add_argument(flag(f.name), metavar=f.name.upper(), **told)
+            group.add_argument(flag(f.name), metavar=f.name.upper(), **options)
     return p
 
 
@@ -45,8 +45,8 @@ def parse(arguments: list[str]) -> tuple[Config, set[str]]:
     """The configuration of a command line, and the names of the options that it gives. Raises ConfigError."""
     p = parser()
     arguments = arguments[arguments[:1] == ["--"] :]  # torchrun needs it before --m, and may hand it on
-    known, unknown = p.parse_known_args(arguments)
+    parsed, unknown = p.parse_known_args(arguments)
     if unknown:
         flags = [s for action in p._actions for s in action.option_strings]
         raise ConfigError(f"{unknown[0]}: no such option{nearest(unknown[0].split('=')[0], flags)}")
-    return Config(**vars(known)), set(vars(known))
+    return Config(**vars(parsed)), set(vars(parsed))

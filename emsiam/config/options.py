@@ -53,8 +53,15 @@ def option(
     unknown = {role} - ROLES.keys() | set(flags) - FLAGS.keys()
     if unknown:
         raise ValueError(f"{unknown} is not a role or flag of an option")
-    told = {"rule": rule, "help": help, "names": tuple(names), "role": role, "unset": unset, "flags": frozenset(flags)}
-    return field(default=default, metadata=told)
+    metadata = {
+        "rule": rule,
+        "help": help,
+        "names": tuple(names),
+        "role": role,
+        "unset": unset,
+        "flags": frozenset(flags),
+    }
+    return field(default=default, metadata=metadata)
 
 
 def named(default: Any, names: Iterable[str], help: str, role: str, *flags: str, unset: str | None = None) -> Any:

@@ -70,11 +70,11 @@ def _arch(value):
 
 def solver(names: Iterable[str]) -> Rule:
     """One of some names, or a function of a user's file, which is not looked for yet."""
-    known, allowed = tuple(names), f"{', '.join(names)}, or FILE.py:FUNCTION"
+    choices, allowed = tuple(names), f"{', '.join(names)}, or FILE.py:FUNCTION"
 
     def parse(value):
         file, colon, _ = _path(value).rpartition(":")
-        if value not in known and not (colon and file.endswith(".py")):
+        if value not in choices and not (colon and file.endswith(".py")):
             raise ValueError
         return str(value)
 

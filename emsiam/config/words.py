@@ -16,13 +16,13 @@ def unset(name: str) -> str:
     if f.default is not None:
         return written(f.default)
     if name in DEFAULTS:
-        found = written(DEFAULTS[name])
+        default = written(DEFAULTS[name])
     elif name in next(iter(rows.values())):  # said by every method
-        found = by_mode({mode: row[name] for mode, row in rows.items()})
+        default = by_mode({mode: row[name] for mode, row in rows.items()})
     else:  # a hyper-parameter of some
-        found = by_mode({mode: row["reads"][name] for mode, row in rows.items() if name in row["reads"]})
-        found = found or by_mode({solver: reads[name] for solver, reads in names.SOLVERS.items() if name in reads})
-    return found if text is None else text.format(found)
+        default = by_mode({mode: row["reads"][name] for mode, row in rows.items() if name in row["reads"]})
+        default = default or by_mode({solver: reads[name] for solver, reads in names.SOLVERS.items() if name in reads})
+    return default if text is None else text.format(default)
 
 
 def by_mode(values: Mapping[str, Any]) -> str:

@@ -116,6 +116,6 @@ def _ask_batch(
 
 def _ask_views(data: ImageSet, ids: Tensor, n: int, rng: Generator, dtype) -> Callable[[], Tensor]:
     """n new views of this process's images. Draws are made for all images, so any number of ranks agrees."""
-    everyone = data.sample(ids, n, rng)
-    mine = everyone.map(lambda field: shard(field.unflatten(0, (n, len(ids))), axis=1).flatten(0, 1))
-    return data.ask(shard(ids), mine, n, dtype)
+    of_all = data.sample(ids, n, rng)
+    of_this_process = of_all.map(lambda field: shard(field.unflatten(0, (n, len(ids))), axis=1).flatten(0, 1))
+    return data.ask(shard(ids), of_this_process, n, dtype)

@@ -53,9 +53,9 @@ def index(root: Path) -> Index:
     empty = sorted(numbers.keys() - {Path(path).relative_to(root).parts[0] for path, _ in samples})
     if empty:
         raise ValueError(f"{root / empty[0]} has no images ({' '.join(IMG_EXTENSIONS)})")
-    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for parent in dict.fromkeys(os.path.dirname(path) for path, _ in samples):
-        if (other := seen.setdefault(os.path.realpath(parent), parent)) != parent:
+        if (other := folders.setdefault(os.path.realpath(parent), parent)) != parent:
             raise ValueError(f"{parent} is the same folder as {other}, by a link")
     return Index(classes, [path for path, _ in samples], [target for _, target in samples])
 
@@ -75,14 +75,14 @@ def parts(root: Path) -> tuple[Part, Part]:
     if not root.is_dir():
         raise ValueError(f"--data-dir {root} is not a folder; it should hold images in class folders, cat/1.jpg")
     whole = not (root / "train").is_dir()
-    found = index(root if whole else root / "train")
-    train = Part(found.paths, torch.tensor(found.targets))
+    training = index(root if whole else root / "train")
+    train = Part(training.paths, torch.tensor(training.targets))
     if not whole and (root / "val").is_dir():
         val = index(root / "val")
-        unknown = sorted(set(val.classes) - set(found.classes))
+        unknown = sorted(set(val.classes) - set(training.classes))
         if unknown:
             raise ValueError(f"{root / 'val' / unknown[0]} is a class that {root / 'train'} does not have")
-        labels = [found.classes.index(val.classes[label]) for label in val.targets]
+        labels = [training.classes.index(val.classes[label]) for label in val.targets]
         return train, Part(val.paths, torch.tensor(labels))
     fifth = torch.arange(len(train.paths)) % 5 == 4
     if not fifth.any():
@@ -106,8 +106,8 @@ def _size(path: str) -> tuple[int, int]:
             if image.mode == "F":
                 raise ValueError(FLOAT)
             # asking a PNG without such data would decode it
-            known = image.format != "PNG" or not {"exif", "XML:com.adobe.xmp"}.isdisjoint(image.info)
-            sideways = known and image.getexif().get(ORIENTATION) in SIDEWAYS
+            may_be_turned = image.format != "PNG" or not {"exif", "XML:com.adobe.xmp"}.isdisjoint(image.info)
+            sideways = may_be_turned and image.getexif().get(ORIENTATION) in SIDEWAYS
             if sideways and image.format == "TIFF":  # whose size some releases of Pillow turn, and some do not
                 image.load()
                 (width, height), sideways = ImageOps.exif_transpose(image).size, False
@@ -196,8 +196,8 @@ class Files:
         """Begin to read and crop images [B] for n·B views; the result waits for them. See `images.ImageSet`."""
         paths = [self.paths[i] for i in ids.tolist()]
         boxes = [None] * len(paths) if draw.box is None else draw.box.view(-1, len(paths), 4).transpose(0, 1).tolist()
-        how = self.shape[-1], self.margin
-        crops = [self.pool.submit(_crops, *item, *how) for item in zip(paths, boxes, strict=True)]
+        size = self.shape[-1], self.margin
+        crops = [self.pool.submit(_crops, *item, *size) for item in zip(paths, boxes, strict=True)]
 
         def answer() -> tuple[Tensor, Draw]:
             pixels = torch.stack([crop.result() for crop in crops], 1)  # [n, B, ...], or [1, B, ...] without boxes

@@ -37,10 +37,10 @@ class ProbeSet(NamedTuple):
 def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> ProbeSet:
     """min(512, N) training images with 8 views each."""
     views, ids = probe(data, PROBE_VIEWS, dtype), probe_ids(data)
-    here = torch.arange(len(ids), device=views.device)
+    positions = torch.arange(len(ids), device=views.device)
 
     def draw(n: int) -> Tensor:
         return probe(data, n, dtype, ETA)
 
-    batch = Batch.of(0, here, views[: views_of(symmetry)], symmetry, draw=draw, num_images=len(ids))
+    batch = Batch.of(0, positions, views[: views_of(symmetry)], symmetry, draw=draw, num_images=len(ids))
     return ProbeSet(ids, batch, views)

@@ -38,10 +38,12 @@ def image_set(name: str, recipe: Recipe, train, test, labelled=None) -> ImageSet
 
     images, labels = part(*train)
     classes = None if labelled else labels
-    known, labels = part(*labelled) if labelled else (images, labels)
+    labelled_images, labels = part(*labelled) if labelled else (images, labels)
     test_images, test_labels = part(*test)
     statistics = _statistics(images)
-    return ImageSet(name, images, known, labels, test_images, test_labels, recipe, *statistics, classes=classes)
+    return ImageSet(
+        name, images, labelled_images, labels, test_images, test_labels, recipe, *statistics, classes=classes
+    )
 
 
 def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,12 +73,12 @@ def shapes(*, num_images: int | None = None) -> ImageSet:
     """Generated images, 32×32, see `data.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
     num_images = num_images or 10_000
     train, test = Shapes(num_images), Shapes(2_000, test=True)
-    known = Shapes(min(num_images, MONITORED))  # the first of them
+    labelled = Shapes(min(num_images, MONITORED))  # the first of them
     classes, test_labels = (part.labels(torch.arange(len(part))) for part in (train, test))
-    labels = classes[: len(known)]
+    labels = classes[: len(labelled)]
     mean, std = _statistics(train[torch.arange(2_000)])
     options = {"num_images": num_images}
-    return ImageSet("shapes", train, known, labels, test, test_labels, REDRAWN, mean, std, options, classes=classes)
+    return ImageSet("shapes", train, labelled, labels, test, test_labels, REDRAWN, mean, std, options, classes=classes)
 
 
 @data_set(epochs=40)
@@ -145,8 +147,8 @@ def folder(*, data_dir: str | None = None, image_size: int | None = None, worker
     if data_dir is None:
         raise ValueError("add --data-dir DIR, with images in class folders as DIR/cat/1.jpg")
     (paths, labels), (test_paths, test_labels) = folders.parts(Path(data_dir))
-    found = folders.sizes(paths), folders.sizes(test_paths)
-    side = image_size or max(8, min(224, int(found[0].amin(1).median())))
+    dimensions = folders.sizes(paths), folders.sizes(test_paths)
+    side = image_size or max(8, min(224, int(dimensions[0].amin(1).median())))
     if workers is None:
         small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
         workers = 0 if small else os.cpu_count() or 1
@@ -158,7 +160,7 @@ def folder(*, data_dir: str | None = None, image_size: int | None = None, worker
         images, test = folders.load(paths, side), folders.load(test_paths, side)
         mean, std = _statistics(images)
         return ImageSet("folder", images, images, labels, test, test_labels, recipe, mean, std, options, digest, labels)
-    tall, test_tall = (size[:, 0] / size[:, 1] for size in found)
+    tall, test_tall = (size[:, 0] / size[:, 1] for size in dimensions)
     few = slice(None, None, -(-len(paths) // MONITORED))
     return ImageSet(
         "folder",

@@ -59,8 +59,8 @@ def sample(
     if recipe.jitter and any((*strengths, shift)):
         jitter = [uniform(max(0.0, 1 - s), 1 + s) for s in strengths] + ([uniform(-shift, shift)] if colour else [])
     if jitter and recipe.jitter < 1:
-        kept = uniform(0, 1) < recipe.jitter
-        jitter = [torch.where(kept, f, neutral) for f, neutral in zip(jitter, NEUTRAL, strict=False)]
+        jittered = uniform(0, 1) < recipe.jitter
+        jitter = [torch.where(jittered, f, neutral) for f, neutral in zip(jitter, NEUTRAL, strict=False)]
     return Draw(
         box,
         angle,
@@ -118,10 +118,10 @@ def _jitter(x: Tensor, jitter: Tensor, order: Tensor | None) -> Tensor:
                 if i == place and (jitter[:, i] != NEUTRAL[i]).any():
                     x = operation(x, jitter[:, i, None, None, None].to(x))
                 continue
-            mine = ((order[:, place] == i) & (jitter[:, i] != NEUTRAL[i])).nonzero()[:, 0]
-            some = mine.to(x.device)
-            if len(mine):
-                x = x.index_copy(0, some, operation(x[some], jitter[mine, i, None, None, None].to(x)))
+            chosen = ((order[:, place] == i) & (jitter[:, i] != NEUTRAL[i])).nonzero()[:, 0]
+            some = chosen.to(x.device)
+            if len(chosen):
+                x = x.index_copy(0, some, operation(x[some], jitter[chosen, i, None, None, None].to(x)))
     return x
 
 
@@ -156,17 +156,17 @@ def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of standard deviation sigma [N] pixels, 0: none; the kernel is a tenth of the image, odd, ≥ 3."""
     radius = max(1, round(0.05 * min(x.shape[-2:])))
-    mine = (sigma > 0).nonzero()[:, 0]
-    if not len(mine):
+    blurred = (sigma > 0).nonzero()[:, 0]
+    if not len(blurred):
         return x
-    sigma, mine = sigma[mine].to(x), mine.to(x.device)
+    sigma, blurred = sigma[blurred].to(x), blurred.to(x.device)
     offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(x.shape[1], 0)[:, None]
-    some = functional.pad(x[mine], [radius] * 4, mode="reflect").flatten(0, 1)[None]  # one group a channel
+    some = functional.pad(x[blurred], [radius] * 4, mode="reflect").flatten(0, 1)[None]  # one group a channel
     some = functional.conv2d(some, kernel[:, :, :, None], groups=len(kernel))
     some = functional.conv2d(some, kernel[:, :, None, :], groups=len(kernel))
-    return x.index_copy(0, mine, some[0].unflatten(0, (len(mine), x.shape[1])))
+    return x.index_copy(0, blurred, some[0].unflatten(0, (len(blurred), x.shape[1])))
 
 
 def _grid(draw: Draw, x: Tensor) -> Tensor:

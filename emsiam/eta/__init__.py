@@ -24,7 +24,7 @@ from ..traits import Solver, solver
 __all__ = ["SOLVERS", "solver"]
 SOLVERS: dict[str, Callable] = {
     name: f
-    for module in (import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    for module in (import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__))
     for name, f in vars(module).items()
     if isinstance(getattr(f, "traits", None), Solver)
 }

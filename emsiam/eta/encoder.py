@@ -62,11 +62,11 @@ def shuffled(encoder: dict[str, Tensor], F_t, batch, groups: int) -> Tensor:
     MoCo's GPUs, so any number of processes gives the same numbers. Source: He et al. 2020, §3.3, "Shuffling BN".
     """
     views = batch.gather(batch.others.transpose(0, 1))  # [B, S, C, H, W], of all processes
-    mine = shard if len(views) > len(batch.ids) else _same  # of the probe set every process has all
+    own_part = shard if len(views) > len(batch.ids) else _same  # of the probe set every process has all
     order = torch.randperm(len(views), generator=torch.Generator().manual_seed(batch.step)).to(views.device)
-    parts = [under(encoder, F_t, mine(views[rows]).transpose(0, 1)) for rows in order.chunk(groups)]
+    parts = [under(encoder, F_t, own_part(views[rows]).transpose(0, 1)) for rows in order.chunk(groups)]
     z = torch.cat([batch.gather(part.transpose(0, 1)) for part in parts])[order.argsort()]
-    return mine(z).transpose(0, 1)
+    return own_part(z).transpose(0, 1)
 
 
 def _same(x: Tensor) -> Tensor:

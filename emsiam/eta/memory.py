@@ -23,8 +23,8 @@ def moving_average(state, F_t, batch, *, m: float = 0.8, bank: str = "device", b
             "visited": torch.zeros(batch.num_images, dtype=torch.bool, device=z.device),
         }
     rows, visited = state["rows"], state["visited"]
-    known = visited[batch.ids][:, None]
-    eta = torch.where(known, m * banks.read(rows, batch.ids, z) + (1 - m) * z, z)
+    before = visited[batch.ids][:, None]
+    eta = torch.where(before, m * banks.read(rows, batch.ids, z) + (1 - m) * z, z)
     ids = batch.gather(batch.ids)
     banks.write(rows, ids, batch.gather(eta.mean(0)))
     visited[ids] = True

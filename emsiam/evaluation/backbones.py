@@ -35,7 +35,7 @@ class LoadedBackbone(NamedTuple):
     backbone: networks.Backbone
     shape: tuple[int, int, int]  # of the images it was trained on; of others' checkpoints, of those it will see
     config: Config | None  # of our run
-    told: dict[str, Any]  # what it is and where it is from
+    origin: dict[str, Any]  # what it is and where it is from
 
 
 def load_backbone(path: str, arch: str | None = None, side: int = 224) -> LoadedBackbone:
@@ -71,8 +71,8 @@ def _own(path: str, saved: Checkpoint, arch: str | None) -> LoadedBackbone:
     config = Config(**saved.config)
     net = network(config, saved.shape)
     net.load_state_dict(saved.net)
-    told = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step}
-    return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, told)
+    origin = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step}
+    return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, origin)
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -106,22 +106,22 @@ def _weights(path: str, state: Any, arch: str) -> tuple[dict[str, Tensor], str]:
         net = models.get_model(arch, weights=None, **plain)
     children = [name for name, _ in net.named_children()]
     for kind, named in (("", tensors), (SEQUENTIAL, {_own_name(name, children): x for name, x in tensors.items()})):
-        found = Counter({p: sum(p + name in named for name in net.state_dict()) for p in PREFIXES})
-        prefix, number = found.most_common(1)[0]
+        matching = Counter({p: sum(p + name in named for name in net.state_dict()) for p in PREFIXES})
+        prefix, number = matching.most_common(1)[0]
         if number:
-            own = {name.removeprefix(prefix): x for name, x in named.items() if name.startswith(prefix)}
-            said = f"state dict, names after {prefix!r}" + kind
-            return {name: x for name, x in own.items() if not name.startswith(HEADS)}, said
+            weights = {name.removeprefix(prefix): x for name, x in named.items() if name.startswith(prefix)}
+            naming = f"state dict, names after {prefix!r}" + kind
+            return {name: x for name, x in weights.items() if not name.startswith(HEADS)}, naming
     some = ", ".join(list(state)[:3])
     raise ConfigError(f"{path}: holds no weights of {arch} (it has {some or 'nothing'} …)")
 
 
 def _own_name(name: str, children: list[str]) -> str:
     """A weight's name in nn.Sequential(*net.children()), as lightly's examples have it, as the network's own."""
-    found = re.match(r"(\D*)(\d+)\.", name)
-    if not found or int(found[2]) >= len(children):
+    numbered = re.match(r"(\D*)(\d+)\.", name)
+    if not numbered or int(numbered[2]) >= len(children):
         return name
-    return f"{found[1]}{children[int(found[2])]}.{name[found.end() :]}"
+    return f"{numbered[1]}{children[int(numbered[2])]}.{name[numbered.end() :]}"
 
 
 def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: int) -> LoadedBackbone:
@@ -142,5 +142,5 @@ def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: 
     odd = [name for name in (*missing, *unexpected) if not name.startswith(HEADS) and "num_batches" not in name]
     if odd:
         raise ConfigError(f"{path}: is not of --arch {arch} ({odd[0]} and {len(odd) - 1} other weights do not match)")
-    told = {"from": path, "kind": kind, "arch": arch, "stem": "cifar" if cifar else ""}
-    return LoadedBackbone(backbone.eval(), (3, side, side), None, told)
+    origin = {"from": path, "kind": kind, "arch": arch, "stem": "cifar" if cifar else ""}
+    return LoadedBackbone(backbone.eval(), (3, side, side), None, origin)

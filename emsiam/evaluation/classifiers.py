@@ -159,18 +159,18 @@ def episodes(
     Source: Snell et al. 2017, with cosine similarity. Raises ValueError where classes or images are too few.
     """
     rng = np.random.default_rng(seed)
-    known = [np.flatnonzero(labels.cpu().numpy() == c) for c in range(int(labels.max()) + 1)]
-    known = [rows for rows in known if len(rows) > shots]
-    if len(known) < ways:
-        raise ValueError(f"{ways} ways of {len(known)} classes with more than {shots} images")
-    z, found = unit(features).double().cpu().numpy(), []
+    members = [np.flatnonzero(labels.cpu().numpy() == c) for c in range(int(labels.max()) + 1)]
+    members = [rows for rows in members if len(rows) > shots]
+    if len(members) < ways:
+        raise ValueError(f"{ways} ways of {len(members)} classes with more than {shots} images")
+    z, accuracies = unit(features).double().cpu().numpy(), []
     for _ in range(number):
-        chosen = [rng.permutation(known[c])[: shots + queries] for c in rng.choice(len(known), ways, replace=False)]
+        chosen = [rng.permutation(members[c])[: shots + queries] for c in rng.choice(len(members), ways, replace=False)]
         means = np.stack([z[rows[:shots]].mean(0) for rows in chosen])
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         right = [(z[rows[shots:]] @ means.T).argmax(1) == c for c, rows in enumerate(chosen)]
-        found.append(np.concatenate(right).mean())
-    return np.array(found)
+        accuracies.append(np.concatenate(right).mean())
+    return np.array(accuracies)
 
 
 def verification(features: Tensor, labels: Tensor, *, pairs: int = 10_000, seed: int = 0) -> float:

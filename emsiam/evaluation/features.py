@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 def prepared(encoder: LoadedBackbone, asked: Asked) -> tuple[LoadedBackbone, ImageSet, str]:
     """An encoder, images to evaluate it on, cropped and normalised as it is used to, and how that is, in words."""
     config, foreign = encoder.config, encoder.config is None
-    as_imagenet = foreign and not encoder.told["stem"]
+    as_imagenet = foreign and not encoder.origin["stem"]
     data = _load(config, asked, as_imagenet)
     if data.classes is not None:
         data = data._replace(labelled=data.images, labels=data.classes)  # all, where the monitor has a part
@@ -90,7 +90,7 @@ def _load(config: Config | None, asked: Asked, as_imagenet: bool) -> ImageSet:
     return data
 
 
-def seen(encoder: LoadedBackbone, x: Tensor) -> Tensor:
+def as_trained_on(encoder: LoadedBackbone, x: Tensor) -> Tensor:
     """Normalised images [B, C, H, W] as the encoder takes them: its channels, and the size it was trained on."""
     channels, side, _ = encoder.shape
     if channels < x.shape[1]:
@@ -104,4 +104,4 @@ def seen(encoder: LoadedBackbone, x: Tensor) -> Tensor:
 def features(encoder: LoadedBackbone, data: ImageSet, images: Any) -> Tensor:
     """[N, f] of images as they are."""
     parts = torch.arange(len(images)).split(PART)
-    return torch.cat([encoder.backbone(seen(encoder, data.normalise(images[ids]))) for ids in parts])
+    return torch.cat([encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))) for ids in parts])

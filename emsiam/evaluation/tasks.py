@@ -12,7 +12,7 @@ from ..errors import ConfigError, one_line
 from ..recipes import Recipe
 from . import classifiers
 from .backbones import LoadedBackbone, load_backbone
-from .features import PART, Asked, features, prepared, seen
+from .features import PART, Asked, as_trained_on, features, prepared
 
 QUERIES = 2048  # per pass of kNN
 
@@ -28,9 +28,9 @@ def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str,
     except (RuntimeError, AssertionError, ValueError) as error:
         size = f"{encoder.shape[1]}×{encoder.shape[2]}"
         raise ConfigError(f"{what}: does not take images of {size} ({one_line(error)}); add --image-size") from None
-    head = {"task": task, "encoder": encoder.told, "dataset": data.name, "test_images": len(data.test_images)}
-    told = f"{width} features before the last layer, eval mode; images {shown}"
-    return head | {"features": told, "side": encoder.shape[1]} | TASKS[task](encoder, data, **parameters)
+    head = {"task": task, "encoder": encoder.origin, "dataset": data.name, "test_images": len(data.test_images)}
+    features = f"{width} features before the last layer, eval mode; images {shown}"
+    return head | {"features": features, "side": encoder.shape[1]} | TASKS[task](encoder, data, **parameters)
 
 
 def knn(encoder: LoadedBackbone, data: ImageSet, *, knn_k: int = 20, knn_t: float = 0.1) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def linear(
         best = max(best, classifiers.score(scores, data.test_labels).acc1)
     size = min(p.batch_size, len(data.labels))
     steps = f"{p.epochs} epochs of {-(-len(data.labels) // size)} steps"
-    said = f"{protocol}, base lr {p.lr:g}, batch {size}, {steps}, cosine, crops and flips"
-    return _scores(scores, data) | {"acc1_best": best, "settings": said}
+    settings = f"{protocol}, base lr {p.lr:g}, batch {size}, {steps}, cosine, crops and flips"
+    return _scores(scores, data) | {"acc1_best": best, "settings": settings}
 
 
 def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generator], Tensor]:
@@ -83,7 +83,9 @@ def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generat
     def views(ids: Tensor, rng: Generator) -> Tensor:
         # all at once, so that files are read while the network works
         asked = [plain.ask(part, plain.sample(part, 1, rng), 1, torch.float32) for part in ids.split(PART)]
-        return torch.cat([encoder.backbone(seen(encoder, x[0])).float() for x in (answer() for answer in asked)])
+        return torch.cat(
+            [encoder.backbone(as_trained_on(encoder, x[0])).float() for x in (answer() for answer in asked)]
+        )
 
     return views
 
@@ -93,10 +95,10 @@ def few_shot(
 ) -> dict[str, Any]:
     """n-way k-shot episodes on test images, by the nearest class mean. Nothing is trained."""
     z = features(encoder, data, data.test_images)
-    found = classifiers.episodes(z, data.test_labels, ways=ways, shots=shots, seed=seed)
-    half = 1.96 * found.std(ddof=1) / math.sqrt(len(found))
-    settings = f"{ways}-way {shots}-shot, {len(found)} episodes, cosine to class means, test images"
-    return {"acc1": float(found.mean()), "half_interval": float(half), "settings": settings}
+    accuracies = classifiers.episodes(z, data.test_labels, ways=ways, shots=shots, seed=seed)
+    half = 1.96 * accuracies.std(ddof=1) / math.sqrt(len(accuracies))
+    settings = f"{ways}-way {shots}-shot, {len(accuracies)} episodes, cosine to class means, test images"
+    return {"acc1": float(accuracies.mean()), "half_interval": float(half), "settings": settings}
 
 
 def verify(encoder: LoadedBackbone, data: ImageSet, *, seed: int = 0) -> dict[str, Any]:

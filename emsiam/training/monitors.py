@@ -58,8 +58,8 @@ class Losses:
     def mean(self, last: int) -> float:
         """Over the last steps and over all processes."""
         if self.local:
-            own = torch.stack(self.kept[-self.local :])
-            self.kept[-self.local :] = list(ranks.mean(own))
+            latest = torch.stack(self.kept[-self.local :])
+            self.kept[-self.local :] = list(ranks.mean(latest))
             self.local = 0
         return torch.stack(self.kept[-last:]).mean().item()
 
@@ -81,14 +81,14 @@ class Losses:
 class Accuracies:
     """On test images as they are: the kNN monitor's against train, the online probe's as it learns."""
 
-    def __init__(self, parts: Parts, seen: ProbeSet):
+    def __init__(self, parts: Parts, probe_set: ProbeSet):
         self.config, self.images, self.net = parts.config, parts.images, parts.network
         self.knn: list[float] = []  # at step 0 and at each evaluation
         self.linear: list[float] = []  # the online probe's, at each evaluation
-        self.online = self._probe(seen) if parts.config.online_probe else None
+        self.online = self._probe(probe_set) if parts.config.online_probe else None
 
-    def _probe(self, seen: ProbeSet) -> classifiers.OnlineProbe:
-        c, width = self.config, self._backbone(seen.views[0, :1]).shape[1]
+    def _probe(self, probe_set: ProbeSet) -> classifiers.OnlineProbe:
+        c, width = self.config, self._backbone(probe_set.views[0, :1]).shape[1]
         probe = classifiers.OnlineProbe(width, self.images.num_classes, lr=PROBE_LR * c.batch_size / 256)
         return probe.to(c.device, dtype(c))
 
@@ -152,7 +152,7 @@ class Accuracies:
 class HalfSteps:
     """The two half-steps of the alternations that are due, see `observe.AlternationWatch`."""
 
-    def __init__(self, parts: Parts, seen: ProbeSet):
+    def __init__(self, parts: Parts, probe_set: ProbeSet):
         c = parts.config
         due = range(0, parts.steps + 1, parts.steps_per_epoch * int(c.diagnose_every or c.epochs))
         self.device = c.device
@@ -162,7 +162,7 @@ class HalfSteps:
         self.alternation = AlternationWatch(
             parts.network,
             parts.solver,
-            seen,
+            probe_set,
             len(parts.images.images),
             cosine=of_objective(similarity).unit,
             views=number,
@@ -196,15 +196,15 @@ class HalfSteps:
 class Snapshots:
     """z of the probe set, and the weights of F in short, at log-spaced steps. They are files, and need no state."""
 
-    def __init__(self, parts: Parts, seen: ProbeSet, writer: Writer | None):
-        self.net, self.seen, self.writer = parts.network, seen, writer
+    def __init__(self, parts: Parts, probe_set: ProbeSet, writer: Writer | None):
+        self.net, self.probe_set, self.writer = parts.network, probe_set, writer
         self.steps = {0, *np.geomspace(1, parts.steps, SNAPSHOTS - 1).round().astype(int).tolist()}
 
     def look(self, step: int) -> None:
         """Write one if it is due."""
         if step not in self.steps:
             return
-        z = look(self.net.F, self.seen.views[0])
+        z = look(self.net.F, self.probe_set.views[0])
         weights = sketch(self.net.F.parameters()) if self.writer else z
         if self.writer and z.isfinite().all() and weights.isfinite().all():  # else the run is about to end
             self.writer.snapshot(step, z, weights)

@@ -77,14 +77,14 @@ def passes(net: Siamese) -> Frozen:
     return Frozen(net.F, hold(net.F, copy=False))
 
 
-def eta_gap(net: Siamese, seen: ProbeSet, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:
+def eta_gap(net: Siamese, probe_set: ProbeSet, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:
     """The gap of the first trained view's η, as F and the solver give them: an average is formed of z, not of ẑ.
 
     eta, same_views: [S, P, d], see `em.eta_gap`; fresh: z of the probe's views that η was not solved from.
     """
     net.eval()
     with torch.no_grad():
-        z_eval = torch.stack([net.F(x) for x in seen.views[len(seen.batch.views) :]])
+        z_eval = torch.stack([net.F(x) for x in probe_set.views[len(probe_set.batch.views) :]])
     net.train()
     return em.eta_gap(eta[0], fresh, same_views[0], z_eval)
 
@@ -95,19 +95,21 @@ class AlternationWatch:
     kept: tensors between them, which a checkpoint holds.
     """
 
-    def __init__(self, net: Siamese, solve: Callable, seen: ProbeSet, num_images: int, *, cosine: bool, views: float):
+    def __init__(
+        self, net: Siamese, solve: Callable, probe_set: ProbeSet, num_images: int, *, cosine: bool, views: float
+    ):
         """views: the solver's effective number of views, see `em.response`. cosine: look at unit vectors."""
-        self.net, self.seen, self.cosine, self.views = net, seen, cosine, views
+        self.net, self.probe_set, self.cosine, self.views = net, probe_set, cosine, views
         self.solve, self.num_images = solve, num_images
         self.kept: dict[str, Tensor] = {}
 
     def _passes(self) -> tuple[Tensor, Tensor]:
-        return look(self.net, self.seen.views, tuple(range(PROBE_VIEWS)))
+        return look(self.net, self.probe_set.views, tuple(range(PROBE_VIEWS)))
 
     def target(self, state: dict[str, Any]) -> Tensor:
         """η [S, P, d] of the probe set under the weights of now."""
-        own = cut(self.solve, state, self.seen.ids, self.num_images)
-        return self.solve(own, passes(self.net), self.seen.batch)[0]
+        state = cut(self.solve, state, self.probe_set.ids, self.num_images)
+        return self.solve(state, passes(self.net), self.probe_set.batch)[0]
 
     def begin(self, state: dict[str, Any]) -> None:
         """Keep ηᵗ⁻¹."""
@@ -125,7 +127,7 @@ class AlternationWatch:
         given += self._passes()
         if not all(x.isfinite().all() for x in given):
             return {}
-        batch, (_, eta_as_it_is, _, _, z_as_it_is, _) = self.seen.batch, given
+        batch, (_, eta_as_it_is, _, _, z_as_it_is, _) = self.probe_set.batch, given
         before, eta, z, p, z_next, p_next = (unit(x) if self.cosine else x for x in given)
         used, held = list(batch.trained), [len(batch.views) + i for i in range(len(batch.trained))]
         numbers = _named("em", em.half_steps(z[used], z_next[used], before, eta))
@@ -137,7 +139,7 @@ class AlternationWatch:
                 numbers |= {f"r_{name}": getattr(r, name) for name in ("h", "linear", "scalar", "permuted")}
 
         again = eta_as_it_is if state else self.target(state)
-        gap = eta_gap(self.net, self.seen, eta_as_it_is, again, z_as_it_is[len(batch.views) :])
+        gap = eta_gap(self.net, self.probe_set, eta_as_it_is, again, z_as_it_is[len(batch.views) :])
         sampling = 1 / self.views if state else gap.sampling
         numbers |= {"eta_gap": gap.total, "eta_gap_bn": gap.bn}
         if math.isfinite(sampling):

@@ -48,7 +48,12 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
     ]
     if changed:
         raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")
-    here: dict[str, Any] = {"out": config.out, "resume": True, "quiet": config.quiet, "download": config.download}
+    of_this_call: dict[str, Any] = {
+        "out": config.out,
+        "resume": True,
+        "quiet": config.quiet,
+        "download": config.download,
+    }
     for name in (*having("stays"), *same):  # where things are, and who fetches them, changes no number
-        here[name] = getattr(saved, name) if getattr(config, name) is None else getattr(config, name)
-    return dataclasses.replace(saved, **here), load_checkpoint(path)
+        of_this_call[name] = getattr(saved, name) if getattr(config, name) is None else getattr(config, name)
+    return dataclasses.replace(saved, **of_this_call), load_checkpoint(path)

@@ -29,9 +29,9 @@ def facts(parts: Parts, steps: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def judged(parts: Parts, seen: ProbeSet, finite: bool) -> dict[str, Any]:
+def judged(parts: Parts, probe_set: ProbeSet, finite: bool) -> dict[str, Any]:
     """The verdict, and what of its evidence a line does not have. finite: loss and weights."""
-    e = evidence(parts, seen, finite)
+    e = evidence(parts, probe_set, finite)
     return {
         "between_share": e.between_share,
         "prediction_quality": e.prediction_quality,
@@ -39,9 +39,9 @@ def judged(parts: Parts, seen: ProbeSet, finite: bool) -> dict[str, Any]:
     }
 
 
-def evidence(parts: Parts, seen: ProbeSet, finite: bool) -> Evidence:
+def evidence(parts: Parts, probe_set: ProbeSet, finite: bool) -> Evidence:
     """What the verdict looks at, on the probe set with batch statistics."""
-    z, p = look(parts.network, seen.views, (0, 1))
+    z, p = look(parts.network, probe_set.views, (0, 1))
     if not z.isfinite().all():
         return Evidence(math.nan, math.nan, math.nan, math.nan, parts.config.width, finite=False)
     return Evidence(

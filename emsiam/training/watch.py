@@ -26,9 +26,9 @@ class Watch:
 
     def __init__(self, parts: Parts, writer: Writer | None, start: Checkpoint | None = None):
         self.parts, self.config, self.writer = parts, parts.config, writer
-        self.seen = probe_set(parts.images, parts.config.symmetry, dtype(parts.config))
-        self.losses, self.accuracies = Losses(parts), Accuracies(parts, self.seen)
-        self.half_steps, self.snapshots = HalfSteps(parts, self.seen), Snapshots(parts, self.seen, writer)
+        self.probe_set = probe_set(parts.images, parts.config.symmetry, dtype(parts.config))
+        self.losses, self.accuracies = Losses(parts), Accuracies(parts, self.probe_set)
+        self.half_steps, self.snapshots = HalfSteps(parts, self.probe_set), Snapshots(parts, self.probe_set, writer)
         self.monitors: tuple[Monitor, ...] = (self.losses, self.accuracies, self.half_steps)
         if self.half_steps.note and writer:
             print(f"note: {self.half_steps.note}", file=sys.stderr)
@@ -43,7 +43,7 @@ class Watch:
                 monitor.load_state_dict(start.monitors)
         else:
             if writer:
-                classes, ids = parts.images.classes, self.seen.ids
+                classes, ids = parts.images.classes, self.probe_set.ids
                 writer.probe(ids, None if classes is None else classes[ids.to(classes.device)], parts.images.digest)
             self.half_steps.look(0, {})
             self.first = self._measure(0, evaluate=True)
@@ -78,7 +78,7 @@ class Watch:
 
     def _measure(self, step: int, evaluate: bool) -> dict[str, float]:
         """What of a line is measured now."""
-        z = look(self.parts.network.F, self.seen.views[0])
+        z = look(self.parts.network.F, self.probe_set.views[0])
         line = {
             "step": step,
             "epoch": step / self.parts.steps_per_epoch,
@@ -111,7 +111,7 @@ class Watch:
             **{m.name: self.last_line[m.name] for m in MEASURED if m.name in self.last_line},
             **self.accuracies.summary(),
             **self.half_steps.summary(),
-            **judged(self.parts, self.seen, self.finite),
+            **judged(self.parts, self.probe_set, self.finite),
         }
         if self.writer:
             trajectory(run).savefig(run.path / PICTURE, dpi=150)
