@@ -43,7 +43,7 @@ FEW = {  # held by every `make test`, with the modes
     "stop_grad": {"stop_grad": False, "predictor": "none"},
     "symmetry": {"symmetry": "asym2x"},
     "similarity": {"similarity": "cross_entropy"},
-    "precision": {"precision": "fp64", "batch_size": 119, "epochs": 1},
+    "precision": {"precision": "fp64", "batch_size": 120, "epochs": 1},
     "online_probe": {"online_probe": True},
     "folder": {**FOLDER, "workers": 2},
 }

@@ -47,6 +47,10 @@ def test_every_option_that_changes_numbers_is_a_case():
     assert left == {*having("no_number"), "device", "save_every"} - {"data_dir"}
 
 
+def test_every_case_splits_among_two_ranks():
+    assert [name for name, case in golden.CASES.items() if (golden.COMMON | case)["batch_size"] % 2] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_stopped_runs_end_with_the_same_bits_in_every_case(tmp_path, ranks):
