@@ -102,7 +102,7 @@ def assemble(
         fix_pred_lr=c.fix_pred_lr is not False,
     )
     if start:
-        net.load_state_dict(start.net)
+        start.fill(net, c.out)
         optimizer.sgd.load_state_dict(start.optimizer)
     return Parts(
         c,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def compare(runs: "Sequence[Run]") -> dict[str, Any]:
-    """What can be said of two or more finished runs, see `emsiam.comparison.compare.compare`. Raises ConfigError."""
+    """What can be said of two or more runs, see `emsiam.comparison.compare.compare`. Raises ConfigError."""
     from .comparison import compare as module
 
     return module.compare(runs)

@@ -14,6 +14,10 @@ class BadImage(ValueError):
     """A file that is no image, or a damaged one: its path and what is wrong, in one line."""
 
 
+class Damaged(ValueError):
+    """A file that is not as it was written: in what, after the file's name and a colon."""
+
+
 def flag(name: str) -> str:
     """An option's name on the command line."""
     return "--" + name.replace("_", "-")

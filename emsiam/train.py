@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,24 +11,22 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input, 3 the loss is not finite, 130 and 143 stopped by a signal, saved."""
-    answer(lambda number, _: os._exit(128 + number))  # nothing has begun yet
+    for number in (signal.SIGINT, signal.SIGTERM):  # until a step is taken, see training/signals.py
+        signal.signal(number, lambda number, _: os._exit(128 + number))
     from .config import parse
     from .errors import BadImage, ConfigError, one_line
-
-    caught: list[int] = []
-
-    def catch(number, _):
-        caught.append(number)
-        signal.signal(number, signal.SIG_DFL)  # a second one does not wait for the end of a step
 
     try:
         config, given = parse(arguments)
         import numpy  # before PyTorch, which goes on without it where importing it fails
 
-        from .training.run_training import fit
+        from .training.run_training import Interrupted, fit
 
-        answer(catch)
-        run = fit(config, given, stop=caught)
+        status = 128 + signal.SIGTERM  # where another process of this training was stopped
+        try:
+            run = fit(config, given)
+        except Interrupted as stopped:
+            run, status = stopped.run, 128 + stopped.number
     except (ConfigError, BadImage, OSError) as error:
         if speaks() or not isinstance(error, ConfigError):  # which one process alone may have met
             print(f"emsiam.train: {one_line(error)}", file=sys.stderr)
@@ -37,16 +34,10 @@ def main(arguments: list[str]) -> int:
     if not run.finished:
         if speaks():
             print(f"stopped and saved; --resume --out {run.path} goes on", file=sys.stderr)
-        return 128 + (caught[0] if caught else signal.SIGTERM)
+        return status
     if speaks():
         print(report(run))
     return 3 if run.summary["verdict"] == "diverged" else 0
-
-
-def answer(handler: Callable) -> None:
-    """Ctrl-C and the signal that ends a process get another answer from here on."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
 
 
 def speaks() -> bool:

@@ -156,6 +156,7 @@ def copy(tmp_path_factory, no_pictures):
             (out / file).write_text(json.dumps(content | values))
         lines = [json.loads(line) | {"centre_norm": 0.01} for line in (out / "metrics.jsonl").read_text().splitlines()]
         (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (out / "SHA256SUMS").unlink()  # which runs of before do not have
     (folder / "look.py").write_text(LOOK)
     return folder
 

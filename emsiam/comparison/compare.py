@@ -24,15 +24,12 @@ COMPARED = tuple(m.name for m in shown_in("compared"))
 
 
 def compare(runs: Sequence[Run]) -> dict[str, Any]:
-    """What can be said of two or more finished runs; docs/numbers.md has the fields.
+    """What can be said of two or more runs, as far as they have come; docs/numbers.md has the fields.
 
-    Raises ConfigError for fewer than two, for one that is not finished, and for a run given twice.
+    Raises ConfigError for fewer than two, for one without a line, and for a run given twice.
     """
     if len(runs) < 2:
         raise ConfigError("two or more runs are needed")
-    for run in runs:
-        if not run.finished:
-            raise ConfigError(f"{run.path}: is not finished; --resume --out {run.path} goes on")
     names = endings([run.path for run in runs])
     paths, weights = zip(*map(_read, runs), strict=True)
     groups = grouped(runs, names)
@@ -71,9 +68,9 @@ def _read(run: Run) -> tuple[t.Path, t.Path]:
     """Snapshots and weights of a run. Raises ConfigError where something of it is missing or damaged."""
     about = "summary.json"
     try:
-        numbers = [run.summary[name] for name in ("loss", "steps", *(n for n in COMPARED if n in run.summary))]
+        numbers = [run.so_far[name] for name in ("loss", "steps", *(n for n in COMPARED if n in run.so_far))]
         if not all(x is None or isinstance(x, int | float) for x in numbers) or not isinstance(
-            run.summary["verdict"], str
+            run.so_far["verdict"], str
         ):
             raise ValueError
         about = "metrics.jsonl"
@@ -82,20 +79,23 @@ def _read(run: Run) -> tuple[t.Path, t.Path]:
         images = len(run.probe["ids"])
         _ = run.probe["labels"], run.probe["files"]
         about = "snapshots"
-        paths = run.snapshots(), run.weights()
-        z = paths[0][0]
+        path = run.snapshots()
+        z = path[0]
         if (
             z.ndim != 2
             or len(z) != images
-            or any(x.shape != z.shape or not np.isfinite(x).all() for x in paths[0].values())
+            or any(x.shape != z.shape or not np.isfinite(x).all() for x in path.values())
         ):
             raise ValueError
         about = "weights"
-        if paths[0].keys() != paths[1].keys() or any(w.shape != (t.SKETCH,) for w in paths[1].values()):
+        weights = run.weights()
+        if path.keys() != weights.keys() or any(w.shape != (t.SKETCH,) for w in weights.values()):
             raise ValueError
+    except ConfigError:  # which names the file
+        raise
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{run.path / about} is missing or damaged") from error
-    return paths
+    return path, weights
 
 
 def _few(steps: Sequence[int]) -> list[int]:
@@ -141,7 +141,7 @@ def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
     return {
         "name": name,
         "path": str(run.path),
-        "summary": run.summary,
+        "summary": run.so_far,
         "steps_to_collapse": {criterion: o.step if o else None for criterion, o in onsets.items()},
         "onset": {criterion: o._asdict() if o else None for criterion, o in onsets.items()},
         "cka_to_start": {step: start for step, (start, _) in ends.items()},
@@ -157,9 +157,10 @@ def _note(a: Run, b: Run, x: t.Path, y: t.Path) -> str:
         return f"{a.config.dataset} and {b.config.dataset}: their probe sets show other images, so z is not compared"
     shared = len(set(x) & set(y))
     notes = []
-    if a.summary["steps"] != b.summary["steps"]:
-        lengths = f"{a.summary['steps']:,} and {b.summary['steps']:,} steps"
-        notes.append(f"{lengths}, so other schedules: z is compared at the {shared} snapshots that both have")
+    if a.so_far["steps"] != b.so_far["steps"]:
+        lengths = f"{a.so_far['steps']:,} and {b.so_far['steps']:,} steps"
+        why = "so other schedules" if a.finished and b.finished else "not finished"
+        notes.append(f"{lengths}, {why}: z is compared at the {shared} snapshots that both have")
     if a.config.seed == b.config.seed and not same_start(a, b):
         unlike = [n for n in having("starts_F") if getattr(a.config, n) != getattr(b.config, n)]
         notes.append(f"other {', '.join(unlike)}: F begins elsewhere")
@@ -172,8 +173,8 @@ def _summarise(label: str, members: list[str], runs: Sequence[Run], names: Seque
 
 
 def _values(members: list[str], runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[float]]:
-    """The last values of the members, by metric; NaN where a run diverged, or is older than the metric."""
-    by_name = {name: run.summary for name, run in zip(names, runs, strict=True)}
+    """The last values of the members, by metric; NaN where a run diverged, is unfinished, or older than the metric."""
+    by_name = {name: run.summary if run.finished else {} for name, run in zip(names, runs, strict=True)}
     summaries = [by_name[name] for name in members]
     return {m: [s[m] if s.get(m) is not None else math.nan for s in summaries] for m in COMPARED}
 

@@ -8,7 +8,6 @@ import math
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -272,7 +271,7 @@ def _length(o: Options, s: Setting) -> Changes:
 
 
 def _machine(o: Options, s: Setting) -> Changes:
-    """Device, precision, threads; the directory where none was named."""
+    """Device, precision, threads."""
     cuda = torch.cuda.is_available()
     if o["device"] == "cuda" and not cuda:
         refuse("device", "cuda", "this machine has no CUDA device that PyTorch can use; allowed is cpu")
@@ -287,7 +286,6 @@ def _machine(o: Options, s: Setting) -> Changes:
         "precision": precision,
         "threads": o["threads"] or torch.get_num_threads(),
         "online_probe": o["online_probe"] or None,
-        "out": o["out"] or f"runs/{o['dataset']}-{o['mode']}-{time.strftime('%Y%m%d-%H%M%S')}",
     }, []
 
 

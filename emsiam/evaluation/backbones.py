@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .. import networks
 from ..build import network
-from ..checkpoint import Checkpoint, load_checkpoint
+from ..checkpoint import Checkpoint, load_checkpoint, read
 from ..config import Config
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, Damaged, nearest
 from ..runs.run import load_run
 
 # How others name the encoder inside a state dict: SimSiam, MoCo and SwAV, solo-learn and lightly, and bare torchvision.
@@ -53,7 +53,10 @@ def load_backbone(path: str, arch: str | None = None, side: int = 224) -> Loaded
         return _own(path, ours, arch)
     saved = _read(path)
     if {"net", "config", "shape"} <= saved.keys():
-        return _own(path, Checkpoint.of(saved), arch)
+        try:
+            return _own(path, Checkpoint.of(saved), arch)
+        except Damaged as error:
+            raise ConfigError(f"{path}: {error}") from None
     arch = arch or saved.get("arch")
     if not isinstance(arch, str):
         raise ConfigError(f"{path}: does not say of which network it is; add --arch, such as --arch resnet50")
@@ -70,25 +73,18 @@ def _own(path: str, saved: Checkpoint, arch: str | None) -> LoadedBackbone:
         raise ConfigError(f"--arch {arch}: {path} says itself of which network it is")
     config = Config(**saved.config)
     net = network(config, saved.shape)
-    net.load_state_dict(saved.net)
+    saved.fill(net, path)
     origin = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step}
     return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, origin)
 
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = read(Path(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file or run") from None
-    except Exception as error:  # what is no checkpoint leads the unpickler anywhere
-        _, unsafe, what = str(error).partition("GLOBAL ")
-        if unsafe:
-            reason = f"holds {what.split(' ')[0]}, which could run code, and is not loaded; save its state_dict alone"
-        else:
-            why = str(error).split("WeightsUnpickler error: ")[-1].strip().partition("\n")[0]
-            why = why if why and not isinstance(error, LookupError) else "it has another format"
-            reason = f"cannot be read as a checkpoint ({why})"
-        raise ConfigError(f"{path}: {reason}") from None
+    except Damaged as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not isinstance(saved, dict):
         raise ConfigError(f"{path}: holds a {type(saved).__name__}, allowed is a checkpoint or a state dict")
     return saved

@@ -1,6 +1,8 @@
 """Where is what a run left behind? One directory: options, environment, curves, snapshots, checkpoints, summary."""
 
+import io
 import json
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +16,7 @@ from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..errors import ConfigError
 from ..networks import Siamese
+from .sums import Sums
 
 if TYPE_CHECKING:
     import pandas
@@ -30,16 +33,25 @@ class Run:
     @cached_property
     def config(self) -> Config:
         try:
-            return Config(**json.loads((self.path / "config.json").read_text()))
-        except (TypeError, ValueError) as error:
+            return Config(**json.loads(self.sums.read("config.json")))
+        except ConfigError:
+            raise
+        except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"{self.path / 'config.json'}: is not a run's ({error})") from error
+
+    @cached_property
+    def sums(self) -> Sums:
+        """Of its files, as they were written."""
+        return Sums(self.path)
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":
         """One row a log line, docs/training.md has the columns."""
         import pandas
 
-        lines = (self.path / "metrics.jsonl").read_text().splitlines()
+        *lines, torn = self.sums.read("metrics.jsonl").split(b"\n")
+        if torn and self.finished:
+            lines.append(torn)  # not a line that a process was writing when it was killed
         return pandas.DataFrame([json.loads(line) for line in lines])
 
     @property
@@ -50,7 +62,17 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Raises FileNotFoundError while the run is not finished."""
-        return json.loads((self.path / "summary.json").read_text())
+        return json.loads(self.sums.read("summary.json"))
+
+    @cached_property
+    def so_far(self) -> dict[str, Any]:
+        """The summary, or of an unfinished run what its last lines say. Raises ConfigError where it has none."""
+        if self.finished:
+            return self.summary
+        if not (self.path / "metrics.jsonl").exists() or self.metrics.empty:
+            raise ConfigError(f"{self.path}: has no lines yet")
+        last = self.metrics.ffill().iloc[-1].to_dict()
+        return {str(name): x for name, x in last.items()} | {"steps": int(last["step"]), "verdict": "unfinished"}
 
     def model(self) -> Siamese:
         """The network of the last checkpoint, in eval mode: F maps views to z, F.backbone to features, h z to p.
@@ -61,7 +83,7 @@ class Run:
         if saved is None:
             raise ConfigError(f"{self.path}: has no checkpoint yet")
         net = network(self.config, saved.shape)
-        net.load_state_dict(saved.net)
+        saved.fill(net, self.path)
         return net.eval()
 
     def snapshots(self) -> dict[int, np.ndarray]:
@@ -73,19 +95,38 @@ class Run:
         return self._path("weights")
 
     def _path(self, folder: str) -> dict[int, np.ndarray]:
-        files = {int(f.stem): f for f in (self.path / folder).glob("*.npy") if f.stem.isdigit()}
-        return {step: np.load(files[step]) for step in sorted(files)}
+        files = steps(self.path / folder)
+        return {step: array(self.sums.read(f"{folder}/{files[step].name}")) for step in sorted(files)}
 
     @cached_property
     def probe(self) -> dict[str, Any]:
         """`ids` of the images that snapshots show, their `labels`, null where they have none, and digest of `files`."""
-        return json.loads((self.path / "probe.json").read_text())
+        return json.loads(self.sums.read("probe.json"))
 
     def _repr_html_(self) -> str:
         """In a notebook: the picture's numbers, one row."""
         import pandas
 
         return pandas.DataFrame([self.summary]).to_html(index=False)
+
+
+def steps(folder: Path) -> dict[int, Path]:
+    """{step: the file that is named after it}."""
+    return {int(file.stem): file for file in folder.glob("*.npy") if file.stem.isascii() and file.stem.isdigit()}
+
+
+def array(content: bytes) -> np.ndarray:
+    """Of an .npy file. Raises ValueError where it is none, or shorter than its header says."""
+    with io.BytesIO(content) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+            shape, fortran, dtype = read(file)
+        except Exception as error:  # a damaged header leads its reader anywhere
+            raise ValueError("it has no header of an array") from error
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+            raise ValueError("an array of another size than its header says")
+        return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C").copy()
 
 
 def load_run(path: str | os.PathLike) -> Run:

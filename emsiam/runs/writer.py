@@ -2,10 +2,12 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from ..config import Config
 from ..errors import refuse
 from ..files import plain, write_json
 from .environment import environment
-from .run import PICTURE
+from .run import PICTURE, steps
+from .sums import FILE as SUMS
+from .sums import Sums
 
-FILES = ("config.json", "env.json", "probe.json", "metrics.jsonl", "summary.json", PICTURE)
+FILES = ("config.json", "env.json", "probe.json", "metrics.jsonl", "summary.json", PICTURE, SUMS)
 
 
 LOCK = ".lock"
@@ -56,12 +60,22 @@ class Writer:
                 write_json(self.path / "env.json", environment(config))
             for folder in FOLDERS:
                 (self.path / folder).mkdir(exist_ok=True)
-            for file in (f for folder in PATHS for f in (self.path / folder).glob("*.npy")):
-                if start is None or int(file.stem) > start.step:
-                    file.unlink()
+            beyond = {
+                f"{folder}/{file.name}": file
+                for folder in PATHS
+                for step, file in steps(self.path / folder).items()
+                if start is None or step > start.step
+            }
+            self.sums = Sums(self.path, new=start is None)
+            self.sums.drop("metrics.jsonl", "summary.json", *beyond)
+            if start is None:
+                self.sums.add("config.json", "env.json")
+            for file in beyond.values():
+                file.unlink()
             self.lines = (self.path / "metrics.jsonl").open("ab")
             self.lines.truncate(start.metrics_bytes if start else 0)
             self.lines.seek(0, os.SEEK_END)
+            self.digest = hashlib.sha256((self.path / "metrics.jsonl").read_bytes())
             self.events = SummaryWriter(str(self.path), purge_step=start.step + 1 if start else None)
 
     @contextmanager
@@ -75,30 +89,36 @@ class Writer:
     def line(self, metrics: dict[str, float]) -> None:
         """Append to metrics.jsonl and to TensorBoard's events."""
         with self._writing():
-            self.lines.write(json.dumps(plain(metrics)).encode() + b"\n")
+            text = json.dumps(plain(metrics)).encode() + b"\n"
+            self.lines.write(text)
             self.lines.flush()
+            self.digest.update(text)
         for name, value in metrics.items():
             self.events.add_scalar(name, value, int(metrics["step"]))
 
     def probe(self, ids: Tensor, labels: Tensor | None, files: str) -> None:
         """files: digest of the data set's, see `ImageSet`."""
-        told = {"ids": ids.tolist(), "labels": None if labels is None else labels.tolist(), "files": files}
+        content = {"ids": ids.tolist(), "labels": None if labels is None else labels.tolist(), "files": files}
         with self._writing():
-            write_json(self.path / "probe.json", told)
+            write_json(self.path / "probe.json", content)
+            self.sums.add("probe.json")
 
     def snapshot(self, step: int, z: Tensor, weights: Tensor) -> None:
         with self._writing():
             for folder, x in zip(PATHS, (z, weights), strict=True):
                 np.save(self.path / folder / f"{step}.npy", x.cpu().numpy())
+            self.sums.add(*(f"{folder}/{step}.npy" for folder in PATHS))
 
     def checkpoint(self, saved: Checkpoint) -> None:
         """Write last.pt whole or not at all; the one before becomes previous.pt."""
         folder = self.path / "checkpoints"
         new = folder / "new.pt"
         with self._writing():
+            os.fsync(self.lines.fileno())  # a checkpoint counts them
+            counted = {"metrics_bytes": self.lines.tell(), "metrics_sha256": self.digest.hexdigest()}
             try:
                 with new.open("wb") as file:
-                    torch.save(saved.to_dict() | {"metrics_bytes": self.lines.tell()}, file)
+                    torch.save(saved.to_dict() | counted, file)
                     file.flush()
                     os.fsync(file.fileno())
             except (OSError, RuntimeError) as error:  # PyTorch's own writer turns a full disk into a RuntimeError
@@ -113,11 +133,30 @@ class Writer:
     def close(self, summary: dict[str, Any] | None = None) -> None:
         """Release the directory; summary: of a run that has ended."""
         with self._writing():
+            self.lines.close()
+            self.sums.add("metrics.jsonl")
             if summary is not None:
                 write_json(self.path / "summary.json", summary)
-            self.lines.close()
+                self.sums.add("summary.json")
         self.events.close()
         self.lock.close()
+
+
+def new_directory(config: Config) -> str:
+    """A directory for a run without a name of its own, made here: after data set, mode and time, and no other's.
+
+    Raises ConfigError where it cannot be made.
+    """
+    name = f"runs/{config.dataset}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        Path("runs").mkdir(exist_ok=True)
+        for more in ("", *(f"-{n}" for n in range(2, 10_000))):
+            with suppress(FileExistsError):  # of runs that begin together, or where a clock is set back
+                os.mkdir(name + more)
+                return name + more
+    except OSError as error:
+        refuse("out", name, f"cannot be made ({error.strerror})")
+    refuse("out", name, "is taken, and so are 9,999 names more")
 
 
 def leftovers(path: Path) -> list[Path]:
@@ -130,6 +169,6 @@ def clear(path: Path) -> None:
     """Remove a run's own files from its directory, and nothing else."""
     own = [path / name for name in FILES]
     own += [path / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "new")]
-    own += [file for folder in PATHS for file in (path / folder).glob("*.npy") if file.stem.isdigit()]
+    own += [file for folder in PATHS for file in steps(path / folder).values()]
     for file in (*own, *path.glob("events.out.tfevents.*")):
         file.unlink(missing_ok=True)

@@ -56,4 +56,4 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
     }
     for name in (*having("stays"), *same):  # where things are, and who fetches them, changes no number
         of_this_call[name] = getattr(saved, name) if getattr(config, name) is None else getattr(config, name)
-    return dataclasses.replace(saved, **of_this_call), load_checkpoint(path)
+    return dataclasses.replace(saved, **of_this_call), load_checkpoint(path, resume=True)

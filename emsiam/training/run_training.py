@@ -18,10 +18,11 @@ from ..config.resolution import load_images, resolve
 from ..errors import ConfigError, refuse
 from ..methods import METHODS
 from ..runs.run import Run
-from ..runs.writer import Writer
+from ..runs.writer import Writer, new_directory
 from ..traits import of_objective
 from .monitors import place
 from .resume import resumed
+from .signals import Interrupted, Signals
 from .watch import Watch
 
 
@@ -30,6 +31,8 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
 
     given: the options that were asked for, which a resumed run must have (by default those that differ from the
     defaults). stop: training is saved and ends, unfinished, once this is not empty.
+    Ctrl-C or a notebook's stop button ends it after the step that is under way: the run is saved and drawn, and a
+    KeyboardInterrupt says how it goes on. Before the first step it is raised at once.
     Raises ConfigError before anything is written where options do not go together; BadImage where a file of a large
     folder cannot be decoded when its turn comes.
     """
@@ -42,7 +45,6 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
     torch.set_num_threads(config.threads or 1)
     with ranks.together(config.device):
-        config = dataclasses.replace(config, out=ranks.agree(str(config.out)))
         return _fit(assemble(config, data, start, notes=notes + more), start, stop)
 
 
@@ -53,33 +55,43 @@ def _fit(parts: Parts, start: Checkpoint | None, stop: Sized) -> Run:
     writer, refused = None, ""
     if ranks.rank() == 0:
         try:
+            c = c if c.out else dataclasses.replace(c, out=new_directory(c))
             writer = Writer(c, start)
         except ConfigError as error:
             refused = str(error)
     if refused := ranks.agree(refused):  # all processes leave together
         raise ConfigError(refused)
+    parts = dataclasses.replace(parts, config=dataclasses.replace(c, out=ranks.agree(str(c.out))))
     for note in parts.notes if writer else ():  # once nothing is left to refuse
         print(f"note: {note}", file=sys.stderr)
+    signals = Signals()
     try:
-        return _follow(parts.alternation(), Watch(parts, writer, start), stop)
+        run = _follow(parts.alternation(), Watch(parts, writer, start), stop, signals)
     except BaseException:
         if writer:
             writer.close()
         raise
+    finally:
+        signals.release()
+    if signals.caught and not run.finished:
+        raise Interrupted(signals.caught[0], run)
+    return run
 
 
-def _follow(trained: Iterable[Step], watch: Watch, stop: Sized) -> Run:
-    """Train to the end, or until `stop`, with a progress bar."""
+def _follow(trained: Iterable[Step], watch: Watch, stop: Sized, signals: Signals) -> Run:
+    """Train to the end, or until `stop` or a signal, with a progress bar."""
     c = watch.config
     quiet = c.quiet or watch.writer is None
     bar = tqdm(
         trained, initial=watch.step, total=watch.parts.steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet
     )
     for step in bar:
+        signals.catch()  # from the first step on there is something to save
         bar.set_postfix(watch.after(step), refresh=False)
         if not watch.finite:
             break
-        if ranks.any_of(bool(stop), watch.step):
+        if ranks.any_of(bool(stop) or bool(signals.caught), watch.step):
+            bar.close()
             return watch.leave(step)
     bar.close()
     return watch.finish()

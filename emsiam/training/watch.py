@@ -102,8 +102,6 @@ class Watch:
 
     def finish(self) -> Run:
         """Write the summary and the picture."""
-        from ..plots import trajectory
-
         run = Run(Path(str(self.config.out)))
         summary = {
             **facts(self.parts, self.step, time.perf_counter() - self.began),
@@ -114,19 +112,21 @@ class Watch:
             **judged(self.parts, self.probe_set, self.finite),
         }
         if self.writer:
-            trajectory(run).savefig(run.path / PICTURE, dpi=150)
+            draw(run)
             self.writer.close(summary)  # last: a run with a summary has ended
         ranks.agree("")  # no process leaves before all is written
         return run
 
     def leave(self, step: Step) -> Run:
-        """Save, unless there is nothing good to save, and stop before the end."""
+        """Save, unless there is nothing good to save, draw, and stop before the end."""
+        run = Run(Path(str(self.config.out)))
         if math.isfinite(self.losses.mean(1)) and finite(self.parts.network):
             self._save(step)
         if self.writer:
             self.writer.close()
+            draw(run)
         ranks.agree("")
-        return Run(Path(str(self.config.out)))
+        return run
 
     def _save(self, step: Step) -> None:
         """All that is needed to go on with the same bits."""
@@ -146,6 +146,13 @@ class Watch:
                     monitors={name: x for monitor in self.monitors for name, x in monitor.state_dict().items()},
                 )
             )
+
+
+def draw(run: Run) -> None:
+    """The run's picture, into its directory."""
+    from ..plots import trajectory
+
+    trajectory(run).savefig(run.path / PICTURE, dpi=150)
 
 
 def bar(line: dict[str, float]) -> dict[str, str]:

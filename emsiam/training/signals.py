@@ -1,0 +1,47 @@
+"""How is a training interrupted? Between two steps: the one that is under way is finished, and all of it is saved."""
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..runs.run import Run
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was ended by a signal between two steps; the run is saved, unfinished."""
+
+    def __init__(self, number: int, run: Run):
+        super().__init__(f"stopped and saved; emsiam.fit(emsiam.Config(out={str(run.path)!r}, resume=True)) goes on")
+        self.number, self.run = number, run
+
+
+class Signals:
+    """SIGINT and SIGTERM, kept in `caught` from `catch` to `release`, where Python code answers them otherwise.
+
+    That is Ctrl-C, a notebook's stop button, and what a program has set itself. A second one is answered as before.
+    Off the main thread none is touched.
+    """
+
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+        self.before: dict[int, Callable[..., Any]] = {}
+
+    def catch(self) -> None:
+        """From now on; a second call changes nothing."""
+        if self.before or self.caught or threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self.before[number] = handler
+                signal.signal(number, self._keep)
+
+    def _keep(self, number: int, _: Any) -> None:
+        self.caught.append(number)
+        signal.signal(number, self.before.pop(number))
+
+    def release(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
