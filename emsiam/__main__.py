@@ -5,7 +5,8 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from .config import Parser
+from .config import Parser, command
+from .errors import ConfigError, one_line
 
 HERE = Path(__file__).parent
 
@@ -17,7 +18,9 @@ def commands() -> list[str]:
     return [line for line in first if line.startswith("python -m emsiam.")]
 
 
-if __name__ == "__main__":
+@command
+def main(arguments: list[str]) -> int:
+    """The command. Status 0 done, 2 wrong input."""
     parser = Parser(
         prog="python -m emsiam",
         description="Why does SimSiam not collapse? Train it and its EM variants, and see what becomes of z.",
@@ -25,7 +28,13 @@ if __name__ == "__main__":
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     try:
-        parser.parse_args()
-    except ValueError as error:
-        sys.exit(f"emsiam: {error}")
+        parser.parse_args(arguments)
+    except ConfigError as error:
+        print(f"emsiam: {one_line(error)}", file=sys.stderr)
+        return 2
     parser.print_help()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

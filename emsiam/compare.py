@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Parser
-from .errors import ConfigError
+from .config import Parser, command
+from .config.rules import PATH
+from .errors import ConfigError, one_line, printable
 from .files import write_json
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _span(i: dict[str, Any], digits: int) -> str:
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -86,13 +88,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
+@command
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
     parser = Parser(prog="python -m emsiam.compare", description="Compare the trajectories of runs.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
-    parser.add_argument("--out", default="comparison", help="directory for what is written (comparison)")
+    parser.add_argument(
+        "--out", type=PATH.of_argument, default="comparison", help="directory for what is written (comparison)"
+    )
     steps = "also compare the updates that each method makes from the first run's last checkpoint, in so many steps"
     parser.add_argument("--updates", type=_count, metavar="STEPS", help=steps)
+    code = "a solver of your own in the runs, which --updates may run; once for each"
+    parser.add_argument("--eta", action="append", default=[], metavar="FILE.py:FUNCTION", help=code)
     try:
         given = parser.parse_args(arguments)
         from .comparison.compare import compare, updates
@@ -105,7 +112,7 @@ def main(arguments: list[str]) -> int:
         if given.updates:
             groups = {group["name"]: group["runs"] for group in result["groups"]}
             names = [run["name"] for run in result["runs"]]
-            result["updates"] = updates(runs, groups, names, given.updates)
+            result["updates"] = updates(runs, groups, names, given.updates, given.eta)
         out = Path(given.out)
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +122,7 @@ def main(arguments: list[str]) -> int:
         except OSError as error:
             raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
     except ConfigError as error:
-        print(f"emsiam.compare: {error}", file=sys.stderr)
+        print(f"emsiam.compare: {one_line(error)}", file=sys.stderr)
         return 2
     print(report(result))
     print("", *(out / f"comparison.{kind}" for kind in ("json", "png", "html")), sep="\n")

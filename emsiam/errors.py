@@ -54,4 +54,9 @@ def check_folder(name: str, file: str | None) -> None:
 def one_line(error: Exception) -> str:
     """What is wrong; what an OSError is about comes first."""
     about = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-    return about.replace("\n", "\\n")
+    return printable(about)
+
+
+def printable(text: str) -> str:
+    """Text with what would move a terminal's cursor, or its colours, written as Python writes it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from . import names
-from .config import Parser
-from .config.rules import Rule, one_of, real, whole
+from .config import Parser, command
+from .config.rules import PATH, Rule, one_of, real, whole
 from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, one_line
 from .files import write_json
 
@@ -25,6 +25,7 @@ PARAMETERS = {
 SIDE = whole(8, 4096)
 
 
+@command
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
     try:
@@ -47,14 +48,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("what", metavar="RUN|CHECKPOINT", help="a run's directory, or a file")
     p.add_argument("--arch", help="network of a file that does not say, such as resnet50")
     p.add_argument("--eval-dataset", choices=names.DATASETS, help="images to evaluate on (the run's)")
-    p.add_argument("--data-dir", help="where they are")
+    p.add_argument("--data-dir", type=PATH.of_argument, help="where they are")
     p.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
     p.add_argument("--image-size", type=SIDE.of_argument, help="others' networks: side in pixels of what they see")
     for name, (rule, meaning) in PARAMETERS.items():
         default = next(iter(readers(name).values()))
         help = f"{', '.join(readers(name))}: {meaning}" + ("" if default is None else f" ({default})")
         p.add_argument(flag(name), type=rule.of_argument, help=help)
-    p.add_argument("--json", metavar="FILE", help="write the result there")
+    p.add_argument("--json", type=PATH.of_argument, metavar="FILE", help="write the result there")
     return p
 
 

@@ -6,26 +6,29 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import Parser
+from .config import Parser, command
+from .config.rules import PATH
 from .errors import ConfigError, check_folder, one_line
 
 if TYPE_CHECKING:
     from .config import Config
 
 
+@command
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
     parser = Parser(prog="python -m emsiam.export", description=__doc__)
     parser.add_argument("what", metavar="RUN|CHECKPOINT")
     parser.add_argument("--arch", help="network of a file that does not say")
-    parser.add_argument("--out", required=True, metavar="FILE", help="such as backbone.pth")
+    parser.add_argument("--out", type=PATH.of_argument, required=True, metavar="FILE", help="such as backbone.pth")
     parser.add_argument("--detectron2", action="store_true", help="a ResNet for MODEL.WEIGHTS, such as backbone.pkl")
     try:
         given = parser.parse_args(arguments)
-        print(export(given.what, given.out, given.arch, given.detectron2))
+        written = export(given.what, given.out, given.arch, given.detectron2)
     except (ConfigError, OSError) as error:
         print(f"emsiam.export: {one_line(error)}", file=sys.stderr)
         return 2
+    print(written)
     return 0
 
 

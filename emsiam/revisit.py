@@ -1,7 +1,7 @@
 """What can a run's last checkpoint still tell? Where other methods would go from there, and what its η is made of."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,16 +20,17 @@ from .diagnostics import em
 from .errors import ConfigError
 from .networks import Siamese
 from .optim import SGD
-from .runs.run import Run
+from .runs.run import Run, check_code
 from .streams import ETA, IDS, VIEWS, generator
 from .training.observe import cut, eta_gap, passes
 
 FILL = 10  # epochs that fill a solver's memory where a checkpoint has none
 
 
-def _opened(run: Run) -> tuple[Checkpoint, Parts]:
+def _opened(run: Run, code: Collection[str]) -> tuple[Checkpoint, Parts]:
     """The last checkpoint, and the parts of the run as it left them. Raises ConfigError where one is not to be had."""
     c, saved = run.config, load_checkpoint(run.path)
+    check_code(run.path, c.eta, code)
     if saved is None:
         raise ConfigError(f"{run.path}: has no checkpoint yet")
     _, data, _ = load_images(c)
@@ -38,7 +39,7 @@ def _opened(run: Run) -> tuple[Checkpoint, Parts]:
     return saved, assemble(c, data, saved)
 
 
-def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
+def update(run: Run, method: Config | None = None, *, steps: int = 1, code: Collection[str] = ()) -> Tensor:
     """θ′ − θ [p]: where a method takes the parameters of F from a run's last checkpoint, in `steps` SGD steps.
 
     method: a resolved configuration, as `Run.config`, by default the run's own. How it solves η and forms the loss is
@@ -47,14 +48,16 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1) -> Tensor:
     own, else it is filled under θ for FILL epochs. Without h in `method` the run's h is left out.
     Options of data, network, precision and schedule in `method` play no part; k counts from the run's first step, so an
     alternation may begin within the `steps`.
+    code: solvers FILE.py:FUNCTION that may be run, where run or method name them.
     Raises ConfigError where the method needs an h that the run does not have, where `method` is not resolved, and
     without a checkpoint; ValueError for fewer than one step.
     """
     if steps < 1:
         raise ValueError(f"{steps} steps; allowed is 1 or more")
-    saved, parts = _opened(run)
+    saved, parts = _opened(run, code)
     c, data, net = run.config, parts.images, parts.network
     method = method or c
+    check_code(run.path, method.eta, code)
     if method.predictor is None:
         raise ConfigError("the method's configuration is not resolved; a run's is")
     if method.predictor == "none":
@@ -87,15 +90,15 @@ def _theta(net: Siamese) -> Tensor:
     return torch.cat([w.detach().flatten() for w in net.F.parameters()])
 
 
-def gap(run: Run) -> em.Gap:
+def gap(run: Run, code: Collection[str] = ()) -> em.Gap:
     """The η gap of a run's last checkpoint on the probe set, split exactly, see `em.eta_gap`.
 
     What a memory of η was made of follows from (seed, step): the views of the probe's images are made again and handed
     to the solver under today's θ, from the first step on. Batch statistics are those of the probe set; that they were
     another batch's at the time counts as lag. Cost: a pass of the probe set for each epoch and view.
-    Raises ConfigError without a checkpoint.
+    code: see `update`. Raises ConfigError without a checkpoint.
     """
-    saved, parts = _opened(run)
+    saved, parts = _opened(run, code)
     c, data, net, solve = run.config, parts.images, parts.network, parts.solver
     probe = probe_set(data, c.symmetry, dtype(c))
     today = passes(net)

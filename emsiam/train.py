@@ -5,10 +5,13 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from .config import command
+
 if TYPE_CHECKING:
     from .runs.run import Run
 
 
+@command
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input, 3 the loss is not finite, 130 and 143 stopped by a signal, saved."""
     for number in (signal.SIGINT, signal.SIGTERM):  # until a step is taken, see training/signals.py
@@ -33,7 +36,8 @@ def main(arguments: list[str]) -> int:
         return 2
     if not run.finished:
         if speaks():
-            print(f"stopped and saved; --resume --out {run.path} goes on", file=sys.stderr)
+            code = f" --eta {run.config.eta}" if ":" in (run.config.eta or "") else ""
+            print(f"stopped and saved; --resume --out {run.path}{code} goes on", file=sys.stderr)
         return status
     if speaks():
         print(report(run))

@@ -13,12 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from emsiam.config import command
 from emsiam.errors import ConfigError, one_line
 
 from ._jobs import INTERRUPTED, jobs, run, together
 from ._table import METRICS, Row, tabulate
 
 
+@command
 def main(
     name: str,
     text: str,
@@ -38,7 +40,12 @@ def main(
     parser.add_argument("--seeds", type=int, default=5, help="runs a row (5)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="where runs and tables go (results)")
+    parser.add_argument(
+        "--out",
+        type=lambda text: Path(text).expanduser(),
+        default=Path("results"),
+        help="where runs and tables go (results)",
+    )
     parser.add_argument("--smoke", action="store_true", help="one short run a row, to see that all of it works")
     given = parser.parse_args(arguments)
     if given.seeds < 1 or given.jobs < 1:

@@ -35,7 +35,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from emsiam.config import Parser
+from emsiam.config import Parser, command
 from emsiam.config.rules import Rule, real, whole
 from emsiam.errors import BadImage, ConfigError, check_folder, nearest, one_line
 from emsiam.evaluation.backbones import load_backbone
@@ -308,6 +308,7 @@ def _sides(text: str) -> tuple[int, int]:
 SIDES_RULE = Rule("pixels, or LOW:HIGH in pixels", _sides)
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command. Status 0 done, 2 wrong input."""
     about = __doc__.partition("\n")[0]

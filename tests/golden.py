@@ -212,7 +212,8 @@ def run(name: str, folder: Path, *, resumed: bool, begun: Path | None = None) ->
             shutil.copytree(stopped, mine / how)
         if ranks > 1:
             torch.distributed.barrier()
-        train({"resume": True, "quiet": True}, mine / how)
+        code = {"eta": options["eta"]} if "eta" in options else {}
+        train({"resume": True, "quiet": True} | code, mine / how)
         found[how] = digests(mine / how)
 
     train(options, mine / "whole")

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..diagnostics import trajectory as t
 from ..diagnostics.statistics import difference, mean_interval
 from ..errors import ConfigError
 from ..metrics import CRITERIA, shown_in
-from ..runs.run import Run
+from ..runs.run import Run, check_code
 from .pairing import endings, grouped, paired, same_images, same_start
 
 IMAGES = 128  # of the probe set, for Procrustes and the plane
@@ -217,7 +217,9 @@ def _plane(
     }
 
 
-def updates(runs: Sequence[Run], groups: dict[str, list[str]], names: Sequence[str], steps: int) -> dict[str, Any]:
+def updates(
+    runs: Sequence[Run], groups: dict[str, list[str]], names: Sequence[str], steps: int, code: Collection[str] = ()
+) -> dict[str, Any]:
     """Where each group's method would go from the first run's last checkpoint: angles in degrees of every two.
 
     A method that cannot start there has a reason in their place. See `emsiam.revisit.update`.
@@ -226,11 +228,12 @@ def updates(runs: Sequence[Run], groups: dict[str, list[str]], names: Sequence[s
 
     moves: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
+    check_code(runs[0].path, runs[0].config.eta, code)
     if load_checkpoint(runs[0].path) is None:
         raise ConfigError(f"--updates: {runs[0].path} has no checkpoint to start from")
     for name, members in groups.items():
         try:
-            moves[name] = update(runs[0], runs[names.index(members[0])].config, steps=steps).cpu().numpy()
+            moves[name] = update(runs[0], runs[names.index(members[0])].config, steps=steps, code=code).cpu().numpy()
         except ConfigError as error:
             refused[name] = str(error)
     angles = [{"a": a, "b": b, "angle": t.angle(moves[a], moves[b])} for a, b in itertools.combinations(moves, 2)]

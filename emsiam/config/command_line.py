@@ -2,6 +2,11 @@
 
 import argparse
 import dataclasses
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConfigError, flag, nearest
@@ -21,6 +26,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise ConfigError(message.removeprefix("argument "))
+
+
+def command(main: Callable[..., int]) -> Callable[..., int]:
+    """A command whose reader goes away, as in `| head`, ends without a word, with the status of SIGPIPE."""
+
+    @functools.wraps(main)
+    def quiet(*arguments: Any, **options: Any) -> int:
+        try:
+            try:
+                return main(*arguments, **options)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            return 128 + signal.SIGPIPE
+
+    return quiet
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ def solver(names: Iterable[str]) -> Rule:
         file, colon, _ = _path(value).rpartition(":")
         if value not in choices and not (colon and file.endswith(".py")):
             raise ValueError
-        return str(value)
+        return _path(value)
 
     return Rule(allowed, parse)
 
@@ -90,7 +91,7 @@ def _switch(value):
 def _path(value):
     if not str(value):
         raise ValueError
-    return str(value)
+    return os.path.expanduser(str(value))  # a shell does not in --out=~/run, nor does Python
 
 
 def _augment(value):

@@ -1,5 +1,6 @@
 """Whose network is in this file? Backbones from our runs and from others' checkpoints. Nothing in a file is run."""
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -45,6 +46,7 @@ def load_backbone(path: str, arch: str | None = None, side: int = 224) -> Loaded
     arch: a torchvision classifier's name, for files that do not say. side: of the images it will see, pixels.
     Raises ConfigError where the file is not to be read safely, or is not of that network.
     """
+    path = os.path.expanduser(path)
     if Path(path).is_dir():
         run = load_run(path)
         ours = load_checkpoint(run.path)

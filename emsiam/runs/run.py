@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +111,12 @@ class Run:
         return pandas.DataFrame([self.summary]).to_html(index=False)
 
 
+def check_code(path: Path, eta: str | None, named: Collection[str]) -> None:
+    """Code that a run's directory names runs only where the user names it too. Raises ConfigError."""
+    if ":" in (eta or "") and eta not in named:
+        raise ConfigError(f"{path}: η is solved by code, {eta}; to run it, name it too: --eta {eta}")
+
+
 def steps(folder: Path) -> dict[int, Path]:
     """{step: the file that is named after it}."""
     return {int(file.stem): file for file in folder.glob("*.npy") if file.stem.isascii() and file.stem.isdigit()}
@@ -131,8 +138,8 @@ def array(content: bytes) -> np.ndarray:
 
 def load_run(path: str | os.PathLike) -> Run:
     """The run in a directory. Raises ConfigError where there is none."""
-    if not (Path(path) / "config.json").is_file():
+    run = Run(Path(path).expanduser())
+    if not (run.path / "config.json").is_file():
         raise ConfigError(f"{path}: holds no run (there is no config.json)")
-    run = Run(Path(path))
     _ = run.config  # is it one of ours?
     return run

@@ -70,6 +70,8 @@ class Writer:
             self.sums.drop("metrics.jsonl", "summary.json", *beyond)
             if start is None:
                 self.sums.add("config.json", "env.json")
+            else:
+                self._went_on(environment(config), start.step)
             for file in beyond.values():
                 file.unlink()
             self.lines = (self.path / "metrics.jsonl").open("ab")
@@ -95,6 +97,17 @@ class Writer:
             self.digest.update(text)
         for name, value in metrics.items():
             self.events.add_scalar(name, value, int(metrics["step"]))
+
+    def _went_on(self, now: dict[str, Any], step: int) -> None:
+        """Add to env.json what is another than when the run began."""
+        try:
+            began = json.loads(self.sums.read("env.json"))
+        except (FileNotFoundError, json.JSONDecodeError):  # of runs of before
+            began = {}
+        other = {name: value for name, value in plain(now).items() if value != began.get(name)}
+        began["resumed"] = [*began.get("resumed", []), {"step": step} | other]
+        write_json(self.path / "env.json", began)
+        self.sums.add("env.json")
 
     def probe(self, ids: Tensor, labels: Tensor | None, files: str) -> None:
         """files: digest of the data set's, see `ImageSet`."""

@@ -9,15 +9,15 @@ from typing import Any
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..config import Config, having
 from ..errors import ConfigError, given_flag, refuse
-from ..runs.run import load_run
+from ..runs.run import check_code, load_run
 from ..runs.writer import leftovers
 
 
 def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkpoint | None]:
     """The configuration of the run in --out where it is to go on, and the checkpoint to go on from.
 
-    Raises ConfigError where --out holds a run and neither --resume nor --overwrite is given, or where options that
-    were given would change the result.
+    Raises ConfigError where --out holds a run and neither --resume nor --overwrite is given, where options that were
+    given would change the result, and where the run names code that the options do not.
     """
     path = Path(str(config.out))
     if config.out is None or not os.path.isdir(path):
@@ -25,7 +25,8 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
     if not (path / "config.json").exists():
         if leftovers(path) and not config.overwrite:
             names = ", ".join(file.name for file in leftovers(path)[:3])
-            refuse("out", config.out, f"holds files that a run would replace ({names}); choose another directory")
+            reason = f"holds files that a run would replace ({names}), without a config.json"
+            refuse("out", config.out, f"{reason}; add --overwrite to begin anew, or choose another directory")
         return config, None
     saved = load_run(path).config
     if not config.resume:
@@ -48,6 +49,7 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
     ]
     if changed:
         raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")
+    check_code(path, saved.eta, [str(config.eta)])
     of_this_call: dict[str, Any] = {
         "out": config.out,
         "resume": True,

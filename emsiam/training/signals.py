@@ -12,7 +12,9 @@ class Interrupted(KeyboardInterrupt):
     """Training was ended by a signal between two steps; the run is saved, unfinished."""
 
     def __init__(self, number: int, run: Run):
-        super().__init__(f"stopped and saved; emsiam.fit(emsiam.Config(out={str(run.path)!r}, resume=True)) goes on")
+        code = f", eta={run.config.eta!r}" if ":" in (run.config.eta or "") else ""
+        options = f"out={str(run.path)!r}, resume=True{code}"
+        super().__init__(f"stopped and saved; emsiam.fit(emsiam.Config({options})) goes on")
         self.number, self.run = number, run
 
 
