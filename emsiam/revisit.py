@@ -1,5 +1,6 @@
 """What can a run's last checkpoint still tell? Where other methods would go from there, and what its η is made of."""
 
+import dataclasses
 import math
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -30,6 +31,8 @@ FILL = 10  # epochs that fill a solver's memory where a checkpoint has none
 def _opened(run: Run, code: Collection[str]) -> tuple[Checkpoint, Parts]:
     """The last checkpoint, and the parts of the run as it left them. Raises ConfigError where one is not to be had."""
     c, saved = run.config, load_checkpoint(run.path)
+    if not torch.cuda.is_available():
+        c = dataclasses.replace(c, device="cpu")
     check_code(run.path, c.eta, code)
     if saved is None:
         raise ConfigError(f"{run.path}: has no checkpoint yet")
@@ -55,7 +58,7 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1, code: Coll
     if steps < 1:
         raise ValueError(f"{steps} steps; allowed is 1 or more")
     saved, parts = _opened(run, code)
-    c, data, net = run.config, parts.images, parts.network
+    c, data, net = parts.config, parts.images, parts.network
     method = method or c
     check_code(run.path, method.eta, code)
     if method.predictor is None:
@@ -99,7 +102,7 @@ def gap(run: Run, code: Collection[str] = ()) -> em.Gap:
     code: see `update`. Raises ConfigError without a checkpoint.
     """
     saved, parts = _opened(run, code)
-    c, data, net, solve = run.config, parts.images, parts.network, parts.solver
+    c, data, net, solve = parts.config, parts.images, parts.network, parts.solver
     probe = probe_set(data, c.symmetry, dtype(c))
     today = passes(net)
     state = cut(solve, parts.state or {}, probe.ids, len(data.images))

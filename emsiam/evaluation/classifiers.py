@@ -76,7 +76,7 @@ def logistic(features: Tensor, labels: Tensor, queries: Tensor, *, seed: int = 0
     model = fitted(best, np.arange(len(y)))
     scores = torch.full((len(q), int(y.max()) + 1), -math.inf, dtype=torch.float64)
     scores[:, model.classes_] = torch.from_numpy(model.predict_log_proba(q))
-    return scores, float(best)
+    return scores.to(queries.device), float(best)
 
 
 class Protocol(NamedTuple):

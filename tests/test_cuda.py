@@ -1,0 +1,161 @@
+"""On CUDA no step mixes devices or waits for it, and losses are the CPU's; where there is none, by cuda_dry_run.py."""
+
+import json
+import math
+
+import cuda_dry_run
+import pytest
+import torch
+
+import emsiam
+from emsiam import Config, revisit
+from emsiam.eta import SOLVERS
+from emsiam.evaluate import evaluate
+from emsiam.methods import METHODS
+from emsiam.names import TASKS
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+EIGH = "networks.py"  # of directpred and directcopy
+ROWS = "eta/bank.py"  # in host memory or a file
+CASES = {
+    **{mode: {"mode": mode} for mode in METHODS},
+    **{f"eta {name}": {"eta": name} for name in SOLVERS},
+    "k": {"mode": "multistep", "k": 2},
+    "k, bank": {"mode": "ema_eta", "k": 2},
+    "bank in host memory": {"mode": "ema_eta", "bank": "host"},
+    "bank in bf16": {"mode": "ema_eta", "bank_dtype": "bf16"},
+    **{f"predictor {kind}": {"predictor": kind} for kind in ("none", "fixed", "linear", "directpred", "directcopy")},
+    "no stop-gradient": {"stop_grad": False},
+    "asym": {"symmetry": "asym"},
+    "asym2x": {"symmetry": "asym2x", "mode": "expectation"},
+    **{f"similarity {name}": {"similarity": name} for name in ("cross_entropy", "mse")},
+    "bf16": {"precision": "bf16"},
+    "fp64": {"precision": "fp64"},
+    "no bn": {"bn": "none"},
+    "shuffle bn": {"mode": "moco", "shuffle_bn": 4},
+    "shapes": {"dataset": "shapes", "num_images": 2000},
+    "augment": {"augment": "noise=0.2,scale=0.5:0.9,blur=0.5"},
+    "folder": {"dataset": "folder", "workers": 0},
+    "folder, streamed": {"dataset": "folder", "workers": 2},
+    "resnet18": {"dataset": "folder", "workers": 0, "arch": "resnet18", "batch_size": 16},
+}
+
+
+def options_of(case, few_files):
+    options = CASES[case]
+    return options | ({"data_dir": few_files["data_dir"], "epochs": 2} if options.get("dataset") == "folder" else {})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_steps_are_those_of_the_cpu_and_wait_for_nothing(case, few_files):
+    options = options_of(case, few_files)
+    try:
+        losses, log = cuda_dry_run.steps(**options)
+    except emsiam.ConfigError as error:  # a solver that this mode's objective does not go with
+        assert case.startswith("eta ")
+        pytest.skip(str(error))
+    assert losses == cuda_dry_run.steps(device="cpu", **options)[0]
+    reads = [event for event in log.events if event.kind == "read" and event.step > 0]
+    excused = EIGH if "direct" in case else ROWS if case == "bank in host memory" else None
+    assert [event for event in reads if excused is None or not any(excused in line for line in event.lines)] == []
+    assert bool(reads) == bool(excused)
+    assert [event for event in log.events if event.kind == "random"] == []  # draws are the CPU's, on any device
+
+
+SMALL = {"epochs": 2, "batch_size": 479, "dim": 16, "hidden_dim": 16, "threads": 1, "quiet": True, "log_every": 2}
+SMALL |= {"eval_every": 1, "diagnose_every": 1, "precision": "fp32"}
+RUNS = {
+    "onestep": {"online_probe": True},
+    "ema_eta": {"mode": "ema_eta", "k": 3},
+}
+MORE = {
+    "multistep": {"mode": "multistep", "k": 3},
+    **{mode: {"mode": mode} for mode in ("swav", "moco", "byol", "sigreg")},
+    "directpred": {"predictor": "directpred"},
+}
+
+
+class After:
+    """Becomes true after so many steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __len__(self):
+        self.left -= 1
+        return max(0, 1 - self.left)
+
+
+@pytest.fixture(scope="module", params=[*RUNS, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
+def runs(request, once):
+    """A run on the CPU; the same on CUDA, whole, and stopped and resumed."""
+    options = SMALL | (RUNS | MORE)[request.param]
+
+    def make(folder):
+        emsiam.fit(Config(**options, device="cpu", out=str(folder / "cpu")))
+        with cuda_dry_run.pretended():
+            emsiam.fit(Config(**options, device="cuda", out=str(folder / "cuda")))
+            emsiam.fit(Config(**options, device="cuda", out=str(folder / "parts")), stop=After(4))
+            emsiam.fit(Config(out=str(folder / "parts"), resume=True, quiet=True))
+
+    folder = once(f"cuda-{request.param}", make)
+    return {name: emsiam.load_run(folder / name) for name in ("cpu", "cuda", "parts")}
+
+
+def numbers(run):
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    return [{n: x for n, x in line.items() if n not in ("seconds", "images_per_second")} for line in lines]
+
+
+@pytest.mark.parametrize("name", ["cuda", "parts"])
+def test_a_whole_run_is_that_of_the_cpu(runs, name):
+    assert runs[name].config.device == "cuda"
+    for line, other in zip(numbers(runs["cpu"]), numbers(runs[name]), strict=True):
+        assert line == pytest.approx(other, rel=1e-6, abs=1e-9, nan_ok=True)
+    saved, other = (torch.load(runs[n].path / "checkpoints/last.pt", weights_only=True) for n in ("cpu", name))
+    assert all(torch.equal(saved["net"][n].cpu(), x.cpu()) for n, x in other["net"].items())
+
+
+def test_a_run_of_a_gpu_is_read_where_there_is_none(runs):
+    run, other = runs["cuda"], runs["cpu"]
+    assert all(torch.equal(x, y) for x, y in zip(run.model().parameters(), other.model().parameters(), strict=True))
+    assert torch.equal(revisit.update(run), revisit.update(other))
+    if run.config.mode != "swav":
+        assert revisit.gap(run) == pytest.approx(revisit.gap(other), rel=1e-6)
+    with cuda_dry_run.pretended():
+        there = revisit.update(run)
+    assert torch.equal(there.inner, revisit.update(other))
+
+
+TASKED = [*((task, {}) for task in TASKS), *(("linear", {"protocol": p, "epochs": 1}) for p in ("lars", "sgd"))]
+
+
+@pytest.mark.parametrize(("task", "parameters"), TASKED)
+def test_tasks_are_evaluated_on_it(once, task, parameters):
+    out = (
+        once("cuda-evaluated", lambda folder: emsiam.fit(Config(**SMALL, device="cpu", out=str(folder / "run"))))
+        / "run"
+    )
+    here = evaluate(task, str(out), **parameters)
+    with cuda_dry_run.pretended():
+        there = evaluate(task, str(out), **parameters)
+    here, there = ({n: x for n, x in found.items() if isinstance(x, float)} for found in (here, there))
+    assert here == pytest.approx(there, rel=1e-6)
+
+
+def test_what_waits_or_mixes_devices_is_seen():
+    """The device is pretended well enough that a fault in a step is one here."""
+    with cuda_dry_run.pretended() as log:
+        x = torch.ones(3).to("cuda")
+        assert x.device.type == "cuda"
+        assert math.isclose(x.sum().item(), 3)
+        assert x[x > 0].sum() > 0
+        with pytest.raises(RuntimeError, match="tensors on cuda:0 and cpu"):
+            x + torch.ones(3)
+        with pytest.raises(TypeError, match="convert cuda:0"):
+            x.numpy()
+        torch.randn_like(x)
+    kinds = [event.kind for event in log.events]
+    assert kinds.count("read") >= 3
+    assert "send" in kinds
+    assert "random" in kinds
