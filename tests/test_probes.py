@@ -1,6 +1,8 @@
 """The monitors: kNN against scikit-learn's classifier on the same vectors, the online probe against a plain loop."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 import emsiam
+from emsiam.evaluation import classifiers
 from emsiam.evaluation.classifiers import OnlineProbe, knn_predict
+from emsiam.objective import unit
 
 pytestmark = [pytest.mark.mathematics, pytest.mark.usefixtures("no_pictures")]
 
@@ -35,6 +39,72 @@ def test_a_small_temperature_is_the_nearest_neighbour(digits):
     features, queries = digits.images.flatten(1).float(), digits.test_images.flatten(1).float()
     common = {"features": features, "labels": digits.labels, "queries": queries, "num_classes": 10}
     assert torch.equal(knn_predict(**common, k=20, t=1e-7), knn_predict(**common, k=1, t=1.0))
+
+
+BLOCKS = ((2048, 65_536, 256), (90, 64, 5), (7, 13, 1), (1, 700, 700))
+
+
+@pytest.fixture(params=BLOCKS, ids=str)
+def blocks(request, monkeypatch):
+    for name, size in zip(("QUERIES", "ROWS", "TIED"), request.param, strict=True):
+        monkeypatch.setattr(classifiers, name, size)
+
+
+@pytest.mark.parametrize("k", [1, 20, 700])
+def test_of_equal_similarities_the_lower_id_is_first_in_blocks_too(blocks, k):
+    """Whole numbers, whose products are exact, so that many are equal; some rows throughout, as in collapse."""
+    rng = torch.Generator().manual_seed(0)
+    features, queries = (torch.randint(-2, 3, (n, 3), generator=rng).double() for n in (700, 90))
+    queries[:20] = 0
+    values, order = (queries @ features.T).sort(stable=True, dim=1, descending=True)
+    found, ids = classifiers._nearest(features, queries, k)
+    assert torch.equal(ids, order[:, :k])
+    assert torch.equal(found, values[:, :k])
+
+
+def test_blocks_change_no_vote(blocks):
+    rng = torch.Generator().manual_seed(0)
+    features, queries = (torch.randn(n, 5, generator=rng).double() for n in (700, 90))
+    labels = torch.randint(7, (700,), generator=rng)
+    features[3] = 0
+    value, order = (unit(queries) @ unit(features).T).sort(1, descending=True)
+    expected = torch.zeros(90, 7).double()
+    for row in range(90):
+        for s, i in zip(value[row, :20], order[row, :20], strict=True):
+            expected[row, labels[i]] += ((s - value[row, 0]) / 0.1).exp()
+    options = {"k": 20, "t": 0.1, "num_classes": 7}
+    votes = classifiers.knn_votes(features, labels, queries, **options)
+    assert torch.allclose(votes, expected, rtol=1e-12, atol=0)
+    own = features.clone()
+    assert torch.equal(classifiers.knn_votes(own, labels, queries, **options, in_place=True), votes)
+    assert torch.equal(own, unit(features))
+
+
+def test_parts_are_stacked_as_by_cat():
+    parts = torch.randn(10, 3, 2).split(4)
+    assert torch.equal(classifiers.stacked(iter(parts), 10), torch.cat(parts))
+
+
+TENTH = """
+import resource, sys, torch
+from emsiam.evaluation.classifiers import QUERIES, ROWS, knn_votes
+torch.set_num_threads(2)
+rng = torch.Generator().manual_seed(0)
+features = torch.randn(128_117, 2048, generator=rng)
+labels, queries = torch.randint(1000, (128_117,), generator=rng), torch.randn(5_000, 2048, generator=rng)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+knn_votes(features, labels, queries, k=200, t=0.1, num_classes=1000, in_place=True)
+print(before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_tenth_of_imagenet_takes_less_than_two_gigabytes():
+    """N/10 × Q/10 at the width of ResNet-50. Blocks are full already, so that the whole takes no more but its votes."""
+    done = subprocess.run([sys.executable, "-c", TENTH], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    print(f"workspace {(after - before) / 1e9:.2f} GB")
+    assert after - before < 2e9
 
 
 def test_the_online_probe_by_hand():

@@ -1,8 +1,8 @@
 """How good are the features? Reference classifiers on a frozen backbone, and tasks without training."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,24 +12,75 @@ from torch.nn import functional
 from ..objective import unit
 from ..optim import LARS, lr_factor
 
+QUERIES, ROWS = 2048, 65_536  # of a block of similarities: 512 MiB in fp32
+TIED = 256  # rows of it whose ties are broken at once
+
+
+def stacked(parts: Iterable[Tensor], number: int) -> Tensor:
+    """[number, ...] of parts [B, ...], one after the other. torch.cat has all of them in memory twice."""
+    whole, filled = torch.empty(0), 0
+    for part in parts:
+        if not filled:
+            whole = part.new_empty(number, *part.shape[1:])
+        whole[filled : filled + len(part)] = part
+        filled += len(part)
+    return whole
+
 
 @torch.no_grad()
-def knn_votes(features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t: float, num_classes: int) -> Tensor:
+def knn_votes(
+    features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t: float, num_classes: int, in_place: bool = False
+) -> Tensor:
     """Votes [Q, classes] of the k nearest of features [N, f] with labels [N], for queries [Q, f].
 
-    Neighbours by cosine similarity s, votes exp(s/t) (Wu et al. 2018; the monitor of the SimSiam paper, Fig. D.1).
+    Neighbours by cosine similarity s, the lower id first where they are equal, votes exp(s/t) (Wu et al. 2018; the
+    monitor of the SimSiam paper, Fig. D.1). Beside arguments and votes it takes 2 GB at most in fp32, whatever N and Q.
+    in_place: features become unit vectors where they lie; else a copy of them does.
     Raises ValueError where k exceeds N.
     """
     if not 1 <= k <= len(features):
         raise ValueError(f"k = {k} neighbours of {len(features)} vectors")
-    similarity, neighbour = (unit(queries) @ unit(features).T).topk(k)
-    votes = similarity.new_zeros(len(queries), num_classes)
-    return votes.scatter_add_(1, labels[neighbour], ((similarity - similarity[:, :1]) / t).exp())
+    if in_place:
+        for part in features.split(ROWS):
+            part.div_(part.norm(dim=-1, keepdim=True).clamp_min(1e-12))  # as `unit`
+    else:
+        features = unit(features)
+    votes = features.new_zeros(len(queries), num_classes)
+    for some, part in zip(votes.split(QUERIES), queries.split(QUERIES), strict=True):
+        similarity, neighbour = _nearest(features, unit(part), k)
+        some.scatter_add_(1, labels[neighbour], ((similarity - similarity[:, :1]) / t).exp())
+    return votes
 
 
-def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, *, k: int, t: float, num_classes: int) -> Tensor:
+def _nearest(features: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Similarities and ids [Q, k], by block of features; earlier blocks have lower ids."""
+    values, ids = queries.new_empty(len(queries), 0), queries.new_empty(len(queries), 0, dtype=torch.int64)
+    for i, part in enumerate(features.split(ROWS)):
+        more, at = _top(queries @ part.T, k)
+        values, ids = torch.cat([values, more], 1), torch.cat([ids, at + i * ROWS], 1)
+        values, at = _top(values, k)
+        ids = ids.gather(1, at)
+    return values, ids
+
+
+def _top(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of x [Q, N], descending, the first of equal ones first; all where there are fewer."""
+    values, at = x.topk(min(k, x.shape[1]))
+    least = values[:, -1:]
+    tied = ((x == least).sum(1) > (values == least).sum(1)).nonzero()[:, 0]  # more of them than were taken
+    for rows in tied.split(TIED):
+        y, low = x[rows], least[rows]
+        above, level = y > low, y == low
+        first = level.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)
+        at[rows] = (above | level & first).nonzero()[:, 1].view(len(rows), at.shape[1])
+    at = at.sort(1).values
+    values, order = x.gather(1, at).sort(stable=True, dim=1, descending=True)
+    return values, at.gather(1, order)
+
+
+def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, **options: Any) -> Tensor:
     """Labels [Q] with the most votes, see `knn_votes`."""
-    return knn_votes(features, labels, queries, k=k, t=t, num_classes=num_classes).argmax(1)
+    return knn_votes(features, labels, queries, **options).argmax(1)
 
 
 class Score(NamedTuple):

@@ -15,6 +15,7 @@ from ..data.images import ImageSet
 from ..data.sets import IMAGENET
 from ..errors import ConfigError
 from .backbones import LoadedBackbone
+from .classifiers import stacked
 
 PART = 512  # images per pass
 
@@ -104,4 +105,5 @@ def as_trained_on(encoder: LoadedBackbone, x: Tensor) -> Tensor:
 def features(encoder: LoadedBackbone, data: ImageSet, images: Any) -> Tensor:
     """[N, f] of images as they are."""
     parts = torch.arange(len(images)).split(PART)
-    return torch.cat([encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))) for ids in parts])
+    seen = (encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))) for ids in parts)
+    return stacked(seen, len(images))

@@ -14,8 +14,6 @@ from . import classifiers
 from .backbones import LoadedBackbone, load_backbone
 from .features import PART, Asked, as_trained_on, features, prepared
 
-QUERIES = 2048  # per pass of kNN
-
 
 def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str, Any]:
     """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
@@ -39,9 +37,8 @@ def knn(encoder: LoadedBackbone, data: ImageSet, *, knn_k: int = 20, knn_t: floa
     k, t = knn_k, knn_t
     if k > len(z):
         raise ConfigError(f"--knn-k {k}: allowed is at most {len(z)}, the training images")
-    parts = queries.split(QUERIES)
-    votes = [classifiers.knn_votes(z, data.labels, q, k=k, t=t, num_classes=data.num_classes) for q in parts]
-    return _scores(torch.cat(votes), data) | {"settings": f"k {k}, T {t:g}, {len(z):,} training images"}
+    votes = classifiers.knn_votes(z, data.labels, queries, k=k, t=t, num_classes=data.num_classes, in_place=True)
+    return _scores(votes, data) | {"settings": f"k {k}, T {t:g}, {len(z):,} training images"}
 
 
 def linear(

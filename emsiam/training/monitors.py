@@ -104,7 +104,7 @@ class Accuracies:
         c, data = self.config, self.images
         features, queries = self._features(data.labelled), self._features(data.test_images)
         predicted = classifiers.knn_predict(
-            features, data.labels, queries, k=c.knn_k, t=c.knn_t, num_classes=data.num_classes
+            features, data.labels, queries, k=c.knn_k, t=c.knn_t, num_classes=data.num_classes, in_place=True
         )
         self.knn.append((predicted == data.test_labels).double().mean().item())
         if self.online and step:
@@ -112,7 +112,7 @@ class Accuracies:
 
     def _features(self, images: Any) -> Tensor:
         parts = (self.images.normalise(images[ids]) for ids in torch.arange(len(images)).split(PART))
-        return torch.cat([self._backbone(x.to(dtype(self.config))) for x in parts])
+        return classifiers.stacked((self._backbone(x.to(dtype(self.config))) for x in parts), len(images))
 
     @torch.no_grad()
     def _backbone(self, x: Tensor) -> Tensor:
