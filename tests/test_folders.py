@@ -3,16 +3,18 @@
 import json
 import os
 import re
+import struct
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
 import emsiam
 from emsiam import data, train
 from emsiam.data import folders, views
+from emsiam.errors import BadImage
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -307,3 +309,48 @@ def test_a_streamed_file_that_fails_stops_the_run_with_its_path_and_the_run_goes
     (root / "dog" / "07.png").write_bytes(whole)
     assert train.main([*command, "--resume"]) == 0
     assert json.loads((out / "summary.json").read_text())["steps"] == 2
+
+
+def broken_exif(orientation):
+    """Exif whose orientation is right and whose other tags are not: a width below 0, text that is somewhere else."""
+    entries = [(0x0112, 3, 1, orientation), (0x0100, 9, 1, 0xFFFFFFFF), (0x010E, 2, 99, 0x00FFFFFF)]
+    body = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_broken_metadata_do_not_end_a_run_whose_pixels_decode(tmp_path, orientation):
+    file, plain = tmp_path / "a.jpg", tmp_path / "b.png"
+    exif = Image.Exif()
+    exif[folders.ORIENTATION] = orientation
+    Image.fromarray(pixels(16, 24)).save(file, exif=broken_exif(orientation))
+    Image.fromarray(np.asarray(Image.open(file))).save(plain, exif=exif)
+    if orientation > 1:  # Pillow's own way writes the tags anew
+        with pytest.raises(struct.error):
+            ImageOps.exif_transpose(Image.open(file))
+    assert np.array_equal(folders.decode(str(file)), folders.decode(str(plain)))
+    assert folders.sizes([str(file)]).tolist() == folders.sizes([str(plain)]).tolist()
+    assert folders.sizes([str(file)]).tolist() == [[24, 16] if orientation > 4 else [16, 24]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_named_like_an_image_and_is_a_pipe_is_not_waited_for(tmp_path, workers):
+    root = write_tree(tmp_path / "images")
+    os.mkfifo(root / "cat" / "pipe.png")
+    with pytest.raises(BadImage, match=r"cat/pipe\.png .*not a regular"):
+        fit(root, tmp_path / "run", workers=workers)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_of_images_alone_means_a_folder(tmp_path):
+    root = write_tree(tmp_path / "images")
+    chosen = {n: x for n, x in options(root, tmp_path / "run").items() if n != "dataset"}
+    run = emsiam.fit(emsiam.Config(**chosen))
+    assert run.summary["dataset"] == "folder"
+    with pytest.raises(emsiam.ConfigError, match="--dataset folder"):
+        emsiam.fit(emsiam.Config(data_dir=str(tmp_path / "nowhere"), out=str(tmp_path / "other")))
+    preset = emsiam.config.preset(emsiam.Config(data_dir="x", preset="simsiam-cifar10"))
+    assert preset.dataset == "cifar10"
+    digits = emsiam.fit(emsiam.Config(epochs=1, batch_size=700, quiet=True, threads=1, out=str(tmp_path / "digits")))
+    assert emsiam.evaluate.evaluate("knn", str(digits.path), data_dir=str(root), knn_k=3)["dataset"] == "folder"
+    assert emsiam.evaluate.evaluate("knn", str(run.path), data_dir=str(root), knn_k=3)["dataset"] == "folder"

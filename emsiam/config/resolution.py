@@ -33,7 +33,7 @@ LOOKS, APART = 3, 600  # alternations watched unasked, at most, and steps betwee
 def preset(config: Config) -> Config:
     """The configuration with the data set's and the preset's values where nothing else is given."""
     chosen = PRESETS.get(config.preset or "", {})
-    dataset = config.dataset or chosen.get("dataset", DEFAULTS["dataset"])
+    dataset = config.dataset or chosen.get("dataset") or ("folder" if config.data_dir else DEFAULTS["dataset"])
     values = DEFAULTS | dict(of_data_set(DATASETS[dataset]).defaults) | chosen | {"dataset": dataset}
     return dataclasses.replace(config, **{n: v for n, v in values.items() if getattr(config, n) is None})
 

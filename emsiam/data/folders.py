@@ -4,6 +4,7 @@ An id is a position in the sorted list of paths. Every image becomes RGB, uprigh
 """
 
 import os
+import stat
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,9 @@ from ..errors import BadImage
 from .views import Draw
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and the values that exchange height and width
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM"}  # what undoes its values; 1 is upright
+SIDEWAYS = {5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}  # these exchange height and width
 FLOAT = "its pixels are floating-point numbers of an unknown range"
 READERS = 16  # files looked at at once while indexing; mostly waiting for the disk
 
@@ -101,27 +104,48 @@ def sizes(paths: list[str]) -> Tensor:
 
 def _size(path: str) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             width, height = image.size
             if image.mode == "F":
                 raise ValueError(FLOAT)
             # asking a PNG without such data would decode it
             may_be_turned = image.format != "PNG" or not {"exif", "XML:com.adobe.xmp"}.isdisjoint(image.info)
-            sideways = may_be_turned and image.getexif().get(ORIENTATION) in SIDEWAYS
+            sideways = may_be_turned and _orientation(image) in SIDEWAYS
             if sideways and image.format == "TIFF":  # whose size some releases of Pillow turn, and some do not
                 image.load()
-                (width, height), sideways = ImageOps.exif_transpose(image).size, False
+                (width, height), sideways = _upright(image).size, False
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadImage(f"{path} is not an image that can be read ({error})") from error
     return (width, height) if sideways else (height, width)
 
 
+def _opened(path: str) -> Image.Image:
+    """Raises OSError, also for what would be waited for: a pipe, a device."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("it is not a regular file")
+    return Image.open(path)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 where it does not say, or its metadata are broken: its pixels may be whole."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # broken metadata lead their reader anywhere
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned by the orientation tag alone: ImageOps.exif_transpose writes all tags anew, and fails where one is odd."""
+    name = (UPRIGHT | SIDEWAYS).get(_orientation(image))
+    return image.transpose(Image.Transpose[name]) if name else image
+
+
 def decode(path: str) -> Image.Image:
     """An image of a file, RGB and upright. Raises BadImage."""
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             image.load()
-            return _rgb(ImageOps.exif_transpose(image))
+            return _rgb(_upright(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadImage(f"{path} cannot be decoded ({error})") from error
 

@@ -12,8 +12,9 @@ from ..config import Config
 from ..config.resolution import load_images
 from ..data.folders import Files
 from ..data.images import ImageSet
-from ..data.sets import IMAGENET
+from ..data.sets import DATASETS, IMAGENET
 from ..errors import ConfigError
+from ..methods import hyperparameters
 from .backbones import LoadedBackbone
 from .classifiers import stacked
 
@@ -74,6 +75,8 @@ def prepared(encoder: LoadedBackbone, asked: Asked) -> tuple[LoadedBackbone, Ima
 def _load(config: Config | None, asked: Asked, as_imagenet: bool) -> ImageSet:
     """as_imagenet: images in a folder are read from their files, however few they are."""
     dataset = asked.dataset or (config.dataset if config else None)
+    if asked.data_dir and not asked.dataset and not (dataset and "data_dir" in hyperparameters(DATASETS[dataset])):
+        dataset = "folder"
     if dataset is None:
         raise ConfigError("--eval-dataset: which images? the file does not say")
     place: dict[str, Any] = {"data_dir": asked.data_dir} if asked.data_dir else {}
