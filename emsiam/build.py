@@ -37,6 +37,7 @@ class Parts:
     state: dict[str, Any] | None = None  # of the solver, and θᵗ where it is held: to go on from a checkpoint
     theta: dict[str, Tensor] | None = None
     notes: list[str] = field(default_factory=list)  # what of the configuration is not used
+    begun: list[bool] = field(default_factory=list)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -48,7 +49,10 @@ class Parts:
         return self.config.epochs * self.steps_per_epoch
 
     def alternation(self) -> Iterator[Step]:
-        """The training, a `Step` at a time, see `emsiam.alternate.alternate`."""
+        """The training, a `Step` at a time, see `emsiam.alternate.alternate`. Raises RuntimeError for a second time."""
+        if self.begun:
+            raise RuntimeError("these parts are trained, or being trained; prepare others")
+        self.begun.append(True)
         return alternate(
             ranks.wrap(self.network),
             self.solver,

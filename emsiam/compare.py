@@ -25,13 +25,14 @@ def compare(runs: "Sequence[Run]") -> dict[str, Any]:
 
 def report(result: dict[str, Any]) -> str:
     """The comparison in a screen of text."""
-    from .metrics import shown_in
+    from .metrics import CRITERIA, METRICS, shown_in
 
+    criterion, (collapsing, bound) = next(iter(CRITERIA.items()))
     metrics = {m.name: m for m in shown_in("table")}
     heads = [m.short for m in metrics.values()]
-    rows: list[tuple[str, ...]] = [("run", "verdict", *heads, "std·√d < 0.5 at step")]
+    rows: list[tuple[str, ...]] = [("run", "verdict", *heads, f"{METRICS[collapsing].short} < {bound:g} at step")]
     for run in result["runs"]:
-        s, onset = run["summary"], run["steps_to_collapse"]["z_std_ratio < 0.5"]
+        s, onset = run["summary"], run["steps_to_collapse"][criterion]
         cells = [m.written(s[n]) if s.get(n) is not None else "-" for n, m in metrics.items()]
         rows.append((run["name"], s["verdict"], *cells, "never" if onset is None else f"{onset:,}"))
     lines = _columns(rows)

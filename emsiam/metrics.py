@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .diagnostics import collapse
+from .traits import by_name
 
 PLACES = {  # where a number may be shown
     "bar": "the progress bar",
@@ -41,13 +42,21 @@ class Metric(NamedTuple):
     seldom: bool = False  # measured at evaluations only
     places: tuple[str, ...] = ()  # of PLACES
 
+    def checked(self) -> "Metric":
+        """Raises ValueError where it is shown in no place that there is, or has no words for one."""
+        if unknown := set(self.places) - PLACES.keys():
+            raise ValueError(f"{self.name}: {unknown} is not one of PLACES")
+        if "end" in self.places and not self.said:
+            raise ValueError(f"{self.name}: shown at the end, it needs `said`")
+        return self
+
     def written(self, value: float) -> str:
         """A value as text."""
         return f"{value:.{self.digits}f}"
 
 
-METRICS = {
-    m.name: m
+METRICS = by_name(
+    (m.name, m.checked())
     for m in (
         Metric(
             "z_std",
@@ -146,7 +155,7 @@ METRICS = {
         ),
         Metric("r_h", "R of h", "R of h", 2, "see below, the last that was measured", places=("results",)),
     )
-}
+)
 MEASURED = tuple(m for m in METRICS.values() if m.of is not None)
 CRITERIA = {f"{m.name} < {bound:g}": (m.name, bound) for m in METRICS.values() for bound in m.below}
 

@@ -89,6 +89,8 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
             rows = table.dropna(subset=[column])
             for group, colour in colours.items():
                 curves_of_group = rows[rows.group == group]
+                if curves_of_group.empty:  # likewise
+                    continue
                 few = groups.count(group) < 3  # then each run a line: an interval would be their range
                 options: dict[str, Any] = {"units": "run", "estimator": None} if few else {}
                 sns.lineplot(curves_of_group, x="step", y=column, color=colour, ax=axes, legend=False, **options)

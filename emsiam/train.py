@@ -59,7 +59,8 @@ def report(run: "Run") -> str:
     from .metrics import shown_in, training_order
     from .runs.run import PICTURE
 
-    s, shown = run.summary, training_order(shown_in("end"))
+    s = run.summary
+    shown = [m for m in training_order(shown_in("end")) if m.name in s]  # else of a run before it was measured
     head = f"{s['mode']} on {s['dataset']}: {s['verdict']} after {s['steps']:,} steps, {s['seconds']:.0f} s"
     if s["verdict"] == "diverged":
         saved = load_checkpoint(run.path)

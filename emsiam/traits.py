@@ -7,12 +7,13 @@ The decorators set an attribute and change nothing else. A function without one 
 same: its traits are the defaults below, which suit a solver that keeps nothing, or one row for each image.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 Function = TypeVar("Function", bound=Callable)
+Thing = TypeVar("Thing")
 
 
 class Solver(NamedTuple):
@@ -59,6 +60,15 @@ def objective(**traits) -> Callable[[Function], Function]:
 def data_set(**defaults) -> Callable[[Function], Function]:
     """Say that a function loads a data set, and which options have another default with it."""
     return _saying(DataSet(defaults))
+
+
+def by_name(things: Iterable[tuple[str, Thing]]) -> dict[str, Thing]:
+    """A table of things with a name each. Raises ValueError where two that are not one have the same."""
+    table: dict[str, Thing] = {}
+    for name, thing in things:
+        if table.setdefault(name, thing) is not thing:
+            raise ValueError(f"{name} is there twice")
+    return table
 
 
 def _saying(traits: Solver | Objective | DataSet) -> Callable[[Function], Function]:

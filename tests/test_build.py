@@ -1,5 +1,6 @@
 """The parts of a run in one's own hands are the parts that `fit` has."""
 
+import pytest
 import torch
 
 import emsiam
@@ -21,6 +22,13 @@ def test_the_loop_in_one_s_own_hands_has_the_losses_of_fit(tmp_path, no_pictures
         assert (parts.steps, parts.steps_per_epoch) == (12, 6)
         trained = run.model().state_dict()
         assert all(torch.equal(x, trained[name]) for name, x in parts.network.state_dict().items())
+
+
+def test_parts_are_trained_once():
+    parts = emsiam.prepare(emsiam.Config(**SHORT))
+    next(parts.alternation())
+    with pytest.raises(RuntimeError, match="prepare others"):
+        parts.alternation()
 
 
 def test_threads_are_those_of_fit():

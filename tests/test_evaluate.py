@@ -173,7 +173,7 @@ def test_digits_are_normalised_as_the_network_has_learned(tmp_path, resnet, run,
         ("linear", {"knn_k": 5}, "--knn-k 5: is not used by linear"),
         ("knn", {"knn_k": 1438}, "allowed is at most 1437"),
         ("knn", {"image_size": 16}, "--image-size 16: a run sees images at the size it was trained on"),
-        ("knn", {"data_dir": "/tmp"}, "--data-dir /tmp is not used by --dataset digits"),
+        ("knn", {"data_dir": "/tmp", "eval_dataset": "digits"}, "--data-dir /tmp is not used by --dataset digits"),
         ("knn", {"json": "."}, "--json .: is a folder"),
         ("knn", {"arch": "resnet18"}, "says itself of which network it is"),
         ("episodes", {"shots": 0}, "--shots: 0 is not a whole number from 1"),
@@ -388,3 +388,11 @@ def test_an_export_says_what_a_state_dict_cannot(tmp_path, resnet, run, few_file
 def test_tiny_is_not_exported(run, tmp_path, capsys):
     assert export.main([str(run.path), "--out", str(tmp_path / "x.pth")]) == 2
     assert "torchvision does not have" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", evaluate.PARAMETERS)
+def test_a_wrong_value_of_any_parameter_is_one_line(name, capsys):
+    assert evaluate.main(["linear", "nowhere", f"--{name.replace('_', '-')}", "wrong"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"emsiam.evaluate: --{name.replace('_', '-')}")
+    assert said.count("\n") == 1

@@ -11,6 +11,7 @@ from emsiam import objective, traits
 from emsiam.build import restored
 from emsiam.eta import SOLVERS, solver
 from emsiam.methods import METHODS
+from emsiam.metrics import METRICS
 from emsiam.training.observe import cut
 
 ROWS = torch.arange(12.0).view(6, 2)
@@ -105,3 +106,16 @@ def test_every_solver_of_the_package_is_found_and_says_what_it_keeps():
         assert getattr(emsiam.eta, name) is solve
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         getattr(emsiam.eta, "nothing")  # noqa: B009  # what a typing error does
+
+
+def test_a_name_that_is_there_twice_is_refused():
+    one, two = object(), object()
+    assert traits.by_name([("a", one), ("b", two), ("a", one)]) == {"a": one, "b": two}
+    with pytest.raises(ValueError, match="a is there twice"):
+        traits.by_name([("a", one), ("a", two)])
+
+
+@pytest.mark.parametrize(("row", "said"), [({"places": ("pictur",)}, "PLACES"), ({"places": ("end",)}, "needs `said`")])
+def test_a_metric_that_would_be_shown_nowhere_is_refused(row, said):
+    with pytest.raises(ValueError, match=said):
+        METRICS["loss"]._replace(said="", **row).checked()

@@ -133,8 +133,11 @@ def _cka(runs: Sequence[Run], paths: Sequence[t.Path]) -> dict[tuple[int, int], 
 def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
     metrics = run.metrics
     k = int(run.config.k or 1)
-    onsets = {}
+    onsets: dict[str, t.Onset | None] = {}
     for criterion, (column, bound) in CRITERIA.items():
+        if column not in metrics:  # of runs before it was measured
+            onsets[criterion] = None
+            continue
         measured = metrics.dropna(subset=[column])
         onsets[criterion] = t.onset(measured.step.tolist(), measured[column].tolist(), bound, measured.lr.tolist(), k)
     ends = t.to_start_and_end(path)

@@ -20,7 +20,7 @@ class Rule(NamedTuple):
         """The value of a command-line argument, as argparse asks for it."""
         try:
             return self.parse(text)
-        except (ValueError, OverflowError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             raise argparse.ArgumentTypeError(f"{text} is not {self.allowed}") from None
 
 

@@ -19,15 +19,15 @@ import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 
-from ..traits import Solver, solver
+from ..traits import Solver, by_name, solver
 
 __all__ = ["SOLVERS", "solver"]
-SOLVERS: dict[str, Callable] = {
-    name: f
+SOLVERS: dict[str, Callable] = by_name(
+    (name, f)
     for module in (import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__))
     for name, f in vars(module).items()
     if isinstance(getattr(f, "traits", None), Solver)
-}
+)
 
 
 def __getattr__(name: str) -> Callable:
