@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 def commands() -> list[str]:
     """The first lines of the modules that are commands, which are read and not run."""
-    files = [HERE / f"{found.name}.py" for found in pkgutil.iter_modules([str(HERE)]) if not found.ispkg]
+    files = [HERE / f"{file.name}.py" for file in pkgutil.iter_modules([str(HERE)]) if not file.ispkg]
     first = [file.read_text().partition("\n")[0].strip('"') for file in files]
     return [line for line in first if line.startswith("python -m emsiam.")]
 

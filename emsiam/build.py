@@ -74,8 +74,13 @@ def prepare(config: Config, solver: Callable | None = None) -> Parts:
 
     solver: in place of the configuration's, see `emsiam.eta`; its keyword-only parameters that are named like an option
     are set by it. CPU threads are set as by `emsiam.fit`, of which the losses are the same bits. One process.
-    Raises ConfigError for options that do not go together.
+    Raises ConfigError for options that do not go together, or that only a run in a directory has.
     """
+    if solver is not None and config.eta is not None:
+        refuse("eta", config.eta, "a solver is given, which would take its place")
+    for name in ("resume", "overwrite"):
+        if getattr(config, name):
+            refuse(name, True, "parts have no directory; emsiam.fit has")
     config, data, notes = load_images(config)
     config, more = resolve(config, len(data.images), data.shape, len(data.labels), solver=solver)
     torch.set_num_threads(config.threads or 1)
@@ -116,7 +121,7 @@ def assemble(
         objective_of(c),
         optimizer,
         stream(c, data, start=start.step if start else 0),
-        state=restored(c, start.state) if start else None,
+        state=restored(c, start.state, solver) if start else None,
         theta={name: x.to(c.device) for name, x in start.theta.items()} if start else None,
         notes=notes or [],
     )
@@ -137,9 +142,9 @@ def stream(c: Config, data: ImageSet, *, start: int = 0, stop: int | None = None
     )
 
 
-def solver_of(c: Config, own: Callable | None = None) -> partial:
-    """How a resolved configuration solves for η; own: the function to take in its solver's place."""
-    return _bound(c, own or (load_solver(c.eta) if c.eta else METHODS[c.mode].solve))
+def solver_of(c: Config, function: Callable | None = None) -> partial:
+    """How a resolved configuration solves for η; function: the function to take in its solver's place."""
+    return _bound(c, function or (load_solver(c.eta) if c.eta else METHODS[c.mode].solve))
 
 
 def objective_of(c: Config) -> partial:
@@ -160,9 +165,9 @@ def loop_options(c: Config) -> dict[str, Any]:
     return {"k": k, "held": METHODS[c.mode].held or k > 1, "stop_grad": c.stop_grad}
 
 
-def restored(c: Config, state: dict[str, Any]) -> dict[str, Any]:
-    """A solver's state from a checkpoint: on the device, but for what lives where `--bank` says."""
-    placed = of_solver(solver_of(c)).placed
+def restored(c: Config, state: dict[str, Any], function: Callable | None = None) -> dict[str, Any]:
+    """A solver's state from a checkpoint: on the device, but for what lives where `--bank` says. See `solver_of`."""
+    placed = of_solver(solver_of(c, function)).placed
 
     def at_home(name: str, x: Any) -> Any:
         if not isinstance(x, Tensor):

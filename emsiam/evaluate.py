@@ -31,13 +31,13 @@ def main(arguments: list[str]) -> int:
     try:
         given = parser().parse_args(arguments)
         check_folder("json", given.json)
-        found = evaluate(**{name: value for name, value in vars(given).items() if name != "json"})
+        result = evaluate(**{name: value for name, value in vars(given).items() if name != "json"})
         if given.json:
-            write_json(Path(given.json), found)
+            write_json(Path(given.json), result)
     except (ConfigError, BadImage, OSError, ValueError) as error:
         print(f"emsiam.evaluate: {one_line(error)}", file=sys.stderr)
         return 2
-    print(report(found))
+    print(report(result))
     return 0
 
 
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 def readers(name: str) -> dict[str, Any]:
     """The tasks that read a parameter, and its default."""
-    return {task: told["reads"][name] for task, told in names.TASKS.items() if name in told["reads"]}
+    return {task: about["reads"][name] for task, about in names.TASKS.items() if name in about["reads"]}
 
 
 def evaluate(
@@ -81,16 +81,18 @@ def evaluate(
     """
     if task not in names.TASKS:
         raise ConfigError(f"{task}: allowed is {', '.join(names.TASKS)}{nearest(task, names.TASKS)}")
-    own = {name: value for name, value in parameters.items() if value is not None}
-    for name, value in own.items():
+    chosen = {name: value for name, value in parameters.items() if value is not None}
+    for name, value in chosen.items():
         if name not in PARAMETERS:
             raise ConfigError(f"{flag(name)}: no such option{nearest(name, PARAMETERS)}")
-        own[name] = _valid(name, value, PARAMETERS[name][0])
+        chosen[name] = _valid(name, value, PARAMETERS[name][0])
         elsewhere = readers(name)
-        if task not in elsewhere and name != "seed" and own[name] not in elsewhere.values():
-            raise ConfigError(f"{given_flag(name, own[name])}: is not used by {task}, only by {', '.join(elsewhere)}")
-    if own.get("epochs") and own.get("protocol", names.PROTOCOLS[0]) == names.PROTOCOLS[0]:
-        raise ConfigError(f"--epochs {own['epochs']}: is not used by --protocol {names.PROTOCOLS[0]}")
+        if task not in elsewhere and name != "seed" and chosen[name] not in elsewhere.values():
+            raise ConfigError(
+                f"{given_flag(name, chosen[name])}: is not used by {task}, only by {', '.join(elsewhere)}"
+            )
+    if chosen.get("epochs") and chosen.get("protocol", names.PROTOCOLS[0]) == names.PROTOCOLS[0]:
+        raise ConfigError(f"--epochs {chosen['epochs']}: is not used by --protocol {names.PROTOCOLS[0]}")
     from .evaluation import features, tasks
 
     asked = features.Asked(
@@ -100,7 +102,7 @@ def evaluate(
         download=download,
         image_size=None if image_size is None else _valid("image_size", image_size, SIDE),
     )
-    read = {name: value for name, value in own.items() if task in readers(name)}
+    read = {name: value for name, value in chosen.items() if task in readers(name)}
     return tasks.evaluate(task, what, asked, **read)
 
 
@@ -111,20 +113,20 @@ def _valid(name: str, value: Any, rule: Rule) -> Any:
         raise ConfigError(f"{flag(name)}: {value} is not {rule.allowed}") from None
 
 
-def report(found: dict[str, Any]) -> str:
+def report(result: dict[str, Any]) -> str:
     """A result in a few lines."""
-    e = found["encoder"]
+    e = result["encoder"]
     lines = [
-        f"{found['task']} of {e['arch']} ({e['kind']}) on {found['dataset']}, {found['test_images']:,} test images"
+        f"{result['task']} of {e['arch']} ({e['kind']}) on {result['dataset']}, {result['test_images']:,} test images"
     ]
     scores = {"acc1": "top-1", "acc1_best": "best over epochs", "acc5": "top-5", "roc_auc": "ROC-AUC"}
-    shown = [f"{said} {found[name]:.3f}" for name, said in scores.items() if math.isfinite(found.get(name, math.nan))]
-    if "half_interval" in found:
-        shown[0] += f" ± {found['half_interval']:.3f}"
+    shown = [f"{said} {result[name]:.3f}" for name, said in scores.items() if math.isfinite(result.get(name, math.nan))]
+    if "half_interval" in result:
+        shown[0] += f" ± {result['half_interval']:.3f}"
     lines.append("  " + "   ".join(shown))
-    if "per_class" in found and len(found["per_class"]) <= 20:
-        lines.append("  per class " + " ".join(f"{x:.2f}" for x in found["per_class"]))
-    return "\n".join([*lines, f"  {found['settings']}", f"  {found['features']}"])
+    if "per_class" in result and len(result["per_class"]) <= 20:
+        lines.append("  per class " + " ".join(f"{x:.2f}" for x in result["per_class"]))
+    return "\n".join([*lines, f"  {result['settings']}", f"  {result['features']}"])
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1, code: Coll
     solve, start = solver_of(method), saved.step
     order: dict[str, Any] = {"seed": c.seed, "batch_size": c.batch_size, "symmetry": method.symmetry, "dtype": dtype(c)}
     order["total"] = c.epochs * (len(data.images) // c.batch_size)
-    own = parts.solver
-    if (solve.func, solve.keywords) == (own.func, own.keywords) and method.symmetry == c.symmetry:
+    of_run = parts.solver
+    if (solve.func, solve.keywords) == (of_run.func, of_run.keywords) and method.symmetry == c.symmetry:
         state = parts.state
     else:
         state = {}

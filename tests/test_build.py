@@ -1,9 +1,12 @@
 """The parts of a run in one's own hands are the parts that `fit` has."""
 
+import dataclasses
+
 import pytest
 import torch
 
 import emsiam
+from emsiam import build
 from emsiam.eta import SOLVERS, solver
 
 SHORT = {"epochs": 2, "batch_size": 239, "dim": 16, "hidden_dim": 16, "threads": 1, "device": "cpu", "quiet": True}
@@ -57,3 +60,30 @@ def test_a_solver_of_one_s_own_is_a_function():
 
 def test_what_is_not_used_is_noted():
     assert emsiam.prepare(emsiam.Config(**SHORT, m=0.5)).notes == ["--m 0.5 is not used by --mode onestep"]
+
+
+def test_what_parts_do_not_have_is_refused(tmp_path):
+    for options, said in (
+        ({"resume": True, "out": str(tmp_path)}, "^--resume: parts have no directory"),
+        ({"overwrite": True}, "^--overwrite: parts have no directory"),
+    ):
+        with pytest.raises(emsiam.ConfigError, match=said):
+            emsiam.prepare(emsiam.Config(**SHORT, **options))
+    with pytest.raises(emsiam.ConfigError, match=r"^--eta expectation: a solver is given"):
+        emsiam.prepare(emsiam.Config(**SHORT, eta="expectation"), solver=SOLVERS["other_view"])
+    for mode in ("moco", "swav"):  # as where --eta names it
+        with pytest.raises(emsiam.ConfigError, match=r"^--eta other_view: gives no target"):
+            emsiam.prepare(emsiam.Config(**SHORT, mode=mode), solver=SOLVERS["other_view"])
+
+
+def test_a_state_is_restored_to_where_its_own_solver_has_it():
+    """Of a solver that is handed over, its own traits count, not those of the configuration's."""
+
+    @solver(per_image=("bank",), placed=("bank",))
+    def mine(state, F_t, batch):
+        return F_t(batch.others), state
+
+    c = dataclasses.replace(emsiam.prepare(emsiam.Config(**SHORT)).config, bank="host")
+    object.__setattr__(c, "device", "meta")  # which this machine may not have
+    state = build.restored(c, {"bank": torch.ones(3), "else": torch.ones(3)}, mine)
+    assert {name: x.device.type for name, x in state.items()} == {"bank": "cpu", "else": "meta"}

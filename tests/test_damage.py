@@ -90,6 +90,7 @@ BYTES = {  # of any file
     **{f"a bit at {i}/7": lambda b, i=i: flipped(b, i * len(b) // 7) for i in range(1, 7)},
     "a bit at the end": lambda b: flipped(b, len(b) - 3),
 }
+SOME = ("half", "empty", "noise", "text", "a bit at the start", "a bit at 3/7", "a bit at the end")
 CONTENT = {  # of a checkpoint
     "a list": lambda saved: [1, 2],
     "a state dict": lambda saved: saved["net"],
@@ -199,7 +200,7 @@ def test_another_damaged_file(runs, copy, capsys, name):
     """`compare` refuses it in one line that names it, or it says what it said."""
     run, known = copy("whole"), {}
     content = (run / name).read_bytes()
-    for how, damage in {"none": lambda b: b, **BYTES}.items():
+    for how, damage in {"none": lambda b: b, **{name: BYTES[name] for name in SOME}}.items():
         (run / name).write_bytes(damage(content))
         status = compare.main([str(run), str(runs / "other"), "--out", str(run.parent / "comparison")])
         said = capsys.readouterr()
@@ -211,7 +212,7 @@ def test_another_damaged_file(runs, copy, capsys, name):
             assert name.split("/")[0] in said.err, how
 
 
-@pytest.mark.parametrize("damage", BYTES)
+@pytest.mark.parametrize("damage", SOME)
 def test_a_run_goes_on_beside_damaged_lines(runs, copy, capsys, damage):
     """metrics.jsonl may be shorter than the checkpoint says, as after a power cut."""
     run = copy("stopped")

@@ -14,7 +14,6 @@ from torchvision.transforms.v2 import functional as tv
 import emsiam
 from emsiam import data, train
 from emsiam.data import folders, views
-from emsiam.errors import BadImage
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -337,7 +336,7 @@ def test_broken_metadata_do_not_end_a_run_whose_pixels_decode(tmp_path, orientat
 def test_what_is_named_like_an_image_and_is_a_pipe_is_not_waited_for(tmp_path, workers):
     root = write_tree(tmp_path / "images")
     os.mkfifo(root / "cat" / "pipe.png")
-    with pytest.raises(BadImage, match=r"cat/pipe\.png .*not a regular"):
+    with pytest.raises(emsiam.ConfigError, match=r"cat/pipe\.png .*not a regular"):
         fit(root, tmp_path / "run", workers=workers)
     assert not (tmp_path / "run").exists()
 

@@ -54,6 +54,9 @@ def _spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
+SPACING = {"row_heights": [0.6, 0.4], "vertical_spacing": 0.15, "horizontal_spacing": 0.04}
+
+
 def _figure(runs: Sequence[Run], result: dict[str, Any]) -> "go.Figure":
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
@@ -70,9 +73,7 @@ def _figure(runs: Sequence[Run], result: dict[str, Any]) -> "go.Figure":
         wide,
         specs=[[{"type": "scene", "colspan": wide - 1}, *[None] * (wide - 2), {}], [{}] * wide],
         subplot_titles=("", "spectrum of ẑ", *(metric.title for metric in CURVES)),
-        row_heights=[0.6, 0.4],
-        vertical_spacing=0.15,
-        horizontal_spacing=0.04,
+        **SPACING,
     )
     moving: dict[int, States] = {}  # by position of the trace
 

@@ -211,8 +211,8 @@ def _batch(o: Options, s: Setting) -> Changes:
 
 def _gradient(o: Options, s: Setting) -> Changes:
     """The solver gives what the objective needs, and a gradient where there is no stop-gradient."""
-    if o["eta"] in SOLVERS and not fit_together(s.solve, s.method.objective):
-        refuse("eta", o["eta"], f"gives no target that the objective of --mode {o['mode']} is defined for")
+    if s.solve in SOLVERS.values() and s.solve is not s.method.solve and not fit_together(s.solve, s.method.objective):
+        refuse("eta", s.solve.__name__, f"gives no target that the objective of --mode {o['mode']} is defined for")
     if not o["stop_grad"] and (not of_solver(s.solve).passes_gradient or s.method.held or (o["k"] or 1) > 1):
         given = f"--mode {o['mode']}" + (f" --eta {o['eta']}" if o["eta"] else "")
         given += f" --k {o['k']}" if (o["k"] or 1) > 1 and not s.method.held else ""

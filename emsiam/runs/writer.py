@@ -174,14 +174,14 @@ def new_directory(config: Config) -> str:
 
 def leftovers(path: Path) -> list[Path]:
     """What a run would replace in a directory: files and folders that are named as a run's."""
-    found = [path / name for name in (*FILES, *FOLDERS) if (path / name).exists()]
-    return found + list(path.glob("events.out.tfevents.*"))
+    taken = [path / name for name in (*FILES, *FOLDERS) if (path / name).exists()]
+    return taken + list(path.glob("events.out.tfevents.*"))
 
 
 def clear(path: Path) -> None:
     """Remove a run's own files from its directory, and nothing else."""
-    own = [path / name for name in FILES]
-    own += [path / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "new")]
-    own += [file for folder in PATHS for file in steps(path / folder).values()]
-    for file in (*own, *path.glob("events.out.tfevents.*")):
+    files = [path / name for name in FILES]
+    files += [path / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "new")]
+    files += [file for folder in PATHS for file in steps(path / folder).values()]
+    for file in (*files, *path.glob("events.out.tfevents.*")):
         file.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from .. import ranks
 from ..alternate import Step
 from ..build import Parts, dtype
 from ..checkpoint import Checkpoint
-from ..data.probe_set import probe_set
+from ..data.probe_set import ProbeSet, probe_set
 from ..metrics import MEASURED, shown_in, training_order
 from ..runs.run import PICTURE, Run
 from ..runs.writer import Writer
@@ -33,18 +33,14 @@ class Watch:
         if self.half_steps.note and writer:
             print(f"note: {self.half_steps.note}", file=sys.stderr)
         self.last_line: dict[str, float] = {}
-        self.finite = True
         self.shown: dict[str, str] = {}  # by the progress bar
-        self.step = 0
-        self.began = time.perf_counter()
+        self.step, self.finite, self.began = 0, True, time.perf_counter()
         if start:
             self.step, self.last_line, self.began = start.step, start.last_line, self.began - start.seconds
             for monitor in self.monitors:
                 monitor.load_state_dict(start.monitors)
         else:
-            if writer:
-                classes, ids = parts.images.classes, self.probe_set.ids
-                writer.probe(ids, None if classes is None else classes[ids.to(classes.device)], parts.images.digest)
+            name_images(writer, parts, self.probe_set)
             self.half_steps.look(0, {})
             self.first = self._measure(0, evaluate=True)
             self.snapshots.look(0)
@@ -95,8 +91,7 @@ class Watch:
         line = first | line | self.half_steps.numbers()
         self.half_steps.logged()
         line |= {"seconds": time.perf_counter() - self.began, "images_per_second": rate}
-        self.last_line = line
-        self.shown = bar(line | self.accuracies.numbers())
+        self.last_line, self.shown = line, bar(line | self.accuracies.numbers())
         if self.writer:
             self.writer.line(line)
 
@@ -146,6 +141,13 @@ class Watch:
                     monitors={name: x for monitor in self.monitors for name, x in monitor.state_dict().items()},
                 )
             )
+
+
+def name_images(writer: Writer | None, parts: Parts, probe_set: ProbeSet) -> None:
+    """Which images snapshots show, and of which class they are where that is known."""
+    classes, ids = parts.images.classes, probe_set.ids
+    if writer:
+        writer.probe(ids, None if classes is None else classes[ids.to(classes.device)], parts.images.digest)
 
 
 def draw(run: Run) -> None:
