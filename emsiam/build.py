@@ -37,7 +37,7 @@ class Parts:
     state: dict[str, Any] | None = None  # of the solver, and θᵗ where it is held: to go on from a checkpoint
     theta: dict[str, Tensor] | None = None
     notes: list[str] = field(default_factory=list)  # what of the configuration is not used
-    begun: list[bool] = field(default_factory=list)
+    begun: list[bool] = field(default_factory=list)  # not empty once `alternation` has been asked for
 
     @property
     def steps_per_epoch(self) -> int:

@@ -191,12 +191,9 @@ def report(results: dict[str, dict[str, Any]]) -> str:
 
 def readme(text: str, results: dict[str, dict[str, Any]]) -> str:
     """The README with its table of §5 made anew."""
-    heads = [
-        "",
-        "paper: ImageNet, linear",
-        *(f"here: {heading(m)[0]}" if m == SHOWN[0] else heading(m)[0] for m in SHOWN),
-    ]
-    lines = [f"| {' | '.join([*heads, 'verdict'])} |".replace("|  |", "| |"), "|" + "---|" * (len(heads) + 1)]
+    first, *others = (heading(m)[0] for m in SHOWN)
+    heads = ["paper: ImageNet, linear", f"here: {first}", *others, "verdict"]
+    lines = [f"| | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
     for name, shown in SECTION_5.items():
         if name not in results:
             return text

@@ -212,7 +212,8 @@ def run(name: str, folder: Path, *, resumed: bool, begun: Path | None = None) ->
             shutil.copytree(stopped, mine / how)
         if ranks > 1:
             torch.distributed.barrier()
-        code = {"eta": options["eta"]} if "eta" in options else {}
+        eta = json.loads((stopped / "config.json").read_text()).get("eta")
+        code = {"eta": eta} if eta else {}  # which runs only where it is named
         train({"resume": True, "quiet": True} | code, mine / how)
         found[how] = digests(mine / how)
 

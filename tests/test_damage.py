@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from golden import After
 
 import emsiam
 from emsiam import compare, evaluate, export
@@ -16,17 +17,6 @@ from emsiam.checkpoint import load_checkpoint
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SMALL = {"epochs": 4, "batch_size": 359, "dim": 16, "hidden_dim": 16, "save_every": 1, "threads": 1, "quiet": True}
 SMALL |= {"mode": "ema_eta", "log_every": 3, "eval_every": 9, "diagnose_every": 9}
-
-
-class After:
-    """Becomes true after so many steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def __len__(self):
-        self.left -= 1
-        return max(0, 1 - self.left)
 
 
 @pytest.fixture(scope="module")
@@ -321,3 +311,9 @@ def test_a_checkpoint_is_a_zip_with_sums(runs):
     with zipfile.ZipFile(runs / "whole/checkpoints/last.pt") as file:
         assert file.testzip() is None
         assert all(part.CRC or not part.file_size for part in file.infolist())
+
+
+def test_a_run_that_was_opened_before_it_went_on_is_not_taken_for_damaged(copy):
+    run = emsiam.load_run(copy("stopped"))
+    emsiam.fit(emsiam.Config(out=str(run.path), resume=True, quiet=True))
+    assert run.metrics.step.iloc[-1] == run.summary["steps"] == 16

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import _warm
 import pytest
+from golden import After
 
 import emsiam
 from emsiam import compare, evaluate, export, revisit
@@ -20,17 +21,6 @@ from emsiam.runs import writer
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SMALL = {"epochs": 2, "batch_size": 479, "dim": 16, "hidden_dim": 16, "save_every": 1, "threads": 1, "quiet": True}
-
-
-class After:
-    """Becomes true after so many steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def __len__(self):
-        self.left -= 1
-        return max(0, 1 - self.left)
 
 
 @pytest.fixture(scope="module")

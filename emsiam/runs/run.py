@@ -40,7 +40,7 @@ class Run:
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"{self.path / 'config.json'}: is not a run's ({error})") from error
 
-    @cached_property
+    @property
     def sums(self) -> Sums:
         """Of its files, as they were written."""
         return Sums(self.path)
@@ -96,8 +96,8 @@ class Run:
         return self._path("weights")
 
     def _path(self, folder: str) -> dict[int, np.ndarray]:
-        files = steps(self.path / folder)
-        return {step: array(self.sums.read(f"{folder}/{files[step].name}")) for step in sorted(files)}
+        files, sums = steps(self.path / folder), self.sums
+        return {step: array(sums.read(f"{folder}/{files[step].name}")) for step in sorted(files)}
 
     @cached_property
     def probe(self) -> dict[str, Any]:
