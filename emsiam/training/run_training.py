@@ -45,6 +45,7 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
     torch.set_num_threads(config.threads or 1)
     with ranks.together(config.device):
+        ranks.agree("")  # no process writes before all have seen what is there
         return _fit(assemble(config, data, start, notes=notes + more), start, stop)
 
 
