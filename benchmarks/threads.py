@@ -66,11 +66,11 @@ def step_ms(arch: str, setting: Mapping[str, str]) -> float:
 
 def table(arch: str, repeats: int) -> dict[str, float]:
     """{setting: milliseconds}, medians of repeats."""
-    found: dict[str, list[float]] = {name: [] for name in SETTINGS}
+    by_setting: dict[str, list[float]] = {name: [] for name in SETTINGS}
     for _ in range(repeats):
         for name, setting in SETTINGS.items():
-            found[name].append(step_ms(arch, setting))
-    return {name: statistics.median(times) for name, times in found.items()}
+            by_setting[name].append(step_ms(arch, setting))
+    return {name: statistics.median(times) for name, times in by_setting.items()}
 
 
 if __name__ == "__main__":

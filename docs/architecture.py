@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -20,17 +21,24 @@ def imported(name: str, file: Path, known: set[str]) -> set[str]:
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     tree = ast.parse(file.read_text())
     typing = {id(n) for block in ast.walk(tree) if _for_type_checkers(block) for n in ast.walk(block)}
-    names = set()
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom) or id(node) in typing:
-            continue
+    nodes = [node for node in ast.walk(tree) if id(node) not in typing]
+    names = {module for node in nodes for module in _named(node, package, known)}
+    return (names & known) - {name}
+
+
+def _named(node: ast.AST, package: str, known: set[str]) -> Iterator[str]:
+    """What one import names: modules, and names in modules as their module. So does `import_module`."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
         parts = package.split(".")
         base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
         module = ".".join(filter(None, (base, node.module)))
         for alias in node.names:
             inner = f"{module}.{alias.name}"  # a module of a package, else a name in a module
-            names |= {m for m in [inner if inner in known else module] if m in known and m != name}
-    return names
+            yield inner if inner in known else module
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
+        yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
 
 
 def _for_type_checkers(node: ast.AST) -> bool:

@@ -42,11 +42,6 @@ from typing import Any
 '''
 
 
-def first_line(function: Callable) -> str:
-    """Of a docstring, without its full stop."""
-    return (function.__doc__ or "").strip().split("\n")[0].rstrip(".")
-
-
 def read(function: Callable) -> dict[str, Any]:
     """The hyper-parameters of a solver or an objective that are options, and their defaults."""
     return {n: v for n, v in hyperparameters(function).items() if n in HYPERPARAMETERS}
@@ -76,7 +71,7 @@ def names(_: str) -> str:
         "PREDICTORS": networks.PREDICTORS,
         "BN": networks.BN,
         "TASKS: dict[str, dict[str, Any]]": {
-            name: {"does": (task.__doc__ or "").split(".")[0], "reads": hyperparameters(task)}
+            name: {"does": methods.first_line(task).split(".")[0], "reads": hyperparameters(task)}
             for name, task in tasks.TASKS.items()
         },
         "PROTOCOLS": (classifiers.EXACT, *classifiers.PROTOCOLS),
@@ -105,7 +100,7 @@ def data_sets() -> str:
     for name, load in data.sets.DATASETS.items():
         read = ", ".join(f"`{flag(n)}`" for n in hyperparameters(load))
         changed = ", ".join(f"`{flag(n)} {v}`" for n, v in of_data_set(load).defaults.items() if v != DEFAULTS[n])
-        lines.append(f"| `{name}` | {first_line(load)} | {read} | {changed} |")
+        lines.append(f"| `{name}` | {methods.first_line(load)} | {read} | {changed} |")
     return "\n".join(lines)
 
 

@@ -1,5 +1,7 @@
 """docs/methods.md: every system drawn from its row, as the paper's Fig. 3. `python docs/generate.py` writes it."""
 
+from collections.abc import Callable
+
 from emsiam.config import HYPERPARAMETERS
 from emsiam.methods import METHODS, Method, hyperparameters
 from emsiam.traits import of_solver
@@ -14,16 +16,23 @@ command, its constants arguments of the functions only. `║` stops the gradient
 """
 
 
+def first_line(function: Callable) -> str:
+    """Of a docstring, without its full stop. Raises ValueError where there is none: the docs would say nothing."""
+    if not function.__doc__:
+        raise ValueError(f"{function.__module__}.{function.__name__} has no docstring")
+    return function.__doc__.strip().split("\n")[0].rstrip(".")
+
+
 def drawn(name: str, method: Method) -> str:
     """One system."""
     solve = of_solver(method.solve)
     encoder = solve.encoder + (" → prototypes" if method.prototypes else "")
-    online = ["F", *(["h"] if method.predictor == "mlp" else []), *(["prototypes"] if method.prototypes else [])]
+    online = ["F", *(["h"] if method.predictor != "none" else []), *(["prototypes"] if method.prototypes else [])]
     first = ["T(x)", *online, "p"]
     second = ["T′(x)", encoder, *([solve.then] if solve.then else []), *(["║"] if method.stop_grad else []), "η"]
     if method.held:
         second[1] += " under θᵗ, held for k steps"
-    doc = (method.objective.__doc__ or "").split("\n")[0].split(". ")[0].rstrip(".")
+    doc = first_line(method.objective).split(". ")[0]
     lines = [f"## `{name}`", "", f"    {' → '.join(first)}", f"    {' → '.join(second)}", ""]
     shared = "the architecture" if encoder.startswith("F_") else "the encoder"
     read = sorted({*hyperparameters(method.solve), *hyperparameters(method.objective)} - {"similarity"})
@@ -31,7 +40,7 @@ def drawn(name: str, method: Method) -> str:
     constants = [n for n in read if n not in HYPERPARAMETERS]
     lines += [
         f"- minimised: `objective.{method.objective.__name__}`. {doc}.",
-        f"- η: `eta.{method.solve.__name__}`. {(method.solve.__doc__ or '').strip().split(chr(10))[0].rstrip('.')}.",
+        f"- η: `eta.{method.solve.__name__}`. {first_line(method.solve)}.",
         f"- shared: {shared}. Stopped: {'η' if method.stop_grad else 'nothing'}. Averaged: {solve.averaged}.",
     ]
     for kind, names in (("options", options), ("constants", constants)):

@@ -3,6 +3,7 @@
 import argparse
 import pkgutil
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from .config import Parser, command
@@ -11,22 +12,26 @@ from .errors import ConfigError, one_line
 HERE = Path(__file__).parent
 
 
-def commands() -> list[str]:
-    """The first lines of the modules that are commands, which are read and not run."""
-    files = [HERE / f"{file.name}.py" for file in pkgutil.iter_modules([str(HERE)]) if not file.ispkg]
-    first = [file.read_text().partition("\n")[0].strip('"') for file in files]
-    return [line for line in first if line.startswith("python -m emsiam.")]
+def commands() -> dict[str, str]:
+    """{name: the first line of a module that is a command}; they are read and not run."""
+    names = [file.name for file in pkgutil.iter_modules([str(HERE)]) if not file.ispkg]
+    first = {name: (HERE / f"{name}.py").read_text().partition("\n")[0].strip('"') for name in names}
+    return {name: line for name, line in first.items() if line.startswith("python -m emsiam.")}
 
 
 @command
 def main(arguments: list[str]) -> int:
-    """The command. Status 0 done, 2 wrong input."""
+    """The command; `python -m emsiam train …` is `python -m emsiam.train …`. Status 0 done, 2 wrong input."""
+    known = commands()
+    if arguments[:1] and arguments[0] in known:
+        return import_module(f"emsiam.{arguments[0]}").main(arguments[1:])
     parser = Parser(
         prog="python -m emsiam",
         description="Why does SimSiam not collapse? Train it and its EM variants, and see what becomes of z.",
-        epilog="commands, each with --help:\n  " + "\n  ".join(commands()),
+        epilog="commands, each with --help:\n  " + "\n  ".join(known.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("command", nargs="?", choices=known, metavar="COMMAND", help="one of those below")
     try:
         parser.parse_args(arguments)
     except ConfigError as error:
@@ -36,5 +41,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def console() -> int:
+    """The console command `emsiam`."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(console())

@@ -52,8 +52,8 @@ def alternate(
         if not theta or batch.step % k == 0:
             theta = hold(F, copy=held)  # θᵗ: a new alternation
         z, p = net(batch.views, batch.trained)
-        here = None if held else (z.detach() if stop_grad else z)
-        eta, state = solve(state, Frozen(F, theta, batch, here), batch)  # (8)
+        known = None if held else (z.detach() if stop_grad else z)
+        eta, state = solve(state, Frozen(F, theta, batch, known), batch)  # (8)
         loss = objective(p, eta, batch, state)
         optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
         yield Step(batch.step, loss.detach(), state, theta if held else {}, batch)
@@ -69,17 +69,17 @@ def hold(F: nn.Module, *, copy: bool) -> dict[str, Tensor]:
 class Frozen:
     """F_θᵗ: views [N, B, C, H, W] -> z [N, B, d], in train mode, no gradient, one pass a view.
 
-    here: z of batch.views where they are known already, [V, B, d].
+    known: z of batch.views where the θ-step has them already, [V, B, d].
     """
 
     F: nn.Module
     theta: dict[str, Tensor]  # parameters and buffers by name, not to be changed
     batch: Batch | None = None
-    here: Tensor | None = None
+    known: Tensor | None = None
 
     def __call__(self, views: Tensor) -> Tensor:
-        if self.here is not None and self.batch is not None and views is self.batch.others:
-            return self.here[list(self.batch.partners)]
+        if self.known is not None and self.batch is not None and views is self.batch.others:
+            return self.known[list(self.batch.partners)]
         return self.under(self.theta, views)
 
     def under(self, weights: dict[str, Tensor], views: Tensor) -> Tensor:

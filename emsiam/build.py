@@ -154,7 +154,7 @@ def objective_of(c: Config) -> partial:
 
 
 def _bound(c: Config, function: Callable, **more: Any) -> partial:
-    """With the hyper-parameters that the configuration has for it."""
+    """A function with the hyper-parameters that the configuration has for it."""
     chosen = {name: getattr(c, name) for name in hyperparameters(function) if name in HYPERPARAMETERS}
     return partial(function, **chosen, **more)
 

@@ -37,18 +37,21 @@ class Checkpoint:
     monitors: dict[str, Any] = field(default_factory=dict)  # by the keys of their `state_dict`s
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in OWN} | self.monitors
+        """What the file holds."""
+        return {name: getattr(self, name) for name in FIELDS} | self.monitors
 
     @classmethod
     def of(cls, saved: Any) -> "Checkpoint":
-        """From what a file holds. Raises Damaged where it is not what `to_dict` gives."""
+        """The checkpoint that a file holds. Raises Damaged where that is not what `to_dict` gives."""
         if not isinstance(saved, dict):
             raise Damaged(f"holds a {type(saved).__name__}, not a checkpoint")
-        missing = [f.name for f in fields(cls) if f.name in OWN and f.name not in saved and f.name != "metrics_sha256"]
+        missing = [
+            f.name for f in fields(cls) if f.name in FIELDS and f.name not in saved and f.name != "metrics_sha256"
+        ]
         if missing:
             raise Damaged(f"has no {missing[0]}")
-        rest = {name: value for name, value in saved.items() if name not in OWN}
-        c = cls(**{name: saved[name] for name in OWN if name in saved}, monitors=rest)
+        rest = {name: value for name, value in saved.items() if name not in FIELDS}
+        c = cls(**{name: saved[name] for name in FIELDS if name in saved}, monitors=rest)
         for name, kind in KINDS.items():
             if not isinstance(getattr(c, name), kind):
                 raise Damaged(f"its {name} is a {type(getattr(c, name)).__name__}")
@@ -68,7 +71,7 @@ class Checkpoint:
             raise ConfigError(f"{source}: its checkpoint holds weights of another network ({reason})") from None
 
 
-OWN = tuple(f.name for f in fields(Checkpoint) if f.name != "monitors")
+FIELDS = tuple(f.name for f in fields(Checkpoint) if f.name != "monitors")
 KINDS = {"step": int, "seconds": float, "shape": tuple, "files": str, "metrics_bytes": int, "metrics_sha256": str}
 KINDS |= dict.fromkeys(("last_line", "net", "optimizer", "state", "theta", "config"), Mapping)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .config import Parser, command
 from .config.rules import PATH
 from .errors import ConfigError, one_line, printable
-from .files import write_json
+from .files import replacing, write_json
 
 if TYPE_CHECKING:
     from .runs.run import Run
@@ -118,8 +118,10 @@ def main(arguments: list[str]) -> int:
         try:
             out.mkdir(parents=True, exist_ok=True)
             write_json(out / "comparison.json", result, indent=1)
-            comparison(runs, result).savefig(out / "comparison.png", dpi=120)
-            (out / "comparison.html").write_text(page(runs, result))
+            with replacing(out / "comparison.png") as new:
+                comparison(runs, result).savefig(new, dpi=120, format="png")
+            with replacing(out / "comparison.html") as new:
+                new.write_text(page(runs, result))
         except OSError as error:
             raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
     except ConfigError as error:

@@ -34,6 +34,7 @@ def given_flag(name: str, value: Any) -> str:
 
 
 def refuse(name: str, value: Any, reason: str) -> NoReturn:
+    """Raises ConfigError: which option, its value, and why not."""
     raise ConfigError(f"{given_flag(name, value)}: {reason}")
 
 

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,18 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(file: Path, content: Any, indent: int = 2) -> None:
-    """Replace a file at once: a reader sees the old content or the new. Raises OSError."""
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Where to write what then replaces a file at once: a reader sees the old content or the new. Raises OSError."""
     new = file.with_name(f"{file.name}.new")
-    new.write_text(json.dumps(plain(content), indent=indent) + "\n")
-    os.replace(new, file)
+    try:
+        yield new
+        os.replace(new, file)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_json(file: Path, content: Any, indent: int = 2) -> None:
+    """Replace a file at once. Raises OSError."""
+    with replacing(file) as new:
+        new.write_text(json.dumps(plain(content), indent=indent) + "\n")

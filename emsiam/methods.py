@@ -9,6 +9,8 @@ from .eta import SOLVERS
 
 
 class Method(NamedTuple):
+    """A system: what it consists of, and defaults of options that it changes."""
+
     solve: Callable  # how η is solved
     objective: Callable = objective.loss  # what θ minimises
     predictor: str = "mlp"  # h, unless `--predictor` says otherwise

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 @command
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input, 3 the loss is not finite, 130 and 143 stopped by a signal, saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # until a step is taken, see training/signals.py
-        signal.signal(number, lambda number, _: os._exit(128 + number))
     from .config import parse
     from .errors import BadImage, ConfigError, one_line
 
@@ -30,18 +28,19 @@ def main(arguments: list[str]) -> int:
             run = fit(config, given)
         except Interrupted as stopped:
             run, status = stopped.run, 128 + stopped.number
+        if run.finished:
+            status = 3 if run.summary["verdict"] == "diverged" else 0
+            said, stream = report(run), sys.stdout
+        else:
+            code = f" --eta {run.config.eta}" if ":" in (run.config.eta or "") else ""
+            said, stream = f"stopped and saved; --resume --out {run.path}{code} goes on", sys.stderr
     except (ConfigError, BadImage, OSError) as error:
         if speaks() or not isinstance(error, ConfigError):  # which one process alone may have met
             print(f"emsiam.train: {one_line(error)}", file=sys.stderr)
         return 2
-    if not run.finished:
-        if speaks():
-            code = f" --eta {run.config.eta}" if ":" in (run.config.eta or "") else ""
-            print(f"stopped and saved; --resume --out {run.path}{code} goes on", file=sys.stderr)
-        return status
     if speaks():
-        print(report(run))
-    return 3 if run.summary["verdict"] == "diverged" else 0
+        print(said, file=stream)
+    return status
 
 
 def speaks() -> bool:

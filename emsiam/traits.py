@@ -48,13 +48,21 @@ class DataSet(NamedTuple):
 
 
 def solver(**traits) -> Callable[[Function], Function]:
-    """Say a solver's traits, see `Solver`."""
-    return _saying(Solver(**traits))
+    """Say a solver's traits, see `Solver`. Raises TypeError for one that is none, or a string in a tuple's place."""
+    return _saying(Solver(**_tuples(traits)))
 
 
 def objective(**traits) -> Callable[[Function], Function]:
-    """Say an objective's or a similarity's traits, see `Objective`."""
-    return _saying(Objective(**traits))
+    """Say an objective's or a similarity's traits, see `Objective`. Raises TypeError as `solver`."""
+    return _saying(Objective(**_tuples(traits)))
+
+
+def _tuples(traits: dict[str, Any]) -> dict[str, Any]:
+    """("rows") is a string, and `in` it finds letters."""
+    for name in ("per_image", "placed", "keeps", "reads"):
+        if isinstance(traits.get(name), str):
+            raise TypeError(f"{name}={traits[name]!r}: a tuple of names is meant, ({traits[name]!r},)")
+    return traits
 
 
 def data_set(**defaults) -> Callable[[Function], Function]:

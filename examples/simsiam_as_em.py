@@ -5,7 +5,7 @@ gradient; then θ takes a step of SGD against η_x. With the other view as η_x 
 moving average for each image (§5.2) it needs no predictor, and its rank falls all the same. Ten seconds on a laptop.
 """
 
-import sys
+import argparse
 
 import torch
 from torch import nn
@@ -58,7 +58,9 @@ def train(solve):
 
 
 if __name__ == "__main__":
-    solve = {"other_view": other_view, "moving_average": moving_average}[(sys.argv[1:] or ["other_view"])[0]]
+    parser = argparse.ArgumentParser(description="SimSiam as expectation-maximisation")
+    parser.add_argument("solver", nargs="?", default="other_view", choices=("other_view", "moving_average"))
+    solve = globals()[parser.parse_args().solver]
     print(f"{solve.__name__}: std·√d is 1 in health, 0 where all images are one point")
     for step, value, z in train(solve):
         std, rank = z_std_ratio(z).item(), participation_ratio(z).item()

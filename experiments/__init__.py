@@ -14,7 +14,10 @@ def tables(group: str | None = None) -> dict[str, ModuleType]:
     """The tables by name, all or those of a group."""
     names = [file.name for file in pkgutil.iter_modules(__path__) if file.name != "__main__"]
     loaded = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
-    return {n: m for n, m in loaded.items() if hasattr(m, "ROWS") and group in (None, getattr(m, "GROUP", "paper"))}
+    groups = {name: getattr(m, "GROUP", "paper") for name, m in loaded.items() if hasattr(m, "ROWS")}
+    if unknown := {name for name, of in groups.items() if of not in GROUPS}:
+        raise ValueError(f"{unknown}: GROUP is not one of {', '.join(GROUPS)}")
+    return {name: loaded[name] for name, of in groups.items() if group in (None, of)}
 
 
 def claim(module: ModuleType) -> str:

@@ -53,8 +53,8 @@ def main(
     if given.smoke:
         rows = [row._replace(options={**row.options, "epochs": 1, "warmup_epochs": 0}) for row in rows]
         given.seeds, given.out = 1, given.out / "smoke"
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # a KeyboardInterrupt, which ends the runs too
     try:
         table = [jobs(row.options, given.seeds, given.out, row.evaluations) for row in rows]
         wanted = together([job for line in table for job in line])

@@ -55,8 +55,8 @@ class Process:
         self.folder = tempfile.TemporaryDirectory(prefix="warm-")
         self.files = list(files) or [f"{self.folder.name}/{name}" for name in ("stdout", "stderr")]
         pause = pauses_at, f"{self.folder.name}/paused", f"{self.folder.name}/go"
-        told = self.args, dict(os.environ if env is None else env), str(cwd or Path.cwd()), self.files, pause, pictures
-        self.process = WARM.Process(target=_command, args=told)
+        asked = self.args, dict(os.environ if env is None else env), str(cwd or Path.cwd()), self.files, pause, pictures
+        self.process = WARM.Process(target=_command, args=asked)
         self.process.start()
         self.pid = self.process.pid
 

@@ -195,7 +195,7 @@ def digests(out: Path) -> dict[str, str]:
 
 
 def run(name: str, folder: Path, *, resumed: bool, begun: Path | None = None) -> dict[str, dict[str, str]]:
-    """{how: digests} of a case: `whole`; `resumed` after this code stopped it; `continued` where another's code did.
+    """{way: digests} of a case: `whole`; `resumed` after this code stopped it; `continued` where another's code did.
 
     begun: the folder in which that other code has left its stopped runs, see `folder/NAME/stopped`.
     """
@@ -205,26 +205,26 @@ def run(name: str, folder: Path, *, resumed: bool, begun: Path | None = None) ->
     options = {n: files.get(v, v) if isinstance(v, str) else v for n, v in (COMMON | PLACES | CASES[name]).items()}
     ranks = int(os.environ.get("WORLD_SIZE", 1))
     mine = folder / name
-    found = {}
+    ways = {}
 
-    def go_on(stopped: Path, how: str) -> None:
+    def go_on(stopped: Path, way: str) -> None:
         if int(os.environ.get("RANK", 0)) == 0:
-            shutil.copytree(stopped, mine / how)
+            shutil.copytree(stopped, mine / way)
         if ranks > 1:
             torch.distributed.barrier()
         eta = json.loads((stopped / "config.json").read_text()).get("eta")
         code = {"eta": eta} if eta else {}  # which runs only where it is named
-        train({"resume": True, "quiet": True} | code, mine / how)
-        found[how] = digests(mine / how)
+        train({"resume": True, "quiet": True} | code, mine / way)
+        ways[way] = digests(mine / way)
 
     train(options, mine / "whole")
-    found["whole"] = digests(mine / "whole")
+    ways["whole"] = digests(mine / "whole")
     if resumed:
         train(options, mine / "stopped", After(STOP if ranks == 1 else 1))  # ranks ask each other every tenth step
         go_on(mine / "stopped", "resumed")
     if begun is not None:
         go_on(begun / name / "stopped", "continued")
-    return found
+    return ways
 
 
 def child(names: list[str], folder: str, out: str, resumed: bool, begun: str | None) -> None:
@@ -233,9 +233,9 @@ def child(names: list[str], folder: str, out: str, resumed: bool, begun: str | N
 
     if several := "WORLD_SIZE" in os.environ:
         torch.distributed.init_process_group("gloo")
-    found = {name: run(name, Path(folder), resumed=resumed, begun=Path(begun) if begun else None) for name in names}
+    runs = {name: run(name, Path(folder), resumed=resumed, begun=Path(begun) if begun else None) for name in names}
     if int(os.environ.get("RANK", 0)) == 0:
-        Path(out).write_text(json.dumps(found, indent=1))
+        Path(out).write_text(json.dumps(runs, indent=1))
     if several:
         torch.distributed.destroy_process_group()
 
@@ -249,7 +249,7 @@ def start(
     begun: Path | None = None,
     ranks: int = 1,
 ) -> dict[str, dict[str, dict[str, str]]]:
-    """{case: {how: digests}} by the code of a checkout, in processes of its own."""
+    """{case: {way: digests}} by the code of a checkout, in processes of its own."""
     out = folder / "digests.json"
     folder.mkdir(parents=True, exist_ok=True)
     request = {"names": names, "folder": str(folder), "out": str(out), "resumed": resumed}
@@ -280,15 +280,15 @@ def beside(base: str, names: list[str], folder: Path, ranks: int = 1) -> list[st
         continued = start(mine, names, folder / "on", resumed=False, begun=folder / "base", ranks=ranks)
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=root, check=True)
-    found = []
+    differences = []
     for name in names:
-        runs = {f"{base} {how}": x for how, x in a[name].items()} | {f"here {how}": x for how, x in b[name].items()}
+        runs = {f"{base} {way}": x for way, x in a[name].items()} | {f"here {way}": x for way, x in b[name].items()}
         runs[f"{base} stopped, here resumed"] = continued[name]["continued"]
         first = a[name]["whole"]
-        for how, digest in runs.items():
+        for way, digest in runs.items():
             parts = [part for part in first if digest[part] != first[part]]
-            found += [f"{name}, {how}: {' and '.join(parts)} differ from {base} whole"] if parts else []
-    return found
+            differences += [f"{name}, {way}: {' and '.join(parts)} differ from {base} whole"] if parts else []
+    return differences
 
 
 def main() -> int:
@@ -307,11 +307,11 @@ def main() -> int:
             different = beside(given.base, names, Path(folder), given.ranks)
             print(*different, f"{len(names)} cases, {len(different)} differences", sep="\n")
             return bool(different)
-        found = start(HERE.parents[1], list(MODES | FEW), Path(folder), resumed=False)
+        recorded = start(HERE.parents[1], list(MODES | FEW), Path(folder), resumed=False)
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    record[processor()] = {name: runs["whole"] for name, runs in found.items()}
+    record[processor()] = {name: runs["whole"] for name, runs in recorded.items()}
     RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    print(f"{RECORD}: {processor()}, {len(found)} cases")
+    print(f"{RECORD}: {processor()}, {len(recorded)} cases")
     return 0
 
 

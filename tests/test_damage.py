@@ -11,7 +11,7 @@ import torch
 from golden import After
 
 import emsiam
-from emsiam import compare, evaluate, export
+from emsiam import compare, evaluate, export, train
 from emsiam.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -190,16 +190,16 @@ def test_another_damaged_file(runs, copy, capsys, name):
     """`compare` refuses it in one line that names it, or it says what it said."""
     run, known = copy("whole"), {}
     content = (run / name).read_bytes()
-    for how, damage in {"none": lambda b: b, **{name: BYTES[name] for name in SOME}}.items():
+    for damaged, damage in {"none": lambda b: b, **{name: BYTES[name] for name in SOME}}.items():
         (run / name).write_bytes(damage(content))
         status = compare.main([str(run), str(runs / "other"), "--out", str(run.parent / "comparison")])
         said = capsys.readouterr()
         if status == 0:
             known.setdefault("said", said.out)
-            assert said.out == known["said"], how
+            assert said.out == known["said"], damaged
         else:
-            assert (status, said.err.count("\n")) == (2, 1), how
-            assert name.split("/")[0] in said.err, how
+            assert (status, said.err.count("\n")) == (2, 1), damaged
+            assert name.split("/")[0] in said.err, damaged
 
 
 @pytest.mark.parametrize("damage", SOME)
@@ -240,6 +240,29 @@ def test_a_configuration_that_is_none_is_one_line(copy):
         with pytest.raises(emsiam.ConfigError, match=r"config\.json|--lr") as error:
             emsiam.fit(emsiam.Config(out=str(run), resume=True, quiet=True))
         assert "\n" not in str(error.value)
+
+
+def test_files_of_before_sums_that_are_no_run_s_are_one_line(copy, capsys):
+    """Also where training is over, and `--resume` has nothing to do but to print the summary."""
+    run = copy("whole")
+    (run / "SHA256SUMS").unlink()
+    for text in ("", "{", "{}", "[]", "null", '{"verdict": 1}'):
+        (run / "summary.json").write_text(text)
+        assert train.main(["--resume", "--out", str(run), "--quiet"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"emsiam.train: {run}/summary.json: is not a run's (")
+        assert said.count("\n") == 1
+    for name, read in (("probe.json", "probe"), ("metrics.jsonl", "metrics")):
+        (run / name).write_text("{\n")
+        with pytest.raises(emsiam.ConfigError, match=rf"{name}: is not a run's \("):
+            getattr(emsiam.load_run(run), read)
+
+
+def test_a_monitor_s_state_that_is_not_there_is_one_line(copy):
+    run = copy("stopped")
+    changed(run / "checkpoints/last.pt", without("losses"))
+    with pytest.raises(emsiam.ConfigError, match="its checkpoint has no losses"):
+        emsiam.fit(emsiam.Config(out=str(run), resume=True, quiet=True))
 
 
 def test_weights_of_another_network_are_one_line(copy, capsys):

@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -29,10 +30,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:
-    """A command whose reader goes away, as in `| head`, ends without a word, with the status of SIGPIPE."""
+    """A command ends without a traceback: at once with 130 or 143 where a signal stops it, and with the status of
+    SIGPIPE where its reader goes away, as in `| head`.
+    """
 
     @functools.wraps(main)
     def quiet(*arguments: Any, **options: Any) -> int:
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, _end) for number in numbers}
         try:
             try:
                 return main(*arguments, **options)
@@ -41,8 +46,16 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
             return 128 + signal.SIGPIPE
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     return quiet
+
+
+def _end(number: int, _: Any) -> None:
+    """Now, whatever is being imported: a KeyboardInterrupt there may be swallowed, and something else fail later."""
+    os._exit(128 + number)
 
 
 def parser() -> argparse.ArgumentParser:

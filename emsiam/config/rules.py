@@ -25,6 +25,8 @@ class Rule(NamedTuple):
 
 
 def whole(low: int, high: int = 10**6, *, word: str | None = None) -> Rule:
+    """A whole number from low to high, or a word."""
+
     def parse(value):
         if word is not None and value == word:
             return value
@@ -37,7 +39,7 @@ def whole(low: int, high: int = 10**6, *, word: str | None = None) -> Rule:
 
 
 def real(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
-    """low ≤ value ≤ high, finite; above: low itself is not allowed."""
+    """A finite number, low ≤ value ≤ high; above: low itself is not allowed."""
 
     def parse(value):
         number = float(value)
@@ -54,6 +56,7 @@ def real(low: float, high: float = math.inf, *, above: bool = False) -> Rule:
 
 
 def one_of(names: Iterable[str]) -> Rule:
+    """One of some names."""
     table = {name: name for name in names}
     return Rule(", ".join(table), table.__getitem__)
 

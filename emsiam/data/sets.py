@@ -26,7 +26,9 @@ IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])  # mean 
 
 
 def image_set(name: str, recipe: Recipe, train, test, labelled=None) -> ImageSet:
-    """From (images, labels) of each part: numpy arrays or tensors, [N, H, W], [N, H, W, C] or [N, C, H, W], uint8."""
+    """A data set in memory, from (images, labels) of each part: numpy arrays or tensors, uint8, [N, H, W], [N, H, W, C]
+    or [N, C, H, W].
+    """
 
     def part(images, labels):
         images = torch.as_tensor(np.ascontiguousarray(images))

@@ -88,7 +88,7 @@ def _signed(word: int) -> int:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """To the right, filled with zeros."""
+    """x shifted to the right, filled with zeros."""
     return (x >> bits) & (2 ** (64 - bits) - 1)
 
 

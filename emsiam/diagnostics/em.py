@@ -80,7 +80,7 @@ class Variance(NamedTuple):
 
 
 def variance_table(z: Tensor) -> Variance:
-    """From n ≥ 2 views of N ≥ 2 images, z [n, N, d].
+    """The variance of z [n, N, d] between images and within, from n ≥ 2 views of N ≥ 2 images.
 
     A direction's share ρ = b/(b + w) is what one alternation, solved fully and without h, leaves of it (linear theory,
     without weight decay). Directions that hold less than 1e-10 of the largest variance are left out. Cost n·N·d² + d³.

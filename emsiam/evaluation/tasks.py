@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..data.images import ImageSet
+from ..diagnostics.statistics import mean_interval
 from ..errors import ConfigError, one_line
 from ..recipes import Recipe
 from . import classifiers
@@ -93,9 +94,11 @@ def few_shot(
     """n-way k-shot episodes on test images, by the nearest class mean. Nothing is trained."""
     z = features(encoder, data, data.test_images)
     accuracies = classifiers.episodes(z, data.test_labels, ways=ways, shots=shots, seed=seed)
-    half = 1.96 * accuracies.std(ddof=1) / math.sqrt(len(accuracies))
+    span = mean_interval(accuracies.tolist())
+    assert span["mean"] is not None
+    assert span["high"] is not None  # of hundreds
     settings = f"{ways}-way {shots}-shot, {len(accuracies)} episodes, cosine to class means, test images"
-    return {"acc1": float(accuracies.mean()), "half_interval": float(half), "settings": settings}
+    return {"acc1": span["mean"], "half_interval": span["high"] - span["mean"], "settings": settings}
 
 
 def verify(encoder: LoadedBackbone, data: ImageSet, *, seed: int = 0) -> dict[str, Any]:

@@ -34,11 +34,23 @@ class Run:
     @cached_property
     def config(self) -> Config:
         try:
-            return Config(**json.loads(self.sums.read("config.json")))
+            return Config(**self._json("config.json"))
+        except TypeError as error:
+            raise ConfigError(f"{self.path / 'config.json'}: is not a run's ({error})") from error
+
+    def _json(self, name: str, *keys: str) -> dict[str, Any]:
+        """What a file holds. Raises FileNotFoundError, ConfigError where it is not a dictionary with these keys."""
+        file = self.path / name
+        try:
+            content = json.loads(self.sums.read(name))
         except ConfigError:
             raise
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{self.path / 'config.json'}: is not a run's ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{file}: is not a run's ({error})") from error
+        missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+        if missing or not isinstance(content, dict):
+            raise ConfigError(f"{file}: is not a run's (it has no {', '.join(missing) or 'entries'})")
+        return content
 
     @property
     def sums(self) -> Sums:
@@ -53,7 +65,10 @@ class Run:
         *lines, torn = self.sums.read("metrics.jsonl").split(b"\n")
         if torn and self.finished:
             lines.append(torn)  # not a line that a process was writing when it was killed
-        return pandas.DataFrame([json.loads(line) for line in lines])
+        try:
+            return pandas.DataFrame([json.loads(line) for line in lines])
+        except ValueError as error:
+            raise ConfigError(f"{self.path / 'metrics.jsonl'}: is not a run's ({error})") from error
 
     @property
     def finished(self) -> bool:
@@ -63,7 +78,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Raises FileNotFoundError while the run is not finished."""
-        return json.loads(self.sums.read("summary.json"))
+        return self._json("summary.json", "mode", "dataset", "steps", "seconds", "verdict")
 
     @cached_property
     def so_far(self) -> dict[str, Any]:
@@ -102,7 +117,7 @@ class Run:
     @cached_property
     def probe(self) -> dict[str, Any]:
         """`ids` of the images that snapshots show, their `labels`, null where they have none, and digest of `files`."""
-        return json.loads(self.sums.read("probe.json"))
+        return self._json("probe.json", "ids", "labels")
 
     def _repr_html_(self) -> str:
         """In a notebook: the picture's numbers, one row."""

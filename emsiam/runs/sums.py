@@ -1,11 +1,11 @@
 """Are a run's files as they were written? SHA256SUMS says, in the format of `sha256sum -c SHA256SUMS`."""
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..files import replacing
 
 FILE = "SHA256SUMS"
 
@@ -35,9 +35,8 @@ class Sums:
         self._write()
 
     def _write(self) -> None:
-        new = self.path / f"{FILE}.new"
-        new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(self.known.items())))
-        os.replace(new, self.path / FILE)
+        with replacing(self.path / FILE) as new:
+            new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(self.known.items())))
 
     def read(self, name: str) -> bytes:
         """A file's content. Raises FileNotFoundError; ConfigError where it is not what was written."""

@@ -56,7 +56,7 @@ class Losses:
         self.unlogged += 1
 
     def mean(self, last: int) -> float:
-        """Over the last steps and over all processes."""
+        """The mean loss of the last steps, over all processes."""
         if self.local:
             latest = torch.stack(self.kept[-self.local :])
             self.kept[-self.local :] = list(ranks.mean(latest))
@@ -79,7 +79,7 @@ class Losses:
 
 
 class Accuracies:
-    """On test images as they are: the kNN monitor's against train, the online probe's as it learns."""
+    """Accuracies on test images as they are: of the kNN monitor, and of the online probe as it learns."""
 
     def __init__(self, parts: Parts, probe_set: ProbeSet):
         self.config, self.images, self.net = parts.config, parts.images, parts.network

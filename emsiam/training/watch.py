@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from ..alternate import Step
 from ..build import Parts, dtype
 from ..checkpoint import Checkpoint
 from ..data.probe_set import ProbeSet, probe_set
+from ..errors import ConfigError
 from ..metrics import MEASURED, shown_in, training_order
 from ..runs.run import PICTURE, Run
 from ..runs.writer import Writer
@@ -37,8 +39,7 @@ class Watch:
         self.step, self.finite, self.began = 0, True, time.perf_counter()
         if start:
             self.step, self.last_line, self.began = start.step, start.last_line, self.began - start.seconds
-            for monitor in self.monitors:
-                monitor.load_state_dict(start.monitors)
+            restore(self.monitors, start, self.config.out)
         else:
             name_images(writer, parts, self.probe_set)
             self.half_steps.look(0, {})
@@ -141,6 +142,15 @@ class Watch:
                     monitors={name: x for monitor in self.monitors for name, x in monitor.state_dict().items()},
                 )
             )
+
+
+def restore(monitors: Iterable[Monitor], start: Checkpoint, source: object) -> None:
+    """Give monitors the state that a checkpoint has of them. Raises ConfigError where it has none."""
+    try:
+        for monitor in monitors:
+            monitor.load_state_dict(start.monitors)
+    except KeyError as error:
+        raise ConfigError(f"{source}: its checkpoint has no {error.args[0]}") from error
 
 
 def name_images(writer: Writer | None, parts: Parts, probe_set: ProbeSet) -> None:
