@@ -2,7 +2,7 @@
 
 min over θ and η of L(θ, η) = E‖F_θ(T(x)) − η_x‖², by turns: η_x is solved under a θ that is held still, and gets no
 gradient; then θ takes a step of SGD against η_x. With the other view as η_x this is SimSiam, Algorithm 1. With a
-moving average for each image (§5.2) it needs no predictor, and its rank falls all the same. Ten seconds on a laptop.
+moving average for each image (§5.2) it needs no predictor, and its rank falls all the same. Some seconds on a laptop.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from emsiam.diagnostics.collapse import participation_ratio, z_std_ratio
 from emsiam.networks import Backbone, Siamese, mlp, tiny
 from emsiam.optim import SGD
 
-D, BATCH, EPOCHS = 128, 128, 30
+D, BATCH, EPOCHS = 128, 128, 20
 
 
 def other_view(state, F_t, batch):

