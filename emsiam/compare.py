@@ -36,6 +36,8 @@ def report(result: dict[str, Any]) -> str:
         cells = [m.written(s[n]) if s.get(n) is not None else "-" for n, m in metrics.items()]
         rows.append((run["name"], s["verdict"], *cells, "never" if onset is None else f"{onset:,}"))
     lines = _columns(rows)
+    if unlabelled := [run["name"] for run in result["runs"] if "knn_acc1" not in run["summary"]]:
+        lines.append(f"accuracies are left out of {', '.join(map(printable, unlabelled))}: there are no labels")
     if any(len(group["runs"]) > 1 for group in result["groups"]):
         rows = [("group", "n", *heads)]
         for group in result["groups"]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .metrics import shown_in, training_order
+from .metrics import Metric, shown_in, training_order
 from .runs.run import Run
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
         for axes, metric in zip(figure.subplots(1, len(panels)), panels, strict=True):
             column = metric.name
             if column not in table or table[column].isna().all():  # nothing finite was ever measured
+                _left_out(axes, metric, runs)
                 continue
             sns.lineplot(
                 table.dropna(subset=[column]),
@@ -85,6 +86,7 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
         for axes, metric in zip(above, curves, strict=False):
             column = metric.name
             if column not in table:  # of runs before it was measured
+                _left_out(axes, metric, runs)
                 continue
             rows = table.dropna(subset=[column])
             for group, colour in colours.items():
@@ -114,6 +116,14 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
             h.plot(eigenvalues(last), color=colours[group], linewidth=1.2)
         h.set(title="spectrum of ẑ at the end", xlabel="direction", ylabel="variance", yscale="log", ylim=(1e-9, 1))
     return figure
+
+
+def _left_out(axes, metric: Metric, runs: Iterable[Run]) -> None:
+    """A panel that says why it is empty."""
+    unlabelled = metric.seldom and all(run.config.labels is False for run in runs)
+    text = "left out: the images\nhave no labels" if unlabelled else "not measured"
+    axes.text(0.5, 0.5, text, ha="center", va="center", color="0.4", transform=axes.transAxes)
+    axes.set(title=metric.title, xticks=[], yticks=[])
 
 
 def palette(groups: Iterable[str]) -> dict[str, str]:

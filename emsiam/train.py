@@ -65,12 +65,15 @@ def report(run: "Run") -> str:
         saved = load_checkpoint(run.path)
         kept = f"checkpoint of step {saved.step} is kept" if saved else "no checkpoint had been saved"
         return f"{head}\n  loss or weights are not finite; {kept}\n  picture {run.path / PICTURE}"
+    accuracies = "no accuracies: the images have no labels"
+    if "knn_acc1" in s:
+        accuracies = f"kNN {s['knn_acc1']:.3f} (untrained {s['knn_acc1_init']:.3f}, best {s['knn_acc1_best']:.3f})"
+    if "probe_acc1" in s:
+        accuracies += f"   online probe {s['probe_acc1']:.3f} (best {s['probe_acc1_best']:.3f})"
     return (
         f"{head}\n"
         f"  {'   '.join(m.said.format(m.written(s[m.name]), d=run.config.width) for m in shown)}\n"
-        f"  kNN {s['knn_acc1']:.3f} (untrained {s['knn_acc1_init']:.3f}, best {s['knn_acc1_best']:.3f})"
-        + (f"   online probe {s['probe_acc1']:.3f} (best {s['probe_acc1_best']:.3f})" if "probe_acc1" in s else "")
-        + "\n"
+        f"  {accuracies}\n"
         f"  picture {run.path / PICTURE}"
     )
 

@@ -87,6 +87,7 @@ MORE = {
     **{name: {name: value} for name, value in (("knn_k", 5), ("knn_t", 0.5), ("diagnose_every", 1), ("threads", 2))},
     "log_every": {"log_every": 5, "eval_every": 1},
     "images in memory": {**FOLDER, "workers": 0},
+    "labels": {**FOLDER, "workers": 0, "labels": False},
     "image_size": {**FOLDER, "workers": 0, "image_size": 12, "augment": "blur=0.5,hue=0.1"},
     "arch": {**FOLDER, "workers": 0, "arch": "resnet18"},
     "stem": {**FOLDER, "workers": 0, "arch": "resnet18", "stem": "imagenet", "image_size": 32},
@@ -233,6 +234,9 @@ def child(names: list[str], folder: str, out: str, resumed: bool, begun: str | N
 
     if several := "WORLD_SIZE" in os.environ:
         torch.distributed.init_process_group("gloo")
+    from emsiam import Config
+
+    names = [name for name in names if CASES[name].keys() <= Config.__dataclass_fields__.keys()]  # of older code
     runs = {name: run(name, Path(folder), resumed=resumed, begun=Path(begun) if begun else None) for name in names}
     if int(os.environ.get("RANK", 0)) == 0:
         Path(out).write_text(json.dumps(runs, indent=1))
@@ -277,17 +281,19 @@ def beside(base: str, names: list[str], folder: Path, ranks: int = 1) -> list[st
             theirs = pool.submit(start, other, names, folder / "base", ranks=ranks)
             ours = pool.submit(start, mine, names, folder / "here", ranks=ranks)
             a, b = theirs.result(), ours.result()
-        continued = start(mine, names, folder / "on", resumed=False, begun=folder / "base", ranks=ranks)
+        continued = start(mine, list(a), folder / "on", resumed=False, begun=folder / "base", ranks=ranks)
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=root, check=True)
     differences = []
     for name in names:
-        runs = {f"{base} {way}": x for way, x in a[name].items()} | {f"here {way}": x for way, x in b[name].items()}
-        runs[f"{base} stopped, here resumed"] = continued[name]["continued"]
-        first = a[name]["whole"]
+        runs = {f"{base} {way}": x for way, x in a.get(name, {}).items()}  # which has no options that are newer
+        runs |= {f"here {way}": x for way, x in b[name].items()}
+        if name in a:
+            runs[f"{base} stopped, here resumed"] = continued[name]["continued"]
+        reference, first = next(iter(runs.items()))
         for way, digest in runs.items():
             parts = [part for part in first if digest[part] != first[part]]
-            differences += [f"{name}, {way}: {' and '.join(parts)} differ from {base} whole"] if parts else []
+            differences += [f"{name}, {way}: {' and '.join(parts)} differ from {reference}"] if parts else []
     return differences
 
 

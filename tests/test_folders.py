@@ -4,19 +4,24 @@ import json
 import os
 import re
 import struct
+import threading
+import time
 
 import numpy as np
 import pytest
 import torch
+from golden import After
 from PIL import Image, ImageOps
+from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 from torchvision.transforms.v2 import functional as tv
 
 import emsiam
-from emsiam import data, train
-from emsiam.data import folders, views
+from emsiam import compare, data, evaluate, train
+from emsiam.data import folders, tree, views
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
+TRAJECTORY = emsiam.plots.trajectory
 RNG = np.random.default_rng(0)
 
 
@@ -40,6 +45,11 @@ def options(root, out, **changed):
 
 def fit(*arguments, **changed):
     return emsiam.fit(emsiam.Config(**options(*arguments, **changed)))
+
+
+def array(file):
+    with folders.decoded(str(file)) as image:
+        return np.array(image)
 
 
 COLOUR = np.array([[[200, 30, 60], [10, 250, 90]]], dtype=np.uint8).repeat(4, 0).repeat(2, 1)  # 4×4, left and right
@@ -77,7 +87,7 @@ FILES = {
 def test_every_format_becomes_rgb(tmp_path, name):
     make, parameters, expected = FILES[name]
     make().save(tmp_path / name, **parameters)
-    assert np.array_equal(np.array(folders.decode(str(tmp_path / name))), expected)
+    assert np.array_equal(array(tmp_path / name), expected)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
@@ -101,7 +111,7 @@ def test_a_rotated_photograph_stands_upright(tmp_path, suffix, orientation):
     file = tmp_path / f"photo.{suffix}"
     quality = {"quality": 100} if suffix in ("jpg", "webp") else {}
     Image.fromarray(np.ascontiguousarray(turned)).save(file, exif=exif, **quality)
-    assert np.abs(np.array(folders.decode(str(file))).astype(int) - upright).mean() < 4  # JPEG is lossy
+    assert np.abs(array(file).astype(int) - upright).mean() < 4  # JPEG is lossy
     assert folders.sizes([str(file)]).tolist() == [[16, 32]]
 
 
@@ -232,12 +242,15 @@ def flat(root):
         folder.rmdir()
 
 
+def like_parts(root):
+    (root / "cat").rename(root / "Train")
+    (root / "dog").rename(root / "Validation")
+
+
 def few(root):
-    for file in list(root.glob("*/*"))[4:]:
-        file.unlink()
     for folder in root.iterdir():
-        if not list(folder.iterdir()):
-            folder.rmdir()
+        for file in list(folder.iterdir())[2:]:
+            file.unlink()
 
 
 def loop(root):
@@ -256,9 +269,11 @@ def strange_val(root):
 
 WRONG = {
     "no folder": (None, [], r"--data-dir \S+nowhere is not a folder"),
-    "no class folders": (flat, [], r"has no class folders"),
+    "no class folders, which are asked for": (flat, ["--labels"], r"has no class folders"),
+    "folders named like parts": (like_parts, [], r"are named like parts, not classes \(Train, Validation\)"),
     "class without images": (empty_class, [], r"bird has no images \(\.jpg"),
     "no images": (emptied, [], r"cat has no images"),
+    "no images at all": (emptied, ["--no-labels"], r"data has no images \(\.jpg"),
     "too few": (few, [], r"has 4 images; allowed is 5 or more"),
     "damaged header": (spoil_header, [], r"dog/07\.png is not an image"),
     "damaged header, streamed": (spoil_header, ["--workers", "2"], r"dog/07\.png is not an image"),
@@ -294,7 +309,7 @@ def test_wrong_folders_are_one_line(tmp_path, capsys, case):
 
 def test_a_folder_without_data_dir_says_what_to_add(capsys):
     assert train.main(["--dataset", "folder"]) == 2
-    assert "--dataset folder: add --data-dir DIR, with images in class folders" in capsys.readouterr().err
+    assert "--dataset folder: add --data-dir DIR, with images, best in class folders" in capsys.readouterr().err
 
 
 def test_a_streamed_file_that_fails_stops_the_run_with_its_path_and_the_run_goes_on_once_it_is_mended(tmp_path, capsys):
@@ -327,7 +342,7 @@ def test_broken_metadata_do_not_end_a_run_whose_pixels_decode(tmp_path, orientat
     if orientation > 1:  # Pillow's own way writes the tags anew
         with pytest.raises(struct.error):
             ImageOps.exif_transpose(Image.open(file))
-    assert np.array_equal(folders.decode(str(file)), folders.decode(str(plain)))
+    assert np.array_equal(array(file), array(plain))
     assert folders.sizes([str(file)]).tolist() == folders.sizes([str(plain)]).tolist()
     assert folders.sizes([str(file)]).tolist() == [[24, 16] if orientation > 4 else [16, 24]]
 
@@ -353,3 +368,146 @@ def test_a_directory_of_images_alone_means_a_folder(tmp_path):
     digits = emsiam.fit(emsiam.Config(epochs=1, batch_size=700, quiet=True, threads=1, out=str(tmp_path / "digits")))
     assert emsiam.evaluate.evaluate("knn", str(digits.path), data_dir=str(root), knn_k=3)["dataset"] == "folder"
     assert emsiam.evaluate.evaluate("knn", str(run.path), data_dir=str(root), knn_k=3)["dataset"] == "folder"
+
+
+def test_ids_and_labels_are_those_of_torchvision_s_imagefolder(tmp_path):
+    names = ["b", "a", "a/x", "a/x/y", "a-z", "C", "b/2", "b/10"]
+    for i, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        for j in range(3):
+            (tmp_path / name / f"{7 * i + j}.{('png', 'JPG', 'Webp')[j]}").touch()
+        (tmp_path / name / "notes.txt").touch()
+    theirs = ImageFolder(tmp_path, allow_empty=True)
+    ours = tree.index(tmp_path)
+    assert (ours.classes, list(zip(ours.paths, ours.targets, strict=True))) == (theirs.classes, theirs.samples)
+    assert tree.SUFFIXES == IMG_EXTENSIONS
+
+
+def under(root, *trees):
+    for name, classes in trees:
+        write_tree(root / name, classes, each=4, size=(9, 9))
+    return root
+
+
+# which trees are written, and what is said of them; whether they have labels
+TREES = {
+    "flat": ([("", [""])], False, "are in no class folders, so there are no labels, and accuracies are left out"),
+    "one class": ([("", ["cat"])], False, "all images are in one folder, {root}/cat, so there are no labels"),
+    "a level deeper": (
+        [("all", ["a", "b"])],
+        False,
+        "left out; if its 2 folders are classes, give --data-dir {root}/all",
+    ),
+    "flat parts": ([("train", [""]), ("val", [""])], False, "{root}/val is not read: only train is, where there are"),
+    "another name": ([("train", "ab"), ("Val", "ab")], True, "{root}/Val is not read: under the name val it would be"),
+    "beside both": ([("train", "ab"), ("val", "ab"), ("test", "ab")], True, "test is not read: only train and val are"),
+    "a part among classes": ([("", ["a", "b", "test"])], True, "test in {root}: taken for a class, though named like"),
+    "some without a class": ([("", ["a", "b"]), ("", [""])], True, "4 images directly in {root} are of no class"),
+}
+
+
+@pytest.mark.parametrize("case", TREES)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_may_not_be_meant_is_said_before_training(tmp_path, capsys, case, workers):
+    trees, labelled, said = TREES[case]
+    root = under(tmp_path / "data", *((name, [c for c in classes if c]) for name, classes in trees if classes != [""]))
+    for name, classes in trees:
+        if classes == [""]:
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for i in range(4):
+                Image.fromarray(pixels(9, 9)).save(root / name / f"{i}.png")
+    run = fit(root, tmp_path / "run", batch_size=3, workers=workers)
+    notes = capsys.readouterr().err
+    assert said.format(root=root) in notes
+    assert ("accuracies are left out" in notes) == (not labelled)
+    assert ("knn_acc1" in run.summary) == ("knn_acc1" in run.metrics) == labelled
+    assert run.config.labels == (None if labelled else False)
+
+
+def test_without_labels_every_output_says_that_accuracies_are_left_out(tmp_path, capsys):
+    root = write_tree(tmp_path / "data")
+    given = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in options(root, "x").items()
+        if name not in ("quiet", "out")
+    ]
+    for out, more in (("a", ["--no-labels"]), ("b", ["--no-labels", "--seed=1"]), ("c", [])):
+        assert train.main([*given, *more, "--quiet", f"--out={tmp_path / out}"]) == 0
+        said = capsys.readouterr().out
+        assert ("no accuracies: the images have no labels" in said) == (out != "c")
+    a = emsiam.load_run(tmp_path / "a")
+    assert a.summary["steps"] == 3  # nothing is kept aside to test
+    assert a.probe["labels"] is None
+    assert not any("acc1" in name for name in (*a.summary, *a.metrics))
+    assert compare.main([*(str(tmp_path / name) for name in "abc"), "--out", str(tmp_path / "d")]) == 0
+    assert "accuracies are left out of a, b: there are no labels" in capsys.readouterr().out
+    assert evaluate.main(["knn", str(tmp_path / "a")]) == 2
+    assert "the images of folder have no labels" in capsys.readouterr().err
+    other = ["--data-dir", str(under(tmp_path / "other", ("", "ab")))]
+    assert evaluate.main(["knn", str(tmp_path / "a"), "--knn-k", "3", *other]) == 0
+    panels = TRAJECTORY([a]).axes
+    assert any("no labels" in text.get_text() for axes in panels for text in axes.texts)
+
+
+def test_an_unlabelled_run_goes_on_with_the_same_bits(tmp_path):
+    root = write_tree(tmp_path / "data")
+    whole = fit(root, tmp_path / "whole", labels=False, epochs=2)
+    fit_until(3, root, tmp_path / "stopped", labels=False, epochs=2)
+    again = emsiam.fit(emsiam.Config(out=str(tmp_path / "stopped"), resume=True, quiet=True))
+    assert again.metrics.loss.tolist() == whole.metrics.loss.tolist()
+
+
+def fit_until(steps, *arguments, **changed):
+    return emsiam.fit(emsiam.Config(**options(*arguments, **changed)), stop=After(steps))
+
+
+def test_an_epoch_of_one_step_is_said(tmp_path, capsys):
+    root = write_tree(tmp_path / "data")
+    fit(root, tmp_path / "run", batch_size=16)
+    said = "note: an epoch is one step of 16 of 20 images, and leaves 4 out; --batch-size 8 would make it 2 steps\n"
+    assert said in capsys.readouterr().err
+
+
+def test_memory_while_decoding_does_not_grow_with_the_threads(tmp_path):
+    """Eight images of 4 million pixels, eight threads, room for one of them."""
+    files = [str(tmp_path / f"{i}.png") for i in range(8)]
+    for file in files:
+        Image.new("L", (2000, 2000), 70).save(file)
+    at_once, most, lock = 0, 0, threading.Lock()
+    rgb = folders._rgb
+
+    def counted(image):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.02)
+        try:
+            return rgb(image)
+        finally:
+            with lock:
+                at_once -= 1
+
+    for room, allowed in ((folders.Room(5_000_000), 1), (folders.Room(2**27), 8)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(folders, "ROOM", room)
+            patch.setattr(folders, "_rgb", counted)
+            patch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
+            patch.setattr(os, "cpu_count", lambda: 8)
+            most = 0
+            loaded = folders.load(files, 16)
+        assert most <= allowed
+        assert room.free == room.pixels
+        assert (loaded == 70).all()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_of_too_many_pixels_is_one_line(tmp_path, recwarn, workers):
+    """A few kilobytes may hold gigabytes of one colour."""
+    root = write_tree(tmp_path / "data")
+    Image.new("1", (13_000, 13_000)).save(root / "cat" / "bomb.png")
+    with pytest.raises(
+        emsiam.ConfigError, match=r"cat/bomb\.png .*has 169,000,000 pixels, allowed is at most 89,478,485"
+    ):
+        fit(root, tmp_path / "run", workers=workers)
+    assert not [w for w in recwarn if "pixels" in str(w.message)]

@@ -32,7 +32,7 @@ def test_the_memberships_are_those_of_the_lists_of_before():
     assert set(having("no_number")) == {"out", "quiet", "resume", "overwrite", "data_dir", "download"}
     assert set(having("resumable")) == {"out", "resume", "overwrite", "quiet", "data_dir", "download", "bank"}
     assert set(having("stays")) == {"data_dir", "bank"}
-    assert DATA_OPTIONS == ("data_dir", "download", "num_images", "image_size", "workers")
+    assert DATA_OPTIONS == ("data_dir", "download", "num_images", "image_size", "workers", "labels")
     assert set(HYPERPARAMETERS) == {
         *("k", "m", "n", "bank", "bank_dtype", "tau", "tau_schedule", "queue", "shuffle_bn", "temperature")
     }

@@ -172,6 +172,14 @@ class Config:
         *("may_differ", "read_by_some"),
         unset="0 up to 4 GiB, else the processors",
     )
+    labels: bool | None = option(
+        None,
+        SWITCH,
+        "folder: class folders are labels; off: accuracies are left out",
+        "data",
+        "read_by_some",
+        unset="on where there are two class folders or more",
+    )
     augment: Any = option(
         None,
         AUGMENT,

@@ -46,7 +46,7 @@ def load_images(config: Config) -> tuple[Config, ImageSet, list[str]]:
     config = preset(config)
     loader = DATASETS[config.dataset]
     read = hyperparameters(loader)
-    notes = []
+    notes: list[str] = []
     unread: dict[str, Any] = {}
     for name in DATA_OPTIONS:
         if name not in read and getattr(config, name) not in (None, False):
@@ -58,6 +58,7 @@ def load_images(config: Config) -> tuple[Config, ImageSet, list[str]]:
         refuse("dataset", config.dataset, str(error))
     except OSError as error:
         refuse("dataset", config.dataset, f"{error.filename} cannot be read ({error.strerror})")
+    notes += data.notes
     asked = config.augment or {}
     if asked.get("redraw") and not data.recipe.redraw:
         refuse("augment", f"redraw={asked['redraw']}", "only generated images (--dataset shapes) can be redrawn")
@@ -110,7 +111,7 @@ class Setting(NamedTuple):
     solve: Callable
     num_images: int
     shape: tuple[int, int, int]
-    num_labelled: int  # what kNN compares with
+    num_labelled: int  # what kNN compares with; 0: nothing
 
     @property
     def read(self) -> dict[str, Any]:
@@ -133,13 +134,14 @@ def resolve(
 ) -> tuple[Config, list[str]]:
     """The configuration with every open choice made, for a data set of num_images of `shape`; and notes for the user.
 
-    num_labelled: how many images kNN compares with, where these are not all. solver: in place of the configuration's.
+    num_labelled: how many images kNN compares with, where these are not all; 0 where there are no labels.
+    solver: in place of the configuration's.
     Raises ConfigError for options that do not go together.
     """
     o: dict[str, Any] = dict(vars(preset(config)))
     method = METHODS[o["mode"]]
     solve = solver or (load_solver(o["eta"]) if o["eta"] else method.solve)
-    setting = Setting(config, method, solve, num_images, shape, num_labelled or num_images)
+    setting = Setting(config, method, solve, num_images, shape, num_images if num_labelled is None else num_labelled)
     notes: list[str] = []
     for rule in RULES:
         changes, said = rule(o, setting)
@@ -264,10 +266,15 @@ def _length(o: Options, s: Setting) -> Changes:
         raise ConfigError("--resume: which run? add --out DIR")
     if o["warmup_epochs"] > o["epochs"]:
         refuse("warmup_epochs", o["warmup_epochs"], f"allowed is at most --epochs {o['epochs']}")
-    if o["knn_k"] > s.num_labelled:
+    if o["knn_k"] > s.num_labelled > 0:
         allowed = f"allowed is at most {s.num_labelled}, what kNN compares with on {o['dataset']}"
         refuse("knn_k", o["knn_k"], allowed)
-    return {"diagnose_every": every}, []
+    notes = []
+    if per_epoch == 1 and s.num_images > o["batch_size"]:
+        left = s.num_images - o["batch_size"]
+        more = f"; --batch-size {o['batch_size'] // 2} would make it {s.num_images // (o['batch_size'] // 2)} steps"
+        notes.append(f"an epoch is one step of {o['batch_size']} of {s.num_images} images, and leaves {left} out{more}")
+    return {"diagnose_every": every}, notes
 
 
 def _machine(o: Options, s: Setting) -> Changes:

@@ -1,14 +1,15 @@
-"""How are images in files read? Any folder of class folders, in any of the formats that people have, by id.
+"""How are images in files read? In any of the formats that people have, by id, see `data.tree`.
 
-An id is a position in the sorted list of paths. Every image becomes RGB, upright, 8 bits; what is transparent, white.
+Every image becomes RGB, upright, 8 bits; what is transparent, white.
 """
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -27,79 +28,35 @@ FLOAT = "its pixels are floating-point numbers of an unknown range"
 READERS = 16  # files looked at at once while indexing; mostly waiting for the disk
 
 
-class Index(NamedTuple):
-    """The images below a folder, by the name of their class folder, sorted."""
+class Room:
+    """Pixels that may be decoded at once, over all threads: memory while loading does not grow with the processors."""
 
-    classes: list[str]
-    paths: list[str]
-    targets: list[int]  # positions in `classes`
+    def __init__(self, pixels: int):
+        self.free, self.pixels, self.changed = pixels, pixels, threading.Condition()
 
-
-def index(root: Path) -> Index:
-    """As torchvision's ImageFolder, without hidden files and folders (.ipynb_checkpoints, ._name).
-
-    Raises ValueError where there are no class folders, or one without images, or one twice.
-    """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    if not classes:
-        reserved = " (train and val are taken for the parts of a data set)" if root.name in ("train", "val") else ""
-        raise ValueError(f"{root} has no class folders, such as {root.name}/cat/1.jpg{reserved}")
-
-    def is_image(path: str) -> bool:
-        hidden = any(part.startswith(".") for part in Path(os.path.relpath(path, root)).parts)
-        return path.lower().endswith(IMG_EXTENSIONS) and not hidden
-
-    numbers = {name: i for i, name in enumerate(classes)}
-    samples = make_dataset(str(root), numbers, is_valid_file=is_image, allow_empty=True)
-    empty = sorted(numbers.keys() - {Path(path).relative_to(root).parts[0] for path, _ in samples})
-    if empty:
-        raise ValueError(f"{root / empty[0]} has no images ({' '.join(IMG_EXTENSIONS)})")
-    folders: dict[str, str] = {}
-    for parent in dict.fromkeys(os.path.dirname(path) for path, _ in samples):
-        if (other := folders.setdefault(os.path.realpath(parent), parent)) != parent:
-            raise ValueError(f"{parent} is the same folder as {other}, by a link")
-    return Index(classes, [path for path, _ in samples], [target for _, target in samples])
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        """Waits until there is room for so many."""
+        pixels = min(pixels, self.pixels)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
 
 
-class Part(NamedTuple):
-    """What is trained on, or tested on."""
-
-    paths: list[str]
-    labels: Tensor  # [N] positions of the class folders of the training part, sorted
-
-
-def parts(root: Path) -> tuple[Part, Part]:
-    """Training and test images below a folder: of train/ and val/ where present, else every fifth is to test.
-
-    Raises ValueError where it has no such layout.
-    """
-    if not root.is_dir():
-        raise ValueError(f"--data-dir {root} is not a folder; it should hold images in class folders, cat/1.jpg")
-    whole = not (root / "train").is_dir()
-    training = index(root if whole else root / "train")
-    train = Part(training.paths, torch.tensor(training.targets))
-    if not whole and (root / "val").is_dir():
-        val = index(root / "val")
-        unknown = sorted(set(val.classes) - set(training.classes))
-        if unknown:
-            raise ValueError(f"{root / 'val' / unknown[0]} is a class that {root / 'train'} does not have")
-        labels = [training.classes.index(val.classes[label]) for label in val.targets]
-        return train, Part(val.paths, torch.tensor(labels))
-    fifth = torch.arange(len(train.paths)) % 5 == 4
-    if not fifth.any():
-        raise ValueError(f"--data-dir {root} has {len(train.paths)} images; allowed is 5 or more")
-    kept, tested = (
-        Part([train.paths[i] for i in chosen.nonzero()[:, 0]], train.labels[chosen]) for chosen in (~fifth, fifth)
-    )
-    return kept, tested
+ROOM = Room(2**27)  # of 3 to 8 bytes each while an image is decoded
 
 
 def sizes(paths: list[str]) -> Tensor:
     """Height and width [N, 2] of images, upright, from their headers. Raises BadImage."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # on metadata, and on sizes that `_opened` refuses
     with ThreadPoolExecutor(READERS) as pool:
-        return torch.tensor(list(_progress(pool.map(_size, paths), paths, "reading headers")))
+        return torch.tensor(list(_progress(pool.map(_size, paths), paths, "reading headers"))).view(-1, 2)
 
 
 def _size(path: str) -> tuple[int, int]:
@@ -120,10 +77,17 @@ def _size(path: str) -> tuple[int, int]:
 
 
 def _opened(path: str) -> Image.Image:
-    """Raises OSError, also for what would be waited for: a pipe, a device."""
+    """An image whose pixels are not read yet. Raises OSError, also for what would be waited for: a pipe, a device;
+    ValueError where it has more pixels than Pillow holds for honest.
+    """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("it is not a regular file")
-    return Image.open(path)
+    image = Image.open(path)
+    pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    if most and pixels > most:
+        image.close()
+        raise ValueError(f"it has {pixels:,} pixels, allowed is at most {most:,}; make it smaller")
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -140,14 +104,18 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(Image.Transpose[name]) if name else image
 
 
-def decode(path: str) -> Image.Image:
-    """An image of a file, RGB and upright. Raises BadImage."""
-    try:
-        with _opened(path) as image:
+@contextmanager
+def decoded(path: str) -> Iterator[Image.Image]:
+    """An image of a file, RGB and upright, which has its ROOM inside. Raises BadImage."""
+    with ExitStack() as stack:
+        try:
+            image = stack.enter_context(_opened(path))
+            stack.enter_context(ROOM.of(image.width * image.height))
             image.load()
-            return _rgb(_upright(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadImage(f"{path} cannot be decoded ({error})") from error
+            rgb = _rgb(_upright(image))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise BadImage(f"{path} cannot be decoded ({error})") from error
+        yield rgb
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -172,7 +140,7 @@ def load(paths: list[str], side: int) -> Tensor:
     """All images as squares, [N, 3, side, side] uint8. Raises BadImage."""
     out = torch.empty(len(paths), 3, side, side, dtype=torch.uint8)
     with ThreadPoolExecutor() as pool:
-        squares = pool.map(lambda path: _bytes(square(decode(path), side)), paths)
+        squares = pool.map(lambda path: _crops(path, None, side, 0.0)[0], paths)
         for i, image in enumerate(_progress(squares, paths, "decoding")):
             out[i] = image
     return out
@@ -233,10 +201,11 @@ class Files:
 
 def _crops(path: str, boxes: list[list[float]] | None, side: int, margin: float) -> Tensor:
     """[n, 3, side, side]: the boxes of a file, see `Draw.box`; without any the centre square, n = 1."""
-    image = decode(path)
-    if boxes is None:
-        return _bytes(square(image, side, margin))[None]
-    return torch.stack([_bytes(_crop(image, *box).resize((side, side), Image.Resampling.BILINEAR)) for box in boxes])
+    with decoded(path) as image:
+        if boxes is None:
+            return _bytes(square(image, side, margin))[None]
+        crops = (_crop(image, *box).resize((side, side), Image.Resampling.BILINEAR) for box in boxes)
+        return torch.stack([_bytes(crop) for crop in crops])
 
 
 def _crop(image: Image.Image, top: float, left: float, tall: float, wide: float) -> Image.Image:

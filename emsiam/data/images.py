@@ -37,6 +37,7 @@ class ImageSet(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})  # those that the loader has chosen
     digest: str = ""  # of the files' names and sizes: ids mean the same images only where it is the same
     classes: Tensor | None = None  # labels of `images`, where they have any: for pictures, training never reads them
+    notes: tuple[str, ...] = ()  # what a user may not have meant
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,7 +46,13 @@ class ImageSet(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        return int(self.labels.max()) + 1
+        """0 where there are no labels."""
+        return int(self.labels.max()) + 1 if len(self.labels) else 0
+
+    def without_labels(self) -> "ImageSet":
+        """The same images to train on: none to test, and no accuracies."""
+        no_images, none = torch.empty(0, *self.images.shape[1:], dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+        return self._replace(labelled=no_images, labels=none, test_images=no_images, test_labels=none, classes=None)
 
     def to(self, device: torch.device) -> "ImageSet":
         if device.type == "cpu":

@@ -15,6 +15,7 @@ from . import folders
 from .folders import Files
 from .images import ImageSet
 from .shapes import Shapes
+from .tree import tree
 
 IN_MEMORY = 4 * 2**30  # bytes: a larger folder is read from its files as training goes on
 
@@ -138,46 +139,53 @@ def stl10(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
 
 
 @data_set(epochs=30)
-def folder(*, data_dir: str | None = None, image_size: int | None = None, workers: int | None = None) -> ImageSet:
+def folder(
+    *,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    workers: int | None = None,
+    labels: bool | None = None,
+) -> ImageSet:
     """Images in class folders, DIR/cat/1.jpg; or below DIR/train, with test images below DIR/val where that is.
 
-    Without val every fifth image is left out of training, to test. image_size: by default the median of the shorter
-    sides, 224 at most. Up to 4 GiB are decoded once, as centre squares; larger folders, or with workers > 0, are
-    read by threads as training goes on, and then T crops from the whole file.
-    Raises ValueError where the folder has no such layout, BadImage for a file that is no image.
+    Without val every fifth image is left out of training, to test. Without class folders there are no labels, see
+    `data.tree`. image_size: by default the median of the shorter sides, 224 at most. Up to 4 GiB are decoded once, as
+    centre squares; larger folders, or with workers > 0, are read by threads as training goes on, and then T crops from
+    the whole file.
+    Raises ValueError where the folder cannot be what was meant, BadImage for a file that is no image.
     """
     if data_dir is None:
-        raise ValueError("add --data-dir DIR, with images in class folders as DIR/cat/1.jpg")
-    (paths, labels), (test_paths, test_labels) = folders.parts(Path(data_dir))
+        raise ValueError("add --data-dir DIR, with images, best in class folders as DIR/cat/1.jpg")
+    (paths, classes), (test_paths, test_classes), notes = tree(Path(data_dir), labels)
     dimensions = folders.sizes(paths), folders.sizes(test_paths)
     side = image_size or max(8, min(224, int(dimensions[0].amin(1).median())))
     if workers is None:
         small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
         workers = 0 if small else os.cpu_count() or 1
     recipe = CIFAR if side <= 32 else PAPER
-    options = {"image_size": side, "workers": workers}
+    options = {"image_size": side, "workers": workers} | ({} if len(classes) else {"labels": False})
     files = (f"{os.path.relpath(path, data_dir)} {os.path.getsize(path)}\n" for path in (*paths, *test_paths))
     digest = hashlib.sha256("".join(files).encode(errors="surrogateescape")).hexdigest()
     if not workers:
         images, test = folders.load(paths, side), folders.load(test_paths, side)
         mean, std = _statistics(images)
-        return ImageSet("folder", images, images, labels, test, test_labels, recipe, mean, std, options, digest, labels)
-    tall, test_tall = (size[:, 0] / size[:, 1] for size in dimensions)
-    few = slice(None, None, -(-len(paths) // MONITORED))
-    return ImageSet(
-        "folder",
-        Files(paths, tall, side, workers),
-        Files(paths[few], tall[few], side, workers),
-        labels[few],
-        Files(test_paths, test_tall, side, workers),
-        test_labels,
-        recipe,
-        IMAGENET[0, :, None, None],
-        IMAGENET[1, :, None, None],
-        options,
-        digest,
-        labels,
-    )
+        data = ImageSet("folder", images, images, classes, test, test_classes, recipe, mean, std)
+    else:
+        tall, test_tall = (size[:, 0] / size[:, 1] for size in dimensions)
+        few = slice(None, None, -(-len(paths) // MONITORED))
+        data = ImageSet(
+            "folder",
+            Files(paths, tall, side, workers),
+            Files(paths[few], tall[few], side, workers),
+            classes[few],
+            Files(test_paths, test_tall, side, workers),
+            test_classes,
+            recipe,
+            IMAGENET[0, :, None, None],
+            IMAGENET[1, :, None, None],
+        )
+    data = data._replace(options=options, digest=digest, notes=tuple(notes), classes=classes)
+    return data if len(classes) else data.without_labels()
 
 
 CIFAR = PAPER._replace(blur=0.0)

@@ -87,9 +87,9 @@ def _load(config: Config | None, asked: Asked, as_imagenet: bool) -> ImageSet:
         folder: dict[str, Any] = {"image_size": asked.image_size, "workers": os.cpu_count() if as_imagenet else None}
         wanted = Config(dataset=dataset, **place, **(folder if dataset == "folder" else {}))
     else:
-        wanted = replace(config, **place, augment=None)
-    _, data, unused = load_images(wanted)
-    if unused:
+        wanted = replace(config, **place, augment=None, labels=None if asked.data_dir else config.labels)
+    _, data, notes = load_images(wanted)
+    if unused := [note for note in notes if note not in data.notes]:
         raise ConfigError(unused[0])
     return data
 

@@ -19,6 +19,11 @@ from .features import PART, Asked, as_trained_on, features, prepared
 def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str, Any]:
     """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
     encoder, data, shown = prepared(load_backbone(what, asked.arch), asked)
+    if not data.num_classes:
+        where = f" in {asked.data_dir}" if asked.data_dir else ""
+        raise ConfigError(
+            f"{task}: the images of {data.name}{where} have no labels; --data-dir or --eval-dataset: others"
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone, data = encoder.backbone.to(memory_format=torch.channels_last).to(device), data.to(device)
     try:

@@ -100,8 +100,10 @@ class Accuracies:
             self.online.learn(features, self.images.classes[batch.gather(batch.ids)])
 
     def evaluate(self, step: int) -> None:
-        """Measure both; before the first step the probe has learned nothing."""
+        """Measure both, where there are labels; before the first step the probe has learned nothing."""
         c, data = self.config, self.images
+        if not data.num_classes:
+            return
         features, queries = self._features(data.labelled), self._features(data.test_images)
         predicted = classifiers.knn_predict(
             features, data.labels, queries, k=c.knn_k, t=c.knn_t, num_classes=data.num_classes, in_place=True
@@ -123,11 +125,15 @@ class Accuracies:
         return features
 
     def numbers(self) -> dict[str, float]:
-        """The accuracies of the last evaluation."""
+        """The accuracies of the last evaluation; none where there are no labels."""
+        if not self.knn:
+            return {}
         return {"knn_acc1": self.knn[-1]} | ({"probe_acc1": self.linear[-1]} if self.linear else {})
 
     def summary(self) -> dict[str, float]:
         """The accuracies of the whole run: first, last and best."""
+        if not self.knn:
+            return {}
         numbers = {
             "knn_acc1": self.knn[-1],
             "knn_acc1_best": max(self.knn[1:], default=self.knn[0]),

@@ -169,7 +169,7 @@ def draw(run: Run) -> None:
 
 def bar(line: dict[str, float]) -> dict[str, str]:
     """What the progress bar shows of a line."""
-    shown = {m.short: m.written(line[m.name]) for m in training_order(shown_in("bar"))}
+    shown = {m.short: m.written(line[m.name]) for m in training_order(shown_in("bar")) if m.name in line}
     return shown | {"img/s": f"{line['images_per_second']:,.0f}"}
 
 
