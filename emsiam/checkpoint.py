@@ -34,6 +34,8 @@ class Checkpoint:
     files: str  # digest of the data set's
     metrics_bytes: int = 0  # of metrics.jsonl by then
     metrics_sha256: str = ""  # of those bytes; runs of before have none
+    mean: Tensor | None = None  # [C, 1, 1] of the training pixels in [0, 1], by which images are normalised; likewise
+    std: Tensor | None = None
     monitors: dict[str, Any] = field(default_factory=dict)  # by the keys of their `state_dict`s
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,9 +47,7 @@ class Checkpoint:
         """The checkpoint that a file holds. Raises Damaged where that is not what `to_dict` gives."""
         if not isinstance(saved, dict):
             raise Damaged(f"holds a {type(saved).__name__}, not a checkpoint")
-        missing = [
-            f.name for f in fields(cls) if f.name in FIELDS and f.name not in saved and f.name != "metrics_sha256"
-        ]
+        missing = [name for name in FIELDS if name not in saved and name not in LATER]
         if missing:
             raise Damaged(f"has no {missing[0]}")
         rest = {name: value for name, value in saved.items() if name not in FIELDS}
@@ -72,6 +72,7 @@ class Checkpoint:
 
 
 FIELDS = tuple(f.name for f in fields(Checkpoint) if f.name != "monitors")
+LATER = ("metrics_sha256", "mean", "std")  # which runs of before have not
 KINDS = {"step": int, "seconds": float, "shape": tuple, "files": str, "metrics_bytes": int, "metrics_sha256": str}
 KINDS |= dict.fromkeys(("last_line", "net", "optimizer", "state", "theta", "config"), Mapping)
 

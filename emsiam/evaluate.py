@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import names
-from .config import Parser, command
+from .config import Parser, add_network, command
 from .config.rules import PATH, Rule, one_of, real, whole
 from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, one_line
 from .files import write_json
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     tasks = "; ".join(f"{name}: {task['does']}" for name, task in names.TASKS.items())
     p.add_argument("task", choices=names.TASKS, help=tasks)
     p.add_argument("what", metavar="RUN|CHECKPOINT", help="a run's directory, or a file")
-    p.add_argument("--arch", help="network of a file that does not say, such as resnet50")
+    add_network(p)
     p.add_argument("--eval-dataset", choices=names.DATASETS, help="images to evaluate on (the run's)")
     p.add_argument("--data-dir", type=PATH.of_argument, help="where they are")
     p.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
@@ -69,6 +69,8 @@ def evaluate(
     what: str,
     *,
     arch: str | None = None,
+    weights: str | None = None,
+    stem_padding: int | None = None,
     eval_dataset: str | None = None,
     data_dir: str | None = None,
     download: bool = False,
@@ -93,17 +95,19 @@ def evaluate(
             )
     if chosen.get("epochs") and chosen.get("protocol", names.PROTOCOLS[0]) == names.PROTOCOLS[0]:
         raise ConfigError(f"--epochs {chosen['epochs']}: is not used by --protocol {names.PROTOCOLS[0]}")
-    from .evaluation import features, tasks
+    from .evaluation import backbones, features, tasks
 
-    asked = features.Asked(
-        arch=arch,
+    which = backbones.WhichNetwork(
+        arch, weights, None if stem_padding is None else _valid("stem_padding", stem_padding, whole(1, 2))
+    )
+    asked = features.WhichImages(
         dataset=None if eval_dataset is None else _valid("eval_dataset", eval_dataset, one_of(names.DATASETS)),
         data_dir=data_dir,
         download=download,
         image_size=None if image_size is None else _valid("image_size", image_size, SIDE),
     )
     read = {name: value for name, value in chosen.items() if task in readers(name)}
-    return tasks.evaluate(task, what, asked, **read)
+    return tasks.evaluate(task, what, which, asked, **read)
 
 
 def _valid(name: str, value: Any, rule: Rule) -> Any:

@@ -117,8 +117,10 @@ def tiny(channels: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def build_backbone(arch: str, stem: str | None, shape: tuple[int, int, int]) -> tuple["Backbone", int]:
-    """A backbone for images of `shape` [C, H, W], and the width of its features.
+def build_backbone(
+    arch: str, stem: str | None, shape: tuple[int, int, int], *, try_it: bool = True
+) -> tuple["Backbone", int]:
+    """A backbone for images of `shape` [C, H, W], and the width of its features, found by a pass (try_it; else 0).
 
     stem: `cifar` (3×3 stride 1, no max-pool) or `imagenet`, for torchvision's ResNets. In residual blocks the
     last BN scale starts at 0 (§4). Dropout and stochastic depth are switched off: the only randomness of a view is T.
@@ -133,10 +135,11 @@ def build_backbone(arch: str, stem: str | None, shape: tuple[int, int, int]) -> 
     for layer in trunk.modules():
         if isinstance(layer, _DropoutNd | ops.StochasticDepth):
             layer.p = 0.0
-    last = [name for name, layer in trunk.named_modules() if isinstance(layer, nn.Linear)][-1:]
-    if not last:
-        raise ValueError("this network does not end in a linear layer")
-    parent, _, leaf = last[0].rpartition(".")
+    # in a SqueezeNet a convolution gives the scores of classes
+    *_, last = (
+        n for n, m in trunk.named_modules() if isinstance(m, nn.Linear) or getattr(m, "out_channels", 0) == 1000
+    )
+    parent, _, leaf = last.rpartition(".")
     setattr(trunk.get_submodule(parent), leaf, nn.Identity())
     if isinstance(trunk, models.ResNet):
         if stem == "cifar":
@@ -151,6 +154,8 @@ def build_backbone(arch: str, stem: str | None, shape: tuple[int, int, int]) -> 
     elif stem == "cifar":
         raise ValueError("the cifar stem is defined for ResNets")
     backbone = Backbone(trunk, 3)
+    if not try_it:
+        return backbone, 0
     try:
         with torch.no_grad():
             features = backbone.eval()(torch.zeros(1, *shape))

@@ -38,7 +38,7 @@ from tqdm import tqdm
 from emsiam.config import Parser, command
 from emsiam.config.rules import Rule, real, whole
 from emsiam.errors import BadImage, ConfigError, check_folder, nearest, one_line
-from emsiam.evaluation.backbones import load_backbone
+from emsiam.evaluation.backbones import WhichNetwork, load_backbone
 from emsiam.networks import archs, build_backbone
 
 
@@ -84,7 +84,7 @@ def c4(trunk: ResNet, classes: int, *, masks: bool, **options: Any) -> FasterRCN
 def start(what: str, arch: str | None) -> ResNet:
     """The ResNet of a run or a checkpoint, or, for `scratch`, as it is initialised. Raises ConfigError."""
     if what != "scratch":
-        trunk = load_backbone(what, arch).backbone.trunk
+        trunk = load_backbone(what, WhichNetwork(arch)).backbone.trunk
     elif (arch := arch or "resnet50") in archs():
         trunk = build_backbone(arch, None, (3, 224, 224))[0].trunk
     else:

@@ -19,11 +19,12 @@ import emsiam
 from emsiam import data, evaluate, export
 from emsiam.config import ConfigError
 from emsiam.evaluation import classifiers, features
-from emsiam.evaluation.backbones import load_backbone
+from emsiam.evaluation.backbones import WhichNetwork, load_backbone
 from emsiam.optim import LARS
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
+RESNET18 = WhichNetwork("resnet18")
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "threads": 1, "quiet": True}
 
 
@@ -47,7 +48,8 @@ def official(resnet):
 
 def solo_learn(resnet):
     state = {f"backbone.{n}": x for n, x in resnet.state_dict().items() if not n.startswith("fc.")}
-    return {"state_dict": state | {"projector.0.weight": torch.zeros(3, 3)}, "epoch": 7}
+    heads = {"projector.0.weight": torch.zeros(3, 3), "classifier.weight": torch.zeros(10, 512)}
+    return {"state_dict": state | heads, "epoch": 7}
 
 
 def swav(resnet):
@@ -78,7 +80,7 @@ def lightly(resnet):
 )
 def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
     torch.save(make(resnet), tmp_path / "net.pth.tar")
-    encoder = load_backbone(str(tmp_path / "net.pth.tar"), arch, side=64)
+    encoder = load_backbone(str(tmp_path / "net.pth.tar"), WhichNetwork(arch), side=64)
     x = torch.randn(3, 3, 64, 64)
     body = torch.nn.Sequential(*list(resnet.children())[:-1]).eval()
     with torch.no_grad():
@@ -89,7 +91,7 @@ def test_others_checkpoints_give_their_features(make, arch, resnet, tmp_path):
 def test_the_stem_is_read_off_the_weights(tmp_path, resnet):
     state = resnet.state_dict() | {"conv1.weight": torch.randn(64, 3, 3, 3)}
     torch.save(state, tmp_path / "cifar.pth")
-    encoder = load_backbone(str(tmp_path / "cifar.pth"), "resnet18", side=32)
+    encoder = load_backbone(str(tmp_path / "cifar.pth"), RESNET18, side=32)
     assert encoder.origin["stem"] == "cifar"
     assert isinstance(encoder.backbone.trunk.maxpool, torch.nn.Identity)
 
@@ -100,11 +102,27 @@ def test_solo_learn_s_cifar_stem_has_its_padding(tmp_path):
     net = torchvision.models.resnet18()
     net.conv1, net.maxpool = torch.nn.Conv2d(3, 64, 3, 1, 2, bias=False), torch.nn.Identity()
     torch.save(solo_learn(net), tmp_path / "cifar.ckpt")
-    encoder = load_backbone(str(tmp_path / "cifar.ckpt"), "resnet18", side=32)
+    encoder = load_backbone(str(tmp_path / "cifar.ckpt"), RESNET18, side=32)
     x, net.fc = torch.randn(3, 3, 32, 32), torch.nn.Identity()
     with torch.no_grad():
         assert torch.allclose(encoder.backbone(x), net.eval()(x), atol=1e-6)
-    assert encoder.origin["kind"].endswith("conv1 padded by 2 as in solo-learn")
+    assert encoder.origin["kind"].endswith("stem 3×3 padded by 2")
+    chosen = load_backbone(str(tmp_path / "cifar.ckpt"), WhichNetwork("resnet18", stem_padding=1))
+    assert chosen.backbone.trunk.conv1.padding == (1, 1)
+
+
+def test_other_projects_cifar_stems_have_a_padding_of_1(tmp_path, resnet):
+    """lightly's, and most others': `backbone` alone does not make it solo-learn's."""
+    stem = {"conv1.weight": torch.randn(64, 3, 3, 3)}
+    state = {f"backbone.{n}": x for n, x in (resnet.state_dict() | stem).items() if not n.startswith("fc.")}
+    torch.save({"state_dict": state | {"projection_head.0.weight": torch.zeros(2, 2)}}, tmp_path / "a.ckpt")
+    for asked, padding in ((None, 1), (2, 2)):
+        encoder = load_backbone(str(tmp_path / "a.ckpt"), WhichNetwork("resnet18", stem_padding=asked))
+        assert encoder.backbone.trunk.conv1.padding == (padding, padding)
+        assert encoder.origin["kind"].endswith(f"stem 3×3 padded by {padding}")
+    torch.save(resnet.state_dict(), tmp_path / "b.pth")
+    with pytest.raises(ConfigError, match=r"--stem-padding 2: \S+b\.pth is not of a ResNet with a CIFAR stem"):
+        load_backbone(str(tmp_path / "b.pth"), WhichNetwork("resnet18", stem_padding=2))
 
 
 def test_others_networks_see_images_as_they_are_used_to(tmp_path, resnet, monkeypatch):
@@ -206,14 +224,13 @@ def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, re
         ("list.pth", "resnet18", "holds a list"),
         ("other.pth", "resnet18", "holds no weights of resnet18"),
         *((f"{name}.pth", "resnet18", f"{name}.pth: cannot be read as") for name in ("text", "lines", "empty")),
-        ("teacher.pth", "resnet18", r"holds no weights of resnet18 \(it has teacher"),
         ("nan.pth", "resnet18", "holds weights that are not finite"),
         ("more.pth", "resnet18", "is not of --arch resnet18 .layer1.2"),
         ("net.pth", "tiny", "allowed is a torchvision classifier$"),
         ("nothing.pth", "resnet18", "there is no such file"),
     ):
         with pytest.raises(ConfigError, match=said):
-            load_backbone(str(tmp_path / name), arch)
+            load_backbone(str(tmp_path / name), WhichNetwork(arch))
 
 
 def test_a_run_and_its_checkpoint_are_one_and_knn_is_the_monitor_s(run):
@@ -326,7 +343,8 @@ def test_an_exported_backbone_loads_into_plain_torchvision(tmp_path, few_files):
     run = emsiam.fit(config)
     assert export.main([str(run.path), "--out", str(tmp_path / "backbone.pth")]) == 0
     net = torchvision.models.resnet18()
-    missing, unexpected = net.load_state_dict(torch.load(tmp_path / "backbone.pth", weights_only=True), strict=False)
+    exported = torch.load(tmp_path / "backbone.pth", weights_only=True)
+    missing, unexpected = net.load_state_dict(exported, strict=False)
     assert set(missing) == {"fc.weight", "fc.bias"}
     assert not unexpected
     x = torch.randn(2, 3, 32, 32)
@@ -334,6 +352,15 @@ def test_an_exported_backbone_loads_into_plain_torchvision(tmp_path, few_files):
     with torch.no_grad():
         ours, theirs = net.eval()(x), run.model().F.backbone(x)
     assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+    said, images = exported._metadata[""]["emsiam"], emsiam.data.sets.folder(data_dir=few_files["data_dir"])
+    assert (said["arch"], said["stem"], said["channels"], said["image_size"]) == ("resnet18", "imagenet", 3, 8)
+    assert said["mean"] == images.mean.flatten().tolist()
+    assert said["std"] == images.std.flatten().tolist()
+    for what in (run.path, tmp_path / "backbone.pth"):
+        place = {"eval_dataset": "folder", "data_dir": few_files["data_dir"]}
+        found = evaluate.evaluate("knn", str(what), **place)
+        assert "normalised as in training" in found["features"]
+        assert found["acc1"] == run.summary["knn_acc1"]
 
 
 def test_an_export_for_detectron2_has_its_names(tmp_path, capsys):
@@ -371,24 +398,42 @@ def test_an_export_to_no_folder_is_refused(tmp_path, resnet, capsys):
         assert "is a folder; allowed is a file" in capsys.readouterr().err
 
 
-def test_an_export_says_what_a_state_dict_cannot(tmp_path, resnet, run, few_files, capsys):
-    torch.save(
-        solo_learn(resnet)
-        | {
-            "state_dict": {
-                f"backbone.{n}": x
-                for n, x in (resnet.state_dict() | {"conv1.weight": torch.randn(64, 3, 3, 3)}).items()
-            }
-        },
-        tmp_path / "solo.ckpt",
-    )
-    assert export.main([str(tmp_path / "solo.ckpt"), "--arch", "resnet18", "--out", str(tmp_path / "a.pth")]) == 0
-    assert "conv1.padding = (2, 2)" in capsys.readouterr().out
+def test_an_export_says_what_a_state_dict_cannot(tmp_path, resnet, capsys):
+    """The stem's padding; mean and std, where they are known: ImageNet's of a network without a CIFAR stem."""
+    cifar = torchvision.models.resnet18()
+    cifar.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    for net, make, stem, padding, mean in (
+        (cifar, solo_learn, "cifar", 2, None),
+        (resnet, lambda net: net.state_dict(), "", None, pytest.approx([0.485, 0.456, 0.406])),
+    ):
+        torch.save(make(net), tmp_path / "theirs.ckpt")
+        assert export.main([str(tmp_path / "theirs.ckpt"), "--arch", "resnet18", "--out", str(tmp_path / "a.pth")]) == 0
+        printed = capsys.readouterr().out
+        assert ("padding 2" in printed) == (padding == 2)
+        again = load_backbone(str(tmp_path / "a.pth"))
+        assert again.origin["stem"] == stem
+        assert again.origin["stem_padding"] == padding
+        first = load_backbone(str(tmp_path / "theirs.ckpt"), RESNET18)
+        x = torch.randn(2, 3, 32, 32)
+        with torch.no_grad():
+            assert torch.equal(again.backbone(x), first.backbone(x))
+        assert torch.load(tmp_path / "a.pth", weights_only=True)._metadata[""]["emsiam"]["mean"] == mean
 
 
-def test_tiny_is_not_exported(run, tmp_path, capsys):
-    assert export.main([str(run.path), "--out", str(tmp_path / "x.pth")]) == 2
-    assert "torchvision does not have" in capsys.readouterr().err
+def test_tiny_is_exported_too(run, tmp_path, capsys):
+    assert export.main([str(run.path), "--out", str(tmp_path / "x.pth")]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    scope = {"emsiam": emsiam, "torch": torch}
+    exec(line.strip(), scope)  # as it says
+    images = emsiam.data.sets.digits()
+    x = images.normalise(images.test_images)
+    with torch.no_grad():
+        assert torch.allclose(scope["net"].eval()(x), run.model().F.backbone(x), atol=1e-6)
+    found = evaluate.evaluate("knn", str(tmp_path / "x.pth"), eval_dataset="digits")
+    assert found["acc1"] == run.summary["knn_acc1"]
+    assert "normalised as in training" in found["features"]
+    with pytest.raises(ConfigError, match="says itself of which network it is"):
+        load_backbone(str(tmp_path / "x.pth"), WhichNetwork("resnet18"))
 
 
 @pytest.mark.parametrize("name", evaluate.PARAMETERS)

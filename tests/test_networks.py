@@ -91,19 +91,16 @@ def test_grey_images_enter_colour_networks():
     assert torch.equal(backbone(x), backbone(x.repeat(1, 3, 1, 1)))
 
 
-@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "vgg11", "densenet121"])
+@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "vgg11", "densenet121", "squeezenet1_0"])
 def test_other_classifiers_lose_their_last_layer(arch):
     backbone, width = networks.build_backbone(arch, None, (3, 64, 64))
     assert backbone.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, width)
     assert width != 1000
 
 
-@pytest.mark.parametrize(
-    ("arch", "reason"), [("vit_b_16", "does not take images of 32×32"), ("squeezenet1_0", "linear layer")]
-)
-def test_networks_that_do_not_fit_are_refused(arch, reason):
-    with pytest.raises(ValueError, match=reason):
-        networks.build_backbone(arch, None, (3, 32, 32))
+def test_networks_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="does not take images of 32×32"):
+        networks.build_backbone("vit_b_16", None, (3, 32, 32))
 
 
 def test_parts_share_initial_weights_where_others_differ():

@@ -29,6 +29,15 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(message.removeprefix("argument "))
 
 
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Flags that say of a file what it does not say itself."""
+    parser.add_argument("--arch", help="network of a file that does not say, such as resnet50")
+    parser.add_argument("--weights", metavar="NAME", help="of a file with several networks, such as teacher")
+    parser.add_argument(
+        "--stem-padding", type=int, choices=(1, 2), help="of a CIFAR stem in a file (1; 2 in solo-learn's)"
+    )
+
+
 def command(main: Callable[..., int]) -> Callable[..., int]:
     """A command ends without a traceback: at once with 130 or 143 where a signal stops it, and with the status of
     SIGPIPE where its reader goes away, as in `| head`.

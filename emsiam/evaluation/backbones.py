@@ -1,8 +1,7 @@
 """Whose network is in this file? Backbones from our runs and from others' checkpoints. Nothing in a file is run."""
 
 import os
-import re
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +14,18 @@ from ..checkpoint import Checkpoint, load_checkpoint, read
 from ..config import Config
 from ..errors import ConfigError, Damaged, nearest
 from ..runs.run import load_run
+from .layouts import Place, find
 
-# How others name the encoder inside a state dict: SimSiam, MoCo and SwAV, solo-learn and lightly, and bare torchvision.
-PREFIXES = (
-    *("module.backbone.", "module.encoder.", "module.encoder_q.", "module.base_encoder."),
-    *("backbone.", "encoder.", "module.", ""),
-)
-PADDED = "conv1 padded by 2 as in solo-learn"
-SEQUENTIAL = ", numbered as in nn.Sequential"
-# What follows the features, a projector included.
-HEADS = (
-    *("fc.", "classifier.", "head.", "heads."),
-    *("projection_head.", "projector.", "predictor.", "prototypes."),
-)
+PADDINGS = (1, 2)  # of a CIFAR stem's 3×3: the paper's and most others', and solo-learn's
+CARRIED = "emsiam"  # where an export of ours says what feeds it, see `export`
+
+
+class WhichNetwork(NamedTuple):
+    """What is said of a file that does not say it; None: as the file says."""
+
+    arch: str | None = None  # a torchvision classifier
+    weights: str | None = None  # part of the name that a network has in a file with several
+    stem_padding: int | None = None  # of PADDINGS
 
 
 class LoadedBackbone(NamedTuple):
@@ -37,108 +35,141 @@ class LoadedBackbone(NamedTuple):
     shape: tuple[int, int, int]  # of the images it was trained on; of others' checkpoints, of those it will see
     config: Config | None  # of our run
     origin: dict[str, Any]  # what it is and where it is from
+    mean: Tensor | None = None  # [C, 1, 1] of the pixels in [0, 1] that it was trained on, where the file says them
+    std: Tensor | None = None
+    whole: networks.Siamese | None = None  # of our run: F and h
 
 
-def load_backbone(path: str, arch: str | None = None, side: int = 224) -> LoadedBackbone:
-    """The backbone of a run's directory, of one of our checkpoints, an official SimSiam `.pth.tar`, a solo-learn or
-    lightly `.ckpt`, or a torchvision state dict, alone or as "state_dict" or "model" of what was saved.
+def load_backbone(path: str, which: WhichNetwork | None = None, side: int = 224) -> LoadedBackbone:
+    """The backbone of a run's directory, of one of our checkpoints or exports, or of anybody's checkpoint of a
+    torchvision classifier, under whatever names it stands there.
 
-    arch: a torchvision classifier's name, for files that do not say. side: of the images it will see, pixels.
-    Raises ConfigError where the file is not to be read safely, or is not of that network.
+    side: of the images it will see, pixels. Raises ConfigError where the file is not to be read safely, is not of that
+    network, or has several and none is chosen.
     """
+    which = which or WhichNetwork()
     path = os.path.expanduser(path)
     if Path(path).is_dir():
         run = load_run(path)
         ours = load_checkpoint(run.path)
         if ours is None:
             raise ConfigError(f"{path}: has no checkpoint yet")
-        return _own(path, ours, arch)
+        return _own(path, ours, which)
     saved = _read(path)
     if {"net", "config", "shape"} <= saved.keys():
         try:
-            return _own(path, Checkpoint.of(saved), arch)
+            return _own(path, Checkpoint.of(saved), which)
         except Damaged as error:
             raise ConfigError(f"{path}: {error}") from None
-    arch = arch or saved.get("arch")
+    carried = getattr(saved, "_metadata", {}).get("", {}).get(CARRIED)
+    if carried:
+        return _exported(path, saved, carried, which)
+    arch = which.arch or saved.get("arch")
     if not isinstance(arch, str):
         raise ConfigError(f"{path}: does not say of which network it is; add --arch, such as --arch resnet50")
     theirs = networks.archs()[1:]  # without tiny
     if arch not in theirs:
         raise ConfigError(f"--arch {arch}: allowed is a torchvision classifier{nearest(arch, theirs)}")
-    weights, kind = _weights(path, saved.get("state_dict", saved.get("model", saved)), arch)
-    return _foreign(path, arch, weights, kind, side)
+    return _foreign(path, saved, arch, which, side)
 
 
-def _own(path: str, saved: Checkpoint, arch: str | None) -> LoadedBackbone:
+def _own(path: str, saved: Checkpoint, which: WhichNetwork) -> LoadedBackbone:
     """The backbone of one of our checkpoints."""
-    if arch:
-        raise ConfigError(f"--arch {arch}: {path} says itself of which network it is")
+    _refuse(path, which)
     config = Config(**saved.config)
     net = network(config, saved.shape)
     saved.fill(net, path)
-    origin = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step}
-    return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, origin)
+    origin = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step, "stem": config.stem or ""}
+    return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, origin, saved.mean, saved.std, net.eval())
 
 
-def _read(path: str) -> dict[str, Any]:
+def _exported(path: str, saved: Mapping[str, Tensor], said: dict[str, Any], which: WhichNetwork) -> LoadedBackbone:
+    """The backbone of an export of ours."""
+    _refuse(path, which)
+    shape = (said["channels"], said["image_size"], said["image_size"])
+    backbone = _built(path, said["arch"], said["stem"] or None, shape)
+    _pad(backbone, said["stem_padding"])
+    _fill(path, backbone, dict(saved), said["arch"], strict=True)
+    origin = {"from": path, "kind": "exported by emsiam", **{n: said[n] for n in ("arch", "stem", "stem_padding")}}
+    mean, std = (None if said[n] is None else torch.tensor(said[n]).view(-1, 1, 1) for n in ("mean", "std"))
+    return LoadedBackbone(backbone.eval(), shape, None, origin, mean, std)
+
+
+def _refuse(path: str, which: WhichNetwork) -> None:
+    for name, value in which._asdict().items():
+        if value is not None:
+            flag = f"--{name.replace('_', '-')} {value}"
+            raise ConfigError(f"{flag}: {path} says itself of which network it is")
+
+
+def _read(path: str) -> Any:
     try:
         saved = read(Path(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file or run") from None
     except Damaged as error:
         raise ConfigError(f"{path}: {error}") from None
-    if not isinstance(saved, dict):
+    if not isinstance(saved, Mapping):
         raise ConfigError(f"{path}: holds a {type(saved).__name__}, allowed is a checkpoint or a state dict")
     return saved
 
 
-def _weights(path: str, state: Any, arch: str) -> tuple[dict[str, Tensor], str]:
-    """The backbone's part of a state dict under torchvision's names, and how it was named."""
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise ConfigError(f"{path}: has no state dict")
-    tensors = {name: x for name, x in state.items() if isinstance(x, Tensor)}
-    from torchvision import models
-
-    plain = {"aux_logits": False, "init_weights": False} if arch in ("googlenet", "inception_v3") else {}
-    with torch.device("meta"):
-        net = models.get_model(arch, weights=None, **plain)
-    children = [name for name, _ in net.named_children()]
-    for kind, named in (("", tensors), (SEQUENTIAL, {_own_name(name, children): x for name, x in tensors.items()})):
-        matching = Counter({p: sum(p + name in named for name in net.state_dict()) for p in PREFIXES})
-        prefix, number = matching.most_common(1)[0]
-        if number:
-            weights = {name.removeprefix(prefix): x for name, x in named.items() if name.startswith(prefix)}
-            naming = f"state dict, names after {prefix!r}" + kind
-            return {name: x for name, x in weights.items() if not name.startswith(HEADS)}, naming
-    some = ", ".join(list(state)[:3])
-    raise ConfigError(f"{path}: holds no weights of {arch} (it has {some or 'nothing'} …)")
-
-
-def _own_name(name: str, children: list[str]) -> str:
-    """A weight's name in nn.Sequential(*net.children()), as lightly's examples have it, as the network's own."""
-    numbered = re.match(r"(\D*)(\d+)\.", name)
-    if not numbered or int(numbered[2]) >= len(children):
-        return name
-    return f"{numbered[1]}{children[int(numbered[2])]}.{name[numbered.end() :]}"
-
-
-def _foreign(path: str, arch: str, weights: dict[str, Tensor], kind: str, side: int) -> LoadedBackbone:
-    first = weights.get("conv1.weight")
+def _foreign(path: str, saved: Any, arch: str, which: WhichNetwork, side: int) -> LoadedBackbone:
+    """The backbone of anybody's checkpoint: every weight comes from the file."""
+    backbone = _built(path, arch, None, (3, side, side))
+    place = find(path, saved, backbone.trunk, arch, which.weights)
+    first = place.weights.get("conv1.weight")
     cifar = networks.is_resnet(arch) and first is not None and first.shape[-1] == 3
+    padding = (which.stem_padding or (2 if _of_solo_learn(place) else 1)) if cifar else None
+    if which.stem_padding and not cifar:
+        raise ConfigError(f"--stem-padding {which.stem_padding}: {path} is not of a ResNet with a CIFAR stem (3×3)")
+    if cifar:
+        backbone = _built(path, arch, "cifar", (3, side, side))
+        _pad(backbone, padding)
+    _fill(path, backbone, place.weights, arch)
+    kind = place.kind + (f", stem 3×3 padded by {padding}" if cifar else "")
+    stem = {"stem": "cifar" if cifar else "", "stem_padding": padding}
+    return LoadedBackbone(backbone.eval(), (3, side, side), None, {"from": path, "kind": kind, "arch": arch, **stem})
+
+
+def _of_solo_learn(place: Place) -> bool:
+    """solo-learn's methods/base.py: `backbone` beside a linear `classifier` and projectors; conv1 is padded by 2."""
+    others = {name.split(".")[0] for name in place.beside}
+    return place.label == "backbone" and {"classifier", "projector"} <= others
+
+
+def _built(path: str, arch: str, stem: str | None, shape: tuple[int, int, int]) -> networks.Backbone:
     try:
-        backbone, _ = networks.build_backbone(arch, "cifar" if cifar else None, (3, side, side))
-        if cifar and kind.endswith("'backbone.'"):  # solo-learn has another CIFAR stem than the paper
-            conv1 = backbone.trunk.get_submodule("conv1")
-            assert isinstance(conv1, nn.Conv2d)
-            conv1.padding = (2, 2)
-            kind += f", {PADDED}"
-        missing, unexpected = backbone.trunk.load_state_dict(weights, strict=False)
+        return networks.build_backbone(arch, stem, shape, try_it=False)[0]
+    except ValueError as error:
+        raise ConfigError(f"{path}: --arch {arch}: {error}") from None
+
+
+def _pad(backbone: networks.Backbone, padding: int | None) -> None:
+    if padding is not None:
+        conv1 = backbone.trunk.get_submodule("conv1")
+        assert isinstance(conv1, nn.Conv2d)
+        conv1.padding = (padding, padding)
+
+
+def _fill(
+    path: str, backbone: networks.Backbone, weights: Mapping[str, Tensor], arch: str, strict: bool = False
+) -> None:
+    """Load weights, of which none of the trunk's may lack, and none be of a trunk's part that it does not have."""
+    trunk = backbone.trunk
+    own = trunk.state_dict().keys()
+    parts, ends = (
+        {name.split(".")[0] for name in own},
+        [n for n, m in trunk.named_modules() if isinstance(m, nn.Identity)],
+    )
+    heads = tuple(f"{name}." for name in ends if name)
+    odd = [n for n in weights if n not in own and (strict or (n.split(".")[0] in parts and not n.startswith(heads)))]
+    try:
+        missing, _ = trunk.load_state_dict(weights, strict=False)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{path}: is not of --arch {arch} ({' '.join(str(error).split())[:160]})") from None
-    if not all(x.isfinite().all() for x in weights.values() if x.is_floating_point()):
-        raise ConfigError(f"{path}: holds weights that are not finite")
-    odd = [name for name in (*missing, *unexpected) if not name.startswith(HEADS) and "num_batches" not in name]
+    odd += [name for name in missing if not name.endswith("num_batches_tracked")]
     if odd:
         raise ConfigError(f"{path}: is not of --arch {arch} ({odd[0]} and {len(odd) - 1} other weights do not match)")
-    origin = {"from": path, "kind": kind, "arch": arch, "stem": "cifar" if cifar else ""}
-    return LoadedBackbone(backbone.eval(), (3, side, side), None, origin)
+    if not all(x.isfinite().all() for x in trunk.state_dict().values() if x.is_floating_point()):
+        raise ConfigError(f"{path}: holds weights that are not finite")

@@ -32,24 +32,25 @@ MARGIN = (1 - 224 / 256) / 2
 CROPS = (0.08, 1.0)
 
 
-class Asked(NamedTuple):
-    """Which network of a file, and which images to evaluate it on; None: as the file says."""
+class WhichImages(NamedTuple):
+    """The images to show; None: as the file says."""
 
-    arch: str | None = None
     dataset: str | None = None
     data_dir: str | None = None
     download: bool = False
     image_size: int | None = None  # side in pixels of what others' networks see
 
 
-def prepared(encoder: LoadedBackbone, asked: Asked) -> tuple[LoadedBackbone, ImageSet, str]:
+def prepared(encoder: LoadedBackbone, asked: WhichImages) -> tuple[LoadedBackbone, ImageSet, str]:
     """An encoder, images to evaluate it on, cropped and normalised as it is used to, and how that is, in words."""
-    config, foreign = encoder.config, encoder.config is None
-    as_imagenet = foreign and not encoder.origin["stem"]
+    config, foreign, said = encoder.config, encoder.config is None, encoder.mean is not None
+    as_imagenet = foreign and not encoder.origin["stem"] and not said
+    if asked.image_size and said and foreign:
+        raise ConfigError(f"--image-size {asked.image_size}: an export sees images at the size it was trained on")
     data = _load(config, asked, as_imagenet)
     if data.classes is not None:
         data = data._replace(labelled=data.images, labels=data.classes)  # all, where the monitor has a part
-    if foreign:
+    if foreign and not said:
         side = asked.image_size or data.shape[1]
         encoder = encoder._replace(shape=(3, side, side))
     channels, side, _ = encoder.shape
@@ -64,7 +65,10 @@ def prepared(encoder: LoadedBackbone, asked: Asked) -> tuple[LoadedBackbone, Ima
         shown.append("centre square")
     if as_imagenet:
         data = data._replace(mean=IMAGENET[0, :, None, None], std=IMAGENET[1, :, None, None])
-    if config is not None and config.dataset == data.name and asked.data_dir in (None, config.data_dir):
+    if foreign and encoder.mean is not None and encoder.std is not None:
+        data = data._replace(mean=encoder.mean, std=encoder.std)
+        shown.append("normalised as in training")
+    elif config is not None and config.dataset == data.name and asked.data_dir in (None, config.data_dir):
         shown.append("normalised as in training")
     else:
         large = as_imagenet or isinstance(data.images, Files)
@@ -72,7 +76,7 @@ def prepared(encoder: LoadedBackbone, asked: Asked) -> tuple[LoadedBackbone, Ima
     return encoder, data, ", ".join(shown)
 
 
-def _load(config: Config | None, asked: Asked, as_imagenet: bool) -> ImageSet:
+def _load(config: Config | None, asked: WhichImages, as_imagenet: bool) -> ImageSet:
     """as_imagenet: images in a folder are read from their files, however few they are."""
     dataset = asked.dataset or (config.dataset if config else None)
     if asked.data_dir and not asked.dataset and not (dataset and "data_dir" in hyperparameters(DATASETS[dataset])):

@@ -12,13 +12,13 @@ from ..diagnostics.statistics import mean_interval
 from ..errors import ConfigError, one_line
 from ..recipes import Recipe
 from . import classifiers
-from .backbones import LoadedBackbone, load_backbone
-from .features import PART, Asked, as_trained_on, features, prepared
+from .backbones import LoadedBackbone, WhichNetwork, load_backbone
+from .features import PART, WhichImages, as_trained_on, features, prepared
 
 
-def evaluate(task: str, what: str, asked: Asked, **parameters: Any) -> dict[str, Any]:
+def evaluate(task: str, what: str, which: WhichNetwork, asked: WhichImages, **parameters: Any) -> dict[str, Any]:
     """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
-    encoder, data, shown = prepared(load_backbone(what, asked.arch), asked)
+    encoder, data, shown = prepared(load_backbone(what, which), asked)
     if not data.num_classes:
         where = f" in {asked.data_dir}" if asked.data_dir else ""
         raise ConfigError(

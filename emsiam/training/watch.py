@@ -139,6 +139,8 @@ class Watch:
                     config=self.config.to_dict(),
                     shape=self.parts.images.shape,
                     files=self.parts.images.digest,
+                    mean=self.parts.images.mean.cpu(),
+                    std=self.parts.images.std.cpu(),
                     monitors={name: x for monitor in self.monitors for name, x in monitor.state_dict().items()},
                 )
             )
