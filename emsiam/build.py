@@ -14,6 +14,7 @@ from .checkpoint import Checkpoint
 from .config import HYPERPARAMETERS, Config
 from .config.resolution import load_images, load_solver, resolve
 from .data.batches import Batch, batches
+from .data.given import handed_over
 from .data.images import ImageSet
 from .errors import refuse
 from .eta import bank as banks
@@ -65,7 +66,7 @@ class Parts:
         )
 
 
-def prepare(config: Config, solver: Callable | None = None) -> Parts:
+def prepare(config: Config, solver: Callable | None = None, *, images: Any = None, labels: Any = None) -> Parts:
     """The parts of a run, without a directory: the loop is yours.
 
         parts = emsiam.prepare(emsiam.Config(mode="ema_eta", m=0.95))
@@ -73,7 +74,8 @@ def prepare(config: Config, solver: Callable | None = None) -> Parts:
             ...
 
     solver: in place of the configuration's, see `emsiam.eta`; its keyword-only parameters that are named like an option
-    are set by it. CPU threads are set as by `emsiam.fit`, of which the losses are the same bits. One process.
+    are set by it. images, labels: in place of a named data set, see `data.given`. CPU threads are set as by
+    `emsiam.fit`, of which the losses are the same bits. One process.
     Raises ConfigError for options that do not go together, or that only a run in a directory has.
     """
     if solver is not None and config.eta is not None:
@@ -81,7 +83,7 @@ def prepare(config: Config, solver: Callable | None = None) -> Parts:
     for name in ("resume", "overwrite"):
         if getattr(config, name):
             refuse(name, True, "parts have no directory; emsiam.fit has")
-    config, data, notes = load_images(config)
+    config, data, notes = load_images(config, None if images is None else handed_over(images, labels))
     config, more = resolve(config, len(data.images), data.shape, len(data.labels), solver=solver)
     torch.set_num_threads(config.threads or 1)
     return assemble(config, data, solver=solver, notes=notes + more)

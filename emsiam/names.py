@@ -78,7 +78,8 @@ DATASETS = ('digits',
  'cifar10',
  'cifar100',
  'stl10',
- 'folder')
+ 'folder',
+ 'given')
 SIMILARITIES = ('cosine', 'cross_entropy', 'mse')
 SYMMETRIES = ('sym', 'asym', 'asym2x')
 BANK_DTYPES = ('fp32', 'bf16', 'fp16')

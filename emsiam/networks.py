@@ -3,6 +3,7 @@
 Source: Chen & He 2021, §4 "Baseline settings", Table 3 (batch normalisation), Appendix D (CIFAR).
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -165,6 +166,32 @@ def build_backbone(
     if not width:
         raise ValueError("this network does not return one feature vector an image")
     return backbone.train(), width
+
+
+@functools.cache
+def strides_over_one_pixel(arch: str, stem: str | None, shape: tuple[int, int, int]) -> bool:
+    """Whether a strided 3×3 convolution, or a wider one, sees maps of one pixel, for images of `shape`.
+
+    PyTorch 2.14 leaves the gradient of its weights partly unwritten in bf16 on processors with AVX512-BF16: memory of
+    something else, at times NaN. It is right in fp32.
+    """
+    if max(shape[1:]) > 64:
+        return False
+    seen: list[bool] = []
+
+    def look(layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(tuple(inputs[0].shape[2:]) == (1, 1) and max(layer.stride) > 1 and max(layer.kernel_size) > 1)
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            backbone, _ = build_backbone(arch, stem, shape, try_it=False)
+            for layer in backbone.modules():
+                if isinstance(layer, nn.Conv2d):
+                    layer.register_forward_pre_hook(look)
+            backbone.eval()(torch.zeros(1, *shape))
+        except (RuntimeError, AssertionError, ValueError, AttributeError):
+            return False  # it does not take such images, and is refused for that
+    return any(seen)
 
 
 def mlp(widths: list[int], *, hidden_bn: bool, output_bn: bool, output_affine: bool = True) -> nn.Sequential:

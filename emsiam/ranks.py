@@ -37,7 +37,8 @@ def together(device: str) -> Iterator[None]:
         yield
         return
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        # each process may be shown one device alone, as by Slurm
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield

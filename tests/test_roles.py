@@ -26,13 +26,13 @@ ROOT = Path(__file__).parents[1]
 def test_the_memberships_are_those_of_the_lists_of_before():
     start = {"seed", "dataset", "arch", "stem", "dim", "hidden_dim", "proj_layers", "bn", "output_affine"}
     assert set(having("starts_F")) == start | {"prototypes"}  # which the list lacked
-    assert set(having("pairs")) == {"seed", "batch_size", "symmetry", "augment", "image_size"}
+    assert set(having("pairs")) == {"seed", "batch_size", "symmetry", "augment", "image_size", "digest"}
     apart = {"seed", "out", "device", "threads", "quiet", "resume", "overwrite", "data_dir", "download", "workers"}
     assert set(having("may_differ")) == apart | {"log_every", "eval_every", "save_every", "diagnose_every"}
     assert set(having("no_number")) == {"out", "quiet", "resume", "overwrite", "data_dir", "download"}
     assert set(having("resumable")) == {"out", "resume", "overwrite", "quiet", "data_dir", "download", "bank"}
     assert set(having("stays")) == {"data_dir", "bank"}
-    assert DATA_OPTIONS == ("data_dir", "download", "num_images", "image_size", "workers", "labels")
+    assert DATA_OPTIONS == ("data_dir", "download", "num_images", "image_size", "workers", "labels", "digest")
     assert set(HYPERPARAMETERS) == {
         *("k", "m", "n", "bank", "bank_dtype", "tau", "tau_schedule", "queue", "shuffle_bn", "temperature")
     }

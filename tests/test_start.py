@@ -38,7 +38,7 @@ def answered(*command):
     return done.stdout + done.stderr, int(status), loaded
 
 
-COMMANDS = ("train", "evaluate", "compare", "export")
+COMMANDS = ("train", "evaluate", "compare", "export", "embed")
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,9 @@ COMMANDS = ("train", "evaluate", "compare", "export")
         ("emsiam --help", 0, "python -m emsiam.train: train SimSiam"),
         ("emsiam --version", 0, f"emsiam {emsiam.__version__}\n"),
         ("emsiam.compare", 2, "emsiam.compare: the following arguments are required: RUN\n"),
+        ("emsiam.embed x --out nowhere/z.npz", 2, "emsiam.embed: --out nowhere/z.npz: there is no folder nowhere\n"),
+        ("emsiam compare", 2, "emsiam.compare: the following arguments are required: RUN\n"),
+        ("emsiam comparre", 2, "emsiam: COMMAND: invalid choice: 'comparre'"),
         ("emsiam.export x", 2, "emsiam.export: the following arguments are required: --out\n"),
     ],
 )
@@ -107,7 +110,7 @@ def test_a_signal_in_the_first_second_ends_the_command(tmp_path, number, status,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["evaluate knn {}", "compare {}", "export {} --out x"])
+@pytest.mark.parametrize("command", ["evaluate knn {}", "compare {}", "export {} --out x", "embed {} --out x"])
 def test_a_signal_ends_every_command_without_a_traceback(tmp_path, command, number):
     (tmp_path / "config.json").write_text("{}")
     name, *arguments = command.format(tmp_path).split()

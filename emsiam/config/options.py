@@ -13,7 +13,7 @@ from typing import Any
 from .. import names
 from ..errors import ConfigError, flag, nearest
 from .presets import PRESETS
-from .rules import ARCH, AUGMENT, BANK, PATH, SWITCH, Rule, one_of, real, solver, whole
+from .rules import ARCH, AUGMENT, BANK, DIGEST, PATH, SWITCH, Rule, one_of, real, solver, whole
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 
@@ -175,10 +175,18 @@ class Config:
     labels: bool | None = option(
         None,
         SWITCH,
-        "folder: class folders are labels; off: accuracies are left out",
+        "folder, given: class folders, or what is handed over, are labels; off: accuracies are left out",
         "data",
         "read_by_some",
         unset="on where there are two class folders or more",
+    )
+    digest: str | None = option(
+        None,
+        DIGEST,
+        "given: sha256 of the images and labels that are handed over",
+        "data",
+        *("pairs", "read_by_some"),
+        unset="found",
     )
     augment: Any = option(
         None,

@@ -38,11 +38,15 @@ def preset(config: Config) -> Config:
     return dataclasses.replace(config, **{n: v for n, v in values.items() if getattr(config, n) is None})
 
 
-def load_images(config: Config) -> tuple[Config, ImageSet, list[str]]:
+def load_images(config: Config, handed: ImageSet | None = None) -> tuple[Config, ImageSet, list[str]]:
     """The data set of a configuration, that configuration with what the data set chose, and notes for the user.
 
-    Raises ConfigError where there is no such data.
+    handed: a data set that is handed over, see `data.given`. Raises ConfigError where there is no such data.
     """
+    if handed:
+        if config.dataset not in (None, "given"):
+            refuse("dataset", config.dataset, "images are handed over, which would take its place")
+        config = dataclasses.replace(config, dataset="given")
     config = preset(config)
     loader = DATASETS[config.dataset]
     read = hyperparameters(loader)
@@ -53,11 +57,15 @@ def load_images(config: Config) -> tuple[Config, ImageSet, list[str]]:
             notes.append(f"{given_flag(name, getattr(config, name))} is not used by --dataset {config.dataset}")
             unread[name] = False if name == "download" else None
     try:
-        data = loader(**{name: getattr(config, name) for name in read})
+        data = handed or loader(**{name: getattr(config, name) for name in read})
     except ValueError as error:
         refuse("dataset", config.dataset, str(error))
     except OSError as error:
         refuse("dataset", config.dataset, f"{error.filename} cannot be read ({error.strerror})")
+    if handed and config.digest not in (None, data.digest):
+        refuse("digest", config.digest, f"the images and labels that are handed over have another, {data.digest}")
+    if handed and config.labels is False and data.num_classes:
+        data = data.without_labels()
     notes += data.notes
     asked = config.augment or {}
     if asked.get("redraw") and not data.recipe.redraw:
@@ -288,6 +296,11 @@ def _machine(o: Options, s: Setting) -> Changes:
     if precision == "auto":
         pays = o["arch"] != "tiny" or max(s.shape[1:]) > 16  # benchmarks/memory_format.py
         precision = "bf16" if pays and _fast_bf16(device) else "fp32"
+    if precision == "bf16" and device == "cpu" and networks.strides_over_one_pixel(o["arch"], o["stem"], s.shape):
+        if o["precision"] == "bf16":
+            at = f"--arch {o['arch']} strides over maps of one pixel at {s.shape[1]}×{s.shape[2]}"
+            refuse("precision", "bf16", f"{at}, where PyTorch's gradients in bf16 are wrong on a CPU; allowed is fp32")
+        precision = "fp32"
     return {
         "device": device,
         "precision": precision,

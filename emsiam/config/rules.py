@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -97,6 +98,12 @@ def _path(value):
     return os.path.expanduser(str(value))  # a shell does not in --out=~/run, nor does Python
 
 
+def _digest(value):
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError
+    return value
+
+
 def _augment(value):
     """NAME=STRENGTH,… or a dict, to {name: strength}."""
     items = dict(item.split("=") for item in value.split(",")) if isinstance(value, str) else dict(value)
@@ -118,4 +125,5 @@ ARCH = Rule("tiny, or the name of a torchvision classifier", _arch)
 AUGMENT = Rule(f"NAME=STRENGTH or NAME=LOW:HIGH, with commas between, of {', '.join(LIMITS)}", _augment)
 SWITCH = Rule("true or false", _switch)
 PATH = Rule("a path", _path)
+DIGEST = Rule("64 hexadecimal digits", _digest)
 BANK = Rule("device, host, or a directory for a memory-mapped file", _path)

@@ -38,6 +38,7 @@ class ImageSet(NamedTuple):
     digest: str = ""  # of the files' names and sizes: ids mean the same images only where it is the same
     classes: Tensor | None = None  # labels of `images`, where they have any: for pictures, training never reads them
     notes: tuple[str, ...] = ()  # what a user may not have meant
+    paths: tuple[str, ...] = ()  # of images in files: those to train on, then those to test
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,8 +1,10 @@
 """Which data sets are there? A function each, with the options that it reads and the defaults that it changes."""
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +164,7 @@ def folder(
     if workers is None:
         small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
         workers = 0 if small else os.cpu_count() or 1
-    recipe = CIFAR if side <= 32 else PAPER
+    recipe = recipe_of(side)
     options = {"image_size": side, "workers": workers} | ({} if len(classes) else {"labels": False})
     files = (f"{os.path.relpath(path, data_dir)} {os.path.getsize(path)}\n" for path in (*paths, *test_paths))
     digest = hashlib.sha256("".join(files).encode(errors="surrogateescape")).hexdigest()
@@ -184,11 +186,24 @@ def folder(
             IMAGENET[0, :, None, None],
             IMAGENET[1, :, None, None],
         )
-    data = data._replace(options=options, digest=digest, notes=tuple(notes), classes=classes)
+    data = data._replace(
+        options=options, digest=digest, notes=tuple(notes), classes=classes, paths=(*paths, *test_paths)
+    )
     return data if len(classes) else data.without_labels()
 
 
+@data_set(epochs=30)
+def given(*, labels: bool | None = None, digest: str | None = None) -> ImageSet:
+    """Images that are handed over in Python, `emsiam.fit(config, images=…)`: see `data.given`."""
+    raise ValueError("its images were handed over; emsiam.fit(config, images=…) takes them, a command cannot")
+
+
 CIFAR = PAPER._replace(blur=0.0)
+
+
+def recipe_of(side: int) -> Recipe:
+    """T of images that we know nothing of but their larger side, pixels."""
+    return CIFAR if side <= 32 else PAPER
 
 
 REDRAWN = Recipe(redraw=1024)
@@ -199,6 +214,15 @@ DATASETS: dict[str, Callable[..., ImageSet]] = {
 }
 
 
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Of processes that would fetch into one folder the others wait, and then find it there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".fetching").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
     """A data set as torchvision reads it, checked or fetched first. Raises ValueError with what can be done."""
     if data_dir is None:
@@ -206,7 +230,8 @@ def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
     import torchvision
 
     try:
-        return getattr(torchvision.datasets, kind)(data_dir, download=download, **part)
+        with _one_at_a_time(Path(data_dir)) if download else nullcontext():
+            return getattr(torchvision.datasets, kind)(data_dir, download=download, **part)
     except RuntimeError as error:
         raise ValueError(f"is not in --data-dir {data_dir}, or damaged; --download fetches it there") from error
     except OSError as error:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as in torchvision
 PARTS = ("train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval", "evaluation", "holdout")
 
@@ -65,7 +67,7 @@ def tree(root: Path, labels: bool | None = None) -> Tree:
     notes += _odd_classes(base, training.classes)
     if base != root and (root / "val").is_dir():
         return Tree(train, _val(root, training.classes), notes)
-    train, test = _every_fifth(root, train)
+    train, test = _split(root, train)
     untested = sorted({*range(len(training.classes))} - {*test.labels.tolist()})
     if untested:
         names = _some([training.classes[i] for i in untested])
@@ -172,15 +174,20 @@ def _val(root: Path, classes: list[str]) -> Part:
     return Part(val.paths, torch.tensor([classes.index(val.classes[label]) for label in val.targets]))
 
 
-def _every_fifth(root: Path, whole: Part) -> tuple[Part, Part]:
+def _split(root: Path, whole: Part) -> tuple[Part, Part]:
     """What is left to train on, and what is to test."""
-    fifth = torch.arange(len(whole.paths)) % 5 == 4
-    if not fifth.any():
-        raise ValueError(f"--data-dir {root} has {len(whole.paths)} images; allowed is 5 or more")
+    rest = every_fifth(len(whole.paths), f"--data-dir {root}")
     kept, tested = (
-        Part([whole.paths[i] for i in chosen.nonzero()[:, 0]], whole.labels[chosen]) for chosen in (~fifth, fifth)
+        Part([whole.paths[i] for i in chosen.nonzero()[:, 0]], whole.labels[chosen]) for chosen in (rest, ~rest)
     )
     return kept, tested
+
+
+def every_fifth(number: int, what: str) -> Tensor:
+    """[N] whether an image is trained on; of each five the last is to test. Raises ConfigError where there is none."""
+    if number < 5:
+        raise ConfigError(f"{what}: {number} images; allowed is 5 or more")
+    return torch.arange(number) % 5 != 4
 
 
 def _some(names: list[str]) -> str:

@@ -105,6 +105,7 @@ def logistic(features: Tensor, labels: Tensor, queries: Tensor, *, seed: int = 0
 
     C, the inverse regularisation, rises from 1e-4 to 1e4 by tens until two in a row are no better on a fifth of the
     training images, kept aside; with the best all of them are fitted. Queries play no part in it.
+    Raises ValueError where images are so few that each class cannot be on both sides.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
@@ -112,7 +113,14 @@ def logistic(features: Tensor, labels: Tensor, queries: Tensor, *, seed: int = 0
     mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
     x, q = (((part - mean) / std).double().cpu().numpy() for part in (features, queries))
     y = labels.cpu().numpy()
-    few = np.bincount(y).min() < 2
+    counts = np.bincount(y)
+    few = counts.min() < 2
+    classes, aside = int((counts > 0).sum()), math.ceil(len(y) / 5)
+    if classes < 2 or classes > min(aside, len(y) - aside):
+        raise ValueError(
+            f"{len(y)} training images of {classes} classes are too few to keep a fifth of them aside, "
+            f"which chooses C: {max(2, classes) * 5} would do; or --protocol sgd, which keeps none aside, or knn"
+        )
     fit, kept = train_test_split(np.arange(len(y)), test_size=0.2, stratify=None if few else y, random_state=seed)
 
     def fitted(c: float, rows: np.ndarray) -> LogisticRegression:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from .. import embedding
 from ..config import Config
 from ..config.resolution import load_images
 from ..data.folders import Files
@@ -58,8 +58,12 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> tuple[LoadedBackbon
     if channels < data.shape[0]:
         shown.append("made grey")
     if isinstance(data.images, Files) and data.shape[1] > LARGE:
-        inner = {name: getattr(data, name).without(MARGIN) for name in ("labelled", "test_images")}
-        data = data._replace(**inner, recipe=data.recipe._replace(scale=CROPS))
+        inner = (
+            p.without(MARGIN) if isinstance(p, Files) else p for p in (data.images, data.labelled, data.test_images)
+        )
+        images, labelled, tested = inner
+        recipe = data.recipe._replace(scale=CROPS)
+        data = data._replace(images=images, labelled=labelled, test_images=tested, recipe=recipe)
         shown.append("centre crop as of 224 pixels from 256")
     elif data.name == "folder":
         shown.append("centre square")
@@ -81,6 +85,10 @@ def _load(config: Config | None, asked: WhichImages, as_imagenet: bool) -> Image
     dataset = asked.dataset or (config.dataset if config else None)
     if asked.data_dir and not asked.dataset and not (dataset and "data_dir" in hyperparameters(DATASETS[dataset])):
         dataset = "folder"
+    if dataset == "given":
+        raise ConfigError(
+            "the run's images were handed over to it; --data-dir or --dataset (evaluate: --eval-dataset): others"
+        )
     if dataset is None:
         raise ConfigError("--eval-dataset: which images? the file does not say")
     place: dict[str, Any] = {"data_dir": asked.data_dir} if asked.data_dir else {}
@@ -100,12 +108,7 @@ def _load(config: Config | None, asked: WhichImages, as_imagenet: bool) -> Image
 
 def as_trained_on(encoder: LoadedBackbone, x: Tensor) -> Tensor:
     """Normalised images [B, C, H, W] as the encoder takes them: its channels, and the size it was trained on."""
-    channels, side, _ = encoder.shape
-    if channels < x.shape[1]:
-        x = x.mean(1, keepdim=True)
-    if x.shape[-1] != side:
-        x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
-    return x.to(next(encoder.backbone.parameters()))
+    return embedding.shown(x, encoder.shape).to(next(encoder.backbone.parameters()))
 
 
 @torch.no_grad()

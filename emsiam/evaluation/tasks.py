@@ -15,6 +15,9 @@ from . import classifiers
 from .backbones import LoadedBackbone, WhichNetwork, load_backbone
 from .features import PART, WhichImages, as_trained_on, features, prepared
 
+FEW = 5  # images of a class, by which C is hardly chosen
+LARS_STEPS = 10_000  # ImageNet's 90 epochs are 28,170
+
 
 def evaluate(task: str, what: str, which: WhichNetwork, asked: WhichImages, **parameters: Any) -> dict[str, Any]:
     """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
@@ -59,7 +62,12 @@ def linear(
     queries = features(encoder, data, data.test_images)
     if protocol == classifiers.EXACT:
         scores, c = classifiers.logistic(features(encoder, data, data.labelled), data.labels, queries, seed=seed)
-        chosen = f"logistic regression, L-BFGS, C {c:g} by a fifth of the training images, kept aside"
+        least = int(data.labels.bincount(minlength=data.num_classes).min())
+        chosen = (
+            f"logistic regression, L-BFGS, C {c:g} by a fifth of the {len(data.labels):,} training images, kept aside"
+        )
+        if least < FEW:
+            chosen += f"; a class has {least}, so that C and the result are uncertain"
         return _scores(scores, data) | {"settings": chosen}
     p = classifiers.PROTOCOLS[protocol]
     p = p._replace(epochs=epochs or p.epochs)
@@ -74,6 +82,10 @@ def linear(
     size = min(p.batch_size, len(data.labels))
     steps = f"{p.epochs} epochs of {-(-len(data.labels) // size)} steps"
     settings = f"{protocol}, base lr {p.lr:g}, batch {size}, {steps}, cosine, crops and flips"
+    per_epoch = -(-len(data.labels) // size)
+    if p.lars and p.epochs * per_epoch < LARS_STEPS:
+        settings += f"; {p.epochs * per_epoch:,} steps are too few for LARS at this learning rate (ImageNet: 28,170), "
+        settings += "so the result is too low: --protocol exact or sgd"
     return _scores(scores, data) | {"acc1_best": best, "settings": settings}
 
 

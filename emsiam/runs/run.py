@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..build import network
-from ..checkpoint import load_checkpoint
+from ..checkpoint import Checkpoint, load_checkpoint
 from ..config import Config
+from ..config.resolution import load_images
+from ..data.given import pixels
+from ..embedding import Embeddings, Feeding, embed
 from ..errors import ConfigError
 from ..networks import Siamese
 from .sums import Sums
@@ -93,14 +96,39 @@ class Run:
     def model(self) -> Siamese:
         """The network of the last checkpoint, in eval mode: F maps views to z, F.backbone to features, h z to p.
 
-        Raises ConfigError where none is saved.
+        Views are normalised: pixels in [0, 1] less `mean`, divided by `std`, see `feeding`; `embed` takes images as
+        they are. Raises ConfigError where no checkpoint is saved.
         """
-        saved = load_checkpoint(self.path)
-        if saved is None:
-            raise ConfigError(f"{self.path}: has no checkpoint yet")
+        saved = self._saved()
         net = network(self.config, saved.shape)
         saved.fill(net, self.path)
         return net.eval()
+
+    def _saved(self) -> Checkpoint:
+        saved = load_checkpoint(self.path)
+        if saved is None:
+            raise ConfigError(f"{self.path}: has no checkpoint yet")
+        return saved
+
+    def feeding(self) -> Feeding:
+        """How images are fed to the network: their shape, and mean and std of the pixels that it was trained on.
+
+        Raises ConfigError where no checkpoint is saved, or one of before it held them and the images are not there.
+        """
+        saved = self._saved()
+        if saved.mean is not None and saved.std is not None:
+            return Feeding(saved.shape, saved.mean, saved.std)
+        _, data, _ = load_images(self.config)
+        return Feeding(saved.shape, data.mean, data.std)
+
+    def embed(self, images: Any, *, batch_size: int = 512) -> Embeddings:
+        """Backbone features, z and p of images, each [N, width] in fp32, in eval mode.
+
+        images: as `emsiam.fit` takes them, uint8 or floats in [0, 1]; resized to those of the training where they are
+        of another size. Raises ConfigError.
+        """
+        x, _ = pixels(images)
+        return embed(self.model(), x, self.feeding(), batch_size=batch_size)
 
     def snapshots(self) -> dict[int, np.ndarray]:
         """{step: z [P, d] of the probe set}, in the order of steps."""

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Sized
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..build import Parts, assemble, stream
 from ..checkpoint import Checkpoint
 from ..config import Config
 from ..config.resolution import load_images, resolve
+from ..data.given import handed_over
 from ..errors import ConfigError, refuse
 from ..methods import METHODS
 from ..runs.run import Run
@@ -26,11 +28,14 @@ from .signals import Interrupted, Signals
 from .watch import Watch
 
 
-def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) -> Run:
+def fit(
+    config: Config, given: Iterable[str] | None = None, stop: Sized = (), *, images: Any = None, labels: Any = None
+) -> Run:
     """Train as `config` says; the run's directory is `config.out`. What `python -m emsiam.train` does.
 
     given: the options that were asked for, which a resumed run must have (by default those that differ from the
     defaults). stop: training is saved and ends, unfinished, once this is not empty.
+    images, labels: in place of a named data set: an array, a tensor, or a map-style Dataset, see `data.given`.
     Ctrl-C or a notebook's stop button ends it after the step that is under way: the run is saved and drawn, and a
     KeyboardInterrupt says how it goes on. Before the first step it is raised at once.
     Raises ConfigError before anything is written where options do not go together; BadImage where a file of a large
@@ -39,7 +44,7 @@ def fit(config: Config, given: Iterable[str] | None = None, stop: Sized = ()) ->
     config, start = resumed(config, given)
     if config.resume and Run(Path(str(config.out))).finished:
         return Run(Path(str(config.out)))
-    config, data, notes = load_images(config)
+    config, data, notes = load_images(config, None if images is None else handed_over(images, labels))
     config, more = resolve(config, len(data.images), data.shape, len(data.labels))
     if start and start.files != data.digest:
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")

@@ -1,0 +1,113 @@
+"""Which images does a user hand over? Arrays, tensors and map-style Datasets become a data set in memory."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .images import ImageSet
+from .sets import image_set, recipe_of
+from .tree import every_fifth
+
+CHANNELS = (1, 3)
+SHAPES = "[N, H, W], [N, H, W, C] or [N, C, H, W], with 1 or 3 channels C"
+
+
+def handed_over(images: Any, labels: Any = None) -> ImageSet:
+    """A data set of images that are handed over, see `pixels`; T is that of a `folder`.
+
+    labels: N whole numbers from 0, where a Dataset has none of its own; every fifth image is then left out of
+    training, to test. Without labels all are trained on. Raises ConfigError.
+    """
+    x, found = pixels(images)
+    classes = _classes(found if labels is None else labels, len(x))
+    digest = hashlib.sha256(repr((tuple(x.shape), None if classes is None else len(classes))).encode())
+    digest.update(x.numpy().data)
+    kept = torch.arange(len(x)) >= 0
+    if classes is not None:
+        digest.update(classes.numpy().data)
+        kept = every_fifth(len(x), "images")
+    options = {"digest": digest.hexdigest()} | ({"labels": False} if classes is None else {})
+    y = torch.zeros(len(x), dtype=torch.int64) if classes is None else classes
+    data = image_set("given", recipe_of(max(x.shape[2:])), (x[kept], y[kept]), (x[~kept], y[~kept]))
+    data = data._replace(options=options, digest=digest.hexdigest())
+    if classes is None:
+        return data.without_labels()._replace(notes=("there are no labels, so accuracies are left out",))
+    return data._replace(notes=(f"every fifth of {len(x):,} images is not trained on, but to test",))
+
+
+def pixels(images: Any) -> tuple[Tensor, list[Any] | None]:
+    """Images as uint8 [N, C, H, W], and labels where a Dataset's items have them.
+
+    images: a numpy array or a tensor, uint8 or floats in [0, 1], of one of SHAPES; or a map-style Dataset or a list
+    of such images, of PIL's, or of (image, label). Floats are rounded to 8 bits. Raises ConfigError.
+    """
+    labels = None
+    if not isinstance(images, np.ndarray | Tensor):
+        images, labels = _stacked(images)
+    x = torch.as_tensor(images).detach().cpu()
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4:
+        first, last = (x.shape[axis] in CHANNELS for axis in (1, 3))
+        if first == last:
+            why = "could be read in two ways; allowed is" if first else "is not of"
+            raise ConfigError(f"images: the shape {list(x.shape)} {why} {SHAPES}")
+        x = x if first else x.permute(0, 3, 1, 2)
+    if x.ndim != 4 or not x.numel():
+        raise ConfigError(f"images: the shape {list(x.shape)} is not of {SHAPES}")
+    if x.is_floating_point():
+        low, high = (f(part) for f, part in ((torch.min, x), (torch.max, x)))
+        if not (low >= 0 and high <= 1):  # NaN too
+            raise ConfigError(f"images: floats from {low:g} to {high:g}; allowed is 0 to 1, or uint8")
+        x = torch.cat([(part * 255).round().to(torch.uint8) for part in x.split(4096)])
+    if x.dtype != torch.uint8:
+        raise ConfigError(f"images: are {str(x.dtype).removeprefix('torch.')}; allowed is uint8, or floats from 0 to 1")
+    return x.contiguous(), labels
+
+
+def _stacked(items: Any) -> tuple[np.ndarray, list[Any] | None]:
+    """The images of a Dataset or a list, and its labels."""
+    if not hasattr(items, "__len__") or not hasattr(items, "__getitem__") or isinstance(items, str | bytes | dict):
+        what = type(items).__name__
+        raise ConfigError(f"images: is a {what}; allowed is an array, a tensor, or a Dataset with a length")
+    if not len(items):
+        raise ConfigError("images: there are none")
+    images, labels = [], []
+    for i in range(len(items)):
+        item = items[i]
+        image, *rest = item if isinstance(item, tuple | list) else (item,)
+        images.append(_array(image, i))
+        labels += rest[:1]
+        if images[-1].shape != images[0].shape or images[-1].dtype != images[0].dtype:
+            one, other = (f"{x.dtype} {list(x.shape)}" for x in (images[0], images[-1]))
+            raise ConfigError(f"images: number 0 is {one}, but number {i} is {other}; allowed is one size and type")
+    return np.stack(images), labels if len(labels) == len(images) else None
+
+
+def _array(image: Any, number: int) -> np.ndarray:
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        return np.array(image if image.mode == "L" else image.convert("RGB"))
+    if isinstance(image, np.ndarray | Tensor):
+        return np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image)
+    raise ConfigError(
+        f"images: number {number} is a {type(image).__name__}; allowed is an array, a tensor or a PIL image"
+    )
+
+
+def _classes(labels: Any, number: int) -> Tensor | None:
+    """[N] int64, or None. Raises ConfigError."""
+    if labels is None:
+        return None
+    y = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if y.shape != (number,):
+        raise ConfigError(f"labels: have the shape {list(y.shape)}; allowed is one for each of the {number} images")
+    whole = np.issubdtype(y.dtype, np.integer) and (y >= 0).all()
+    if not whole:
+        raise ConfigError(f"labels: are {y.dtype}, the first {y[0]}; allowed are whole numbers from 0")
+    return torch.as_tensor(y.astype(np.int64))
