@@ -258,5 +258,5 @@ def test_strengths_of_T_are_written_one_by_one():
 def test_names_are_rows_of_plain_tables():
     assert all(method.solve in SOLVERS.values() for method in METHODS.values())
     assert set(DATASETS) == {
-        *("digits", "shapes", "mnist5k", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "folder")
+        *("digits", "shapes", "mnist5k", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "folder", "given")
     }
