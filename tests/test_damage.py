@@ -14,7 +14,7 @@ import emsiam
 from emsiam import compare, evaluate, export, train
 from emsiam.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("no_comparisons")
 SMALL = {"epochs": 4, "batch_size": 359, "dim": 16, "hidden_dim": 16, "save_every": 1, "threads": 1, "quiet": True}
 SMALL |= {"mode": "ema_eta", "log_every": 3, "eval_every": 9, "diagnose_every": 9}
 

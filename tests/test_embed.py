@@ -187,7 +187,7 @@ def test_grey_images_have_one_channel():
         (GREY, [1, 2], r"labels: have the shape \[2\]; allowed is one for each of the 50 images"),
         (GREY, ["cat"] * 50, "labels: are <U3, the first cat; allowed are whole numbers from 0"),
         (GREY, [-1] * 50, "labels: are int64, the first -1"),
-        (GREY[:4], [0] * 4, "images: 4 images; allowed is 5 or more"),
+        (GREY[:4], [0] * 4, "images: what is handed over has 4 images; allowed is 5 or more"),
     ],
 )
 def test_what_could_be_read_in_two_ways_or_in_none_is_refused(images, labels, said):

@@ -19,7 +19,7 @@ import emsiam
 from emsiam import compare, data, evaluate, train
 from emsiam.data import folders, tree, views
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("no_comparisons")
 
 TRAJECTORY = emsiam.plots.trajectory
 RNG = np.random.default_rng(0)

@@ -29,7 +29,7 @@ def handed_over(images: Any, labels: Any = None) -> ImageSet:
     kept = torch.arange(len(x)) >= 0
     if classes is not None:
         digest.update(classes.numpy().data)
-        kept = every_fifth(len(x), "images")
+        kept = every_fifth(len(x), "images: what is handed over")
     options = {"digest": digest.hexdigest()} | ({"labels": False} if classes is None else {})
     y = torch.zeros(len(x), dtype=torch.int64) if classes is None else classes
     data = image_set("given", recipe_of(max(x.shape[2:])), (x[kept], y[kept]), (x[~kept], y[~kept]))

@@ -186,7 +186,7 @@ def _split(root: Path, whole: Part) -> tuple[Part, Part]:
 def every_fifth(number: int, what: str) -> Tensor:
     """[N] whether an image is trained on; of each five the last is to test. Raises ConfigError where there is none."""
     if number < 5:
-        raise ConfigError(f"{what}: {number} images; allowed is 5 or more")
+        raise ConfigError(f"{what} has {number} images; allowed is 5 or more")
     return torch.arange(number) % 5 != 4
 
 

@@ -37,23 +37,9 @@ class Run:
     @cached_property
     def config(self) -> Config:
         try:
-            return Config(**self._json("config.json"))
+            return Config(**_json(self, "config.json"))
         except TypeError as error:
             raise ConfigError(f"{self.path / 'config.json'}: is not a run's ({error})") from error
-
-    def _json(self, name: str, *keys: str) -> dict[str, Any]:
-        """What a file holds. Raises FileNotFoundError, ConfigError where it is not a dictionary with these keys."""
-        file = self.path / name
-        try:
-            content = json.loads(self.sums.read(name))
-        except ConfigError:
-            raise
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{file}: is not a run's ({error})") from error
-        missing = [key for key in keys if not isinstance(content, dict) or key not in content]
-        if missing or not isinstance(content, dict):
-            raise ConfigError(f"{file}: is not a run's (it has no {', '.join(missing) or 'entries'})")
-        return content
 
     @property
     def sums(self) -> Sums:
@@ -81,7 +67,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Raises FileNotFoundError while the run is not finished."""
-        return self._json("summary.json", "mode", "dataset", "steps", "seconds", "verdict")
+        return _json(self, "summary.json", "mode", "dataset", "steps", "seconds", "verdict")
 
     @cached_property
     def so_far(self) -> dict[str, Any]:
@@ -145,13 +131,28 @@ class Run:
     @cached_property
     def probe(self) -> dict[str, Any]:
         """`ids` of the images that snapshots show, their `labels`, null where they have none, and digest of `files`."""
-        return self._json("probe.json", "ids", "labels")
+        return _json(self, "probe.json", "ids", "labels")
 
     def _repr_html_(self) -> str:
         """In a notebook: the picture's numbers, one row."""
         import pandas
 
         return pandas.DataFrame([self.summary]).to_html(index=False)
+
+
+def _json(run: Run, name: str, *keys: str) -> dict[str, Any]:
+    """What a file holds. Raises FileNotFoundError, ConfigError where it is not a dictionary with these keys."""
+    file = run.path / name
+    try:
+        content = json.loads(run.sums.read(name))
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: is not a run's ({error})") from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing or not isinstance(content, dict):
+        raise ConfigError(f"{file}: is not a run's (it has no {', '.join(missing) or 'entries'})")
+    return content
 
 
 def check_code(path: Path, eta: str | None, named: Collection[str]) -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from .. import ranks
 from ..alternate import Step
 from ..build import Parts, dtype
 from ..checkpoint import Checkpoint
+from ..data.images import ImageSet
 from ..data.probe_set import ProbeSet, probe_set
 from ..errors import ConfigError
 from ..metrics import MEASURED, shown_in, training_order
@@ -137,13 +139,15 @@ class Watch:
                     state=step.state,
                     theta=step.theta,
                     config=self.config.to_dict(),
-                    shape=self.parts.images.shape,
-                    files=self.parts.images.digest,
-                    mean=self.parts.images.mean.cpu(),
-                    std=self.parts.images.std.cpu(),
+                    **of_images(self.parts.images),
                     monitors={name: x for monitor in self.monitors for name, x in monitor.state_dict().items()},
                 )
             )
+
+
+def of_images(images: ImageSet) -> dict[str, Any]:
+    """What a checkpoint says of the images trained on."""
+    return {"shape": images.shape, "files": images.digest, "mean": images.mean.cpu(), "std": images.std.cpu()}
 
 
 def restore(monitors: Iterable[Monitor], start: Checkpoint, source: object) -> None:
