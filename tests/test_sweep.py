@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import _warm
@@ -233,8 +231,8 @@ def solve(state, F_t, batch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_sweep_goes_on(tmp_path, number):
-    """Real processes, of the sweep and of the run that it starts, which waits in its seventh step until it is stopped.
-    The first row's run is there already.
+    """The sweep is a process of its own, and so is the run that it starts, which waits in its seventh step until it is
+    stopped. The first row's run is there already.
     """
     (tmp_path / "mine.py").write_text(WAITS.format(go=str(tmp_path / "go"), seconds=_warm.LONG))
     long = {"epochs": 6, "save_every": 1, "eval_every": 30, "eta": f"{tmp_path}/mine.py:solve"}
@@ -247,15 +245,14 @@ def test_an_interrupted_sweep_goes_on(tmp_path, number):
     )
     arguments = ["--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "out")]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(script), *arguments]
     (short,), (long_one,) = (_jobs.jobs(row.options, 1, tmp_path / "out") for row in rows)
     assert _jobs.run([short], 1, "local", tmp_path / "out") == []
     short, long_one = short.folder, long_one.folder
     finished = (short / "summary.json").stat().st_mtime_ns
-    process = subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = _warm.Process("long", arguments, env=env, cwd=tmp_path)
     _warm.wait_for(long_one / "checkpoints" / "last.pt", process)
-    os.kill(process.pid, number)
-    said = process.communicate(timeout=_warm.LONG)[1]
+    process.send_signal(number)
+    said = process.communicate()[1]
     assert process.returncode == 130
     assert said.endswith("interrupted; the same command goes on\n")
     assert "Traceback" not in said
