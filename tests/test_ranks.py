@@ -52,7 +52,7 @@ def alternation_seen(folder):
     return {name: value for line in lines for name, value in line.items() if name in NUMBERS}
 
 
-DOUBLE = "--precision fp64 --dataset folder --data-dir {} --batch-size 32 --epochs 1 --diagnose-every 1"
+DOUBLE = "--precision fp64 --proj-layers 2 --dataset folder --data-dir {} --batch-size 32 --epochs 1 --diagnose-every 1"
 SINGLE = "--epochs 2 --warmup-epochs 2 --lr 0.009 --batch-size 142"
 BN = "sync_bn"  # _sync_bn.py
 COMMON = "--log-every 1 --eval-every 1000 --quiet"
