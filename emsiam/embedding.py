@@ -36,10 +36,10 @@ def embed(net: Siamese, images: Tensor, feeding: Feeding, *, batch_size: int = 5
 @torch.no_grad()
 def embedded(net: Siamese, images: Any, feeding: Feeding, batch_size: int = 512) -> Iterator[Embeddings]:
     """Embeddings, a batch at a time, of images that are indexed by id, in eval mode."""
-    like, (channels, *_) = next(net.parameters()), feeding.shape
+    like = next(net.parameters())
     for ids in torch.arange(len(images)).split(batch_size):
         x = images[ids].to(like.device) / 255
-        if channels < x.shape[1]:
+        if len(feeding.mean) < x.shape[1]:
             x = x.mean(1, keepdim=True)
         x = (x - feeding.mean.to(like.device)) / feeding.std.to(like.device)
         features = net.F.backbone(shown(x, feeding.shape).to(like))

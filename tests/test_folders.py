@@ -402,6 +402,11 @@ TREES = {
     "another name": ([("train", "ab"), ("Val", "ab")], True, "{root}/Val is not read: under the name val it would be"),
     "beside both": ([("train", "ab"), ("val", "ab"), ("test", "ab")], True, "test is not read: only train and val are"),
     "a part among classes": ([("", ["a", "b", "test"])], True, "test in {root}: taken for a class, though named like"),
+    "two levels": (
+        [("b", "xy"), ("a", "xy")],
+        True,
+        "{root} are taken for classes, and each has x, y inside; which are?",
+    ),
     "some without a class": ([("", ["a", "b"]), ("", [""])], True, "4 images directly in {root} are of no class"),
 }
 

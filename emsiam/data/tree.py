@@ -51,9 +51,9 @@ def tree(root: Path, labels: bool | None = None) -> Tree:
     if not root.is_dir():
         raise ValueError(f"--data-dir {root} is not a folder; it should hold images, best in class folders, cat/1.jpg")
     base = root / "train" if (root / "train").is_dir() else root
-    reason, hint = (
-        ("", "") if labels else ("--no-labels is given", "") if labels is False else _without_labels(root, base)
-    )
+    reason, hint = "", ""
+    if not labels:
+        reason, hint = ("--no-labels is given", "") if labels is False else _without_labels(root, base)
     notes = _unread(root, bool(reason)) if base != root else []
     if reason:
         paths = list(images(base))
@@ -89,7 +89,9 @@ def index(root: Path) -> Index:
     found = [list(images(root / name, seen)) for name in classes]
     for name, paths in zip(classes, found, strict=True):
         if not paths:
-            raise ValueError(f"{root / name} has no images ({' '.join(SUFFIXES)})")
+            raise ValueError(
+                f"{root / name} has no images ({' '.join(SUFFIXES)}); --no-labels takes no folder for a class"
+            )
     return Index(classes, [p for paths in found for p in paths], [i for i, paths in enumerate(found) for _ in paths])
 
 
@@ -157,13 +159,17 @@ def _odd_classes(base: Path, classes: list[str]) -> list[str]:
         raise ValueError(
             f"{base} has folders that are named like parts, not classes ({_some(classes)}); allowed is train, and val"
         )
-    notes = (
-        [f"{_some(like_parts)} in {base}: taken for a class, though named like a part of a data set"]
-        if like_parts
-        else []
-    )
+    notes = []
+    if like_parts:
+        notes.append(f"{_some(like_parts)} in {base}: taken for a class, though named like a part of a data set")
+    if inner := set.intersection(*(set(folders_in(base / name)) for name in classes)):
+        notes.append(
+            f"the folders in {base} are taken for classes, and each has {_some(sorted(inner))} inside; which are?"
+        )
     loose = sum(_is_image(entry.name) for entry in os.scandir(base) if not entry.is_dir())
-    return notes + ([f"{loose:,} images directly in {base} are of no class, and left out"] if loose else [])
+    if loose:
+        notes.append(f"{loose:,} images directly in {base} are of no class, and left out")
+    return notes
 
 
 def _val(root: Path, classes: list[str]) -> Part:
