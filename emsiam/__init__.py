@@ -18,6 +18,7 @@ Chen & He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv 
 import os
 from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,4 +48,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What can be asked for: the names above, and the modules."""
+    return sorted({*__all__, *(module.name for module in iter_modules(__path__)), "__doc__", "__version__"})

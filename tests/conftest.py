@@ -68,7 +68,17 @@ def no_pictures():
 
 
 @pytest.fixture(scope="module")
-def no_comparisons(no_pictures):
+def plain_runs(no_pictures):
+    """And they have few snapshots, which take a quarter of the time of a short run."""
+    from emsiam.training import monitors
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitors, "SNAPSHOTS", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_comparisons(plain_runs):
     """And comparisons have neither picture nor page."""
     import _warm
 

@@ -10,7 +10,7 @@ from emsiam.config import Config, ConfigError, preset, resolve
 from emsiam.data.sets import digits
 from emsiam.eta import bank, moving_average
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 
 
 def fit(out, **options):

@@ -16,7 +16,7 @@ def losses(parts):
     return [step.loss.item() for step in parts.alternation()]
 
 
-def test_the_loop_in_one_s_own_hands_has_the_losses_of_fit(tmp_path, no_pictures):
+def test_the_loop_in_one_s_own_hands_has_the_losses_of_fit(tmp_path, plain_runs):
     for i, options in enumerate(({}, {"mode": "multistep", "k": 5}, {"mode": "ema_eta", "m": 0.3}, {"mode": "moco"})):
         config = emsiam.Config(**SHORT, **options, log_every=1, out=str(tmp_path / str(i)))
         run = emsiam.fit(config)

@@ -16,7 +16,7 @@ from emsiam.methods import METHODS
 from emsiam.names import TASKS
 from emsiam.traits import fit_together
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 EIGH = "networks.py"  # of directpred and directcopy
 ROWS = "eta/bank.py"  # in host memory or a file
 CASES = {

@@ -14,7 +14,7 @@ import emsiam
 from emsiam import data
 from emsiam.config import Config, ConfigError, load_images
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 
 RNG = np.random.default_rng(0)
 CLASSES = 4

@@ -17,7 +17,7 @@ from emsiam import ConfigError, embed, evaluate, train
 from emsiam.data.given import handed_over, pixels
 from emsiam.data.sets import digits
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "threads": 1, "quiet": True}
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(256, size=(50, 8, 8), dtype=np.uint8)

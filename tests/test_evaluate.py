@@ -22,7 +22,7 @@ from emsiam.evaluation import classifiers, features, tasks
 from emsiam.evaluation.backbones import WhichNetwork, load_backbone
 from emsiam.optim import LARS
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 assert tasks  # loaded before a test replaces what it imports
 
 RESNET18 = WhichNetwork("resnet18")

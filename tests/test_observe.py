@@ -15,7 +15,7 @@ from emsiam.methods import METHODS
 from emsiam.objective import unit
 from emsiam.training.observe import NUMBERS, AlternationWatch, cut, passes, schedule
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 
 SMALL = {"epochs": 3, "batch_size": 359, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
 

@@ -14,7 +14,7 @@ from emsiam.evaluation import classifiers
 from emsiam.evaluation.classifiers import OnlineProbe, knn_predict
 from emsiam.objective import unit
 
-pytestmark = [pytest.mark.mathematics, pytest.mark.usefixtures("no_pictures")]
+pytestmark = [pytest.mark.mathematics, pytest.mark.usefixtures("plain_runs")]
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])

@@ -15,7 +15,7 @@ from emsiam import fit
 from emsiam.config import parse
 from emsiam.training.observe import NUMBERS
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 TWO = "--epochs 2 --diagnose-every 2 --batch-size 80"  # where the second is not as the first: 4 steps
 MODES = ["--mode onestep", "--mode multistep --k 2", f"--mode ema_eta --m 0.8 {TWO}"]
 SYSTEMS = ["--mode byol", "--mode moco", "--mode swav"]

@@ -13,7 +13,7 @@ from emsiam.data import shapes, views
 from emsiam.data.shapes import CONTENTS, Shapes
 from emsiam.eta import SOLVERS
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 
 IDS = torch.arange(64)
 

@@ -8,7 +8,7 @@ import torch
 import emsiam
 from emsiam.methods import METHODS
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 SYSTEMS = [mode for mode in METHODS if mode not in ("onestep", "multistep", "ema_eta", "expectation")]
 
 

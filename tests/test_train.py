@@ -25,7 +25,7 @@ from emsiam.diagnostics import trajectory
 from emsiam.diagnostics.verdict import VERDICTS
 from emsiam.evaluation import classifiers
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 
 METRICS = ["step", "epoch", "loss", "lr", "z_std", "z_std_ratio", "effective_rank", "participation_ratio"]
 TIMES = ["seconds", "images_per_second"]
