@@ -14,14 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import matplotlib.figure
 
+import emsiam.data.probe_set
 import emsiam.plots
+import emsiam.training.monitors
 
 # what the commands load, early or late; none that is run as __main__, of which runpy would warn
 PRELOADED = ["emsiam.training.run_training", "emsiam.evaluation.tasks", "emsiam.comparison.page", "emsiam.plots"]
@@ -37,7 +39,7 @@ class Process:
 
     files: where stdout and stderr are appended to, {pid} being its own; by default what `communicate` returns.
     pauses_at: how the name of a file ends, before whose opening it waits for `go`, or for a signal that ends it.
-    pictures: whether a run draws its own, which takes a second.
+    pictures: whether a run draws its own, which takes a second, and is looked at as always.
     """
 
     def __init__(
@@ -97,6 +99,12 @@ def run(module: str, *arguments: object, **options) -> subprocess.CompletedProce
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
+def look_seldom(set_attribute: Callable[[object, str, object], None]) -> None:
+    """Runs have few snapshots and a small probe set."""
+    set_attribute(emsiam.training.monitors, "SNAPSHOTS", 3)
+    set_attribute(emsiam.data.probe_set, "PROBE_SIZE", 128)
+
+
 def no_picture(*_: object) -> matplotlib.figure.Figure:
     return matplotlib.figure.Figure()
 
@@ -142,6 +150,7 @@ def _command(
         sys.addaudithook(partial(_pause, *pause, []))
     if not pictures:
         emsiam.plots.trajectory = no_picture
+        look_seldom(setattr)
     module, *sys.argv[1:] = args
     sys.modules.pop(module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -69,11 +69,11 @@ def no_pictures():
 
 @pytest.fixture(scope="module")
 def plain_runs(no_pictures):
-    """And they have few snapshots, which take a quarter of the time of a short run."""
-    from emsiam.training import monitors
+    """And they are looked at seldom, and at few images, as forked ones are: a third of the time of a short run."""
+    import _warm
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(monitors, "SNAPSHOTS", 3)
+        _warm.look_seldom(patch.setattr)
         yield
 
 

@@ -12,7 +12,7 @@ from emsiam.build import solver_of
 from emsiam.diagnostics import em
 from emsiam.diagnostics.trajectory import angle
 
-pytestmark = pytest.mark.usefixtures("plain_runs")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 SMALL = {"epochs": 3, "batch_size": 300, "dim": 16, "hidden_dim": 16, "threads": 1, "precision": "fp64", "quiet": True}
 

@@ -160,7 +160,9 @@ def test_weights_are_those_of_f_in_short_at_the_same_steps(run, digits):
     weights = run.weights()
     assert list(weights) == list(run.snapshots())
     assert np.array_equal(weights[33], trajectory.sketch(run.model().F.parameters()).numpy())
-    assert run.probe["ids"] == data.probe_set.probe_ids(digits).tolist()
+    first = data.probe_set.probe_ids(digits).tolist()  # fewer in this process, see conftest
+    assert run.probe["ids"][: len(first)] == first
+    assert len(run.probe["ids"]) == 512
     assert run.probe["labels"] == digits.labels[run.probe["ids"]].tolist()
 
 
