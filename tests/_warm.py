@@ -39,7 +39,7 @@ class Process:
 
     files: where stdout and stderr are appended to, {pid} being its own; by default what `communicate` returns.
     pauses_at: how the name of a file ends, before whose opening it waits for `go`, or for a signal that ends it.
-    pictures: whether a run draws its own, which takes a second, and is looked at as always.
+    pictures: whether a run draws its own, which takes a second.
     """
 
     def __init__(
@@ -99,10 +99,13 @@ def run(module: str, *arguments: object, **options) -> subprocess.CompletedProce
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
-def look_seldom(set_attribute: Callable[[object, str, object], None]) -> None:
+AS_ALWAYS = emsiam.training.monitors.SNAPSHOTS, emsiam.data.probe_set.PROBE_SIZE
+
+
+def look_seldom(set_attribute: Callable[[object, str, object], None], snapshots: int = 3, images: int = 128) -> None:
     """Runs have few snapshots and a small probe set."""
-    set_attribute(emsiam.training.monitors, "SNAPSHOTS", 3)
-    set_attribute(emsiam.data.probe_set, "PROBE_SIZE", 128)
+    set_attribute(emsiam.training.monitors, "SNAPSHOTS", snapshots)
+    set_attribute(emsiam.data.probe_set, "PROBE_SIZE", images)
 
 
 def no_picture(*_: object) -> matplotlib.figure.Figure:
@@ -150,7 +153,6 @@ def _command(
         sys.addaudithook(partial(_pause, *pause, []))
     if not pictures:
         emsiam.plots.trajectory = no_picture
-        look_seldom(setattr)
     module, *sys.argv[1:] = args
     sys.modules.pop(module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
