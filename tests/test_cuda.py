@@ -4,12 +4,14 @@ import json
 import math
 
 import cuda_dry_run
+import numpy as np
 import pytest
 import torch
+import torchvision
 from golden import After
 
 import emsiam
-from emsiam import Config, revisit
+from emsiam import Config, embed, revisit
 from emsiam.eta import SOLVERS
 from emsiam.evaluate import evaluate
 from emsiam.methods import METHODS
@@ -112,15 +114,33 @@ def test_a_run_of_a_gpu_is_read_where_there_is_none(runs):
     assert torch.equal(there.inner, revisit.update(other))
 
 
+@pytest.mark.parametrize("what", ["run", "torchvision"])
+def test_images_are_embedded_on_it(once, tmp_path, what):
+    out = once("cuda-evaluated", evaluated) / "run"
+    command = [str(out), "--quiet"]
+    if what == "torchvision":
+        net = torchvision.models.squeezenet1_1()
+        torch.save(net.state_dict(), tmp_path / "net.pth")
+        command = [str(tmp_path / "net.pth"), "--quiet", "--arch", "squeezenet1_1", "--dataset", "digits"]
+        command += ["--image-size", "32"]
+    assert embed.main([*command, "--out", str(tmp_path / "here.npz")]) == 0
+    with cuda_dry_run.pretended():
+        assert embed.main([*command, "--out", str(tmp_path / "there.npz")]) == 0
+    with np.load(tmp_path / "here.npz") as here, np.load(tmp_path / "there.npz") as there:
+        assert set(here) == set(there)
+        assert all(np.allclose(here[name], there[name], atol=1e-5) for name in here)
+
+
+def evaluated(folder):
+    emsiam.fit(Config(**SMALL, device="cpu", out=str(folder / "run")))
+
+
 TASKED = [*((task, {}) for task in TASKS), *(("linear", {"protocol": p, "epochs": 1}) for p in ("lars", "sgd"))]
 
 
 @pytest.mark.parametrize(("task", "parameters"), TASKED)
 def test_tasks_are_evaluated_on_it(once, task, parameters):
-    out = (
-        once("cuda-evaluated", lambda folder: emsiam.fit(Config(**SMALL, device="cpu", out=str(folder / "run"))))
-        / "run"
-    )
+    out = once("cuda-evaluated", evaluated) / "run"
     here = evaluate(task, str(out), **parameters)
     with cuda_dry_run.pretended():
         there = evaluate(task, str(out), **parameters)
