@@ -36,7 +36,8 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
     """{label: names} of runs that differ by seed alone. A label is the mode, its k, m or n, and the options in which a
     group differs from the first run, those left out that are the mode's own. A second run of one seed is another group.
     """
-    options = [{n: v for n, v in run.config.to_dict().items() if n not in having("may_differ")} for run in runs]
+    left = {*having("may_differ"), "digest"}  # which `files` begins with
+    options = [{n: v for n, v in run.config.to_dict().items() if n not in left} for run in runs]
     for o, run in zip(options, runs, strict=True):
         o |= {"files": run.probe["files"][:6]} if run.probe["files"] else {}
     values: dict[str, set[str]] = {}
