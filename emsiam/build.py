@@ -83,7 +83,9 @@ def prepare(config: Config, solver: Callable | None = None, *, images: Any = Non
     for name in ("resume", "overwrite"):
         if getattr(config, name):
             refuse(name, True, "parts have no directory; emsiam.fit has")
-    config, data, notes = load_images(config, None if images is None else handed_over(images, labels))
+    config, data, notes = load_images(
+        config, None if images is None and labels is None else handed_over(images, labels)
+    )
     config, more = resolve(config, len(data.images), data.shape, len(data.labels), solver=solver)
     torch.set_num_threads(config.threads or 1)
     return assemble(config, data, solver=solver, notes=notes + more)

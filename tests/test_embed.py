@@ -147,6 +147,8 @@ FORMS = {  # of one set of colour images, [50, 8, 6, 3] uint8
     "a Dataset": lambda x: TensorDataset(torch.from_numpy(x).permute(0, 3, 1, 2)),
     "a Dataset with labels": lambda x: TensorDataset(torch.from_numpy(x).permute(0, 3, 1, 2), torch.arange(50) % 3),
     "not contiguous": lambda x: np.asfortranarray(x),
+    "the other way round": lambda x: x[::-1].copy()[::-1],
+    "an array of objects": lambda x: np.array([*x, None], dtype=object)[:-1],
 }
 
 
@@ -185,14 +187,24 @@ def test_grey_images_have_one_channel():
             r"number 0 is uint8 \[8, 8\], but number 1 is uint8 \[4, 8\]; allowed is one size",
         ),
         (GREY, [1, 2], r"labels: have the shape \[2\]; allowed is one for each of the 50 images"),
-        (GREY, ["cat"] * 50, "labels: are <U3, the first cat; allowed are whole numbers from 0"),
-        (GREY, [-1] * 50, "labels: are int64, the first -1"),
-        (GREY[:4], [0] * 4, "images: what is handed over has 4 images; allowed is 5 or more"),
+        (GREY, [0.5] * 50, r"labels: are float64, the first 0\.5; allowed are whole numbers, or names"),
+        (None, [1] * 50, "labels: are given, but no images"),
+        (GREY[:4], [0, 1, 0, 1], "images: what is handed over has 4 images; allowed is 5 or more"),
     ],
 )
 def test_what_could_be_read_in_two_ways_or_in_none_is_refused(images, labels, said):
     with pytest.raises(ConfigError, match=said):
         handed_over(images, labels)
+
+
+def test_classes_are_the_distinct_values_of_labels():
+    for labels in ([5, 10**12, -1] * 16 + [5, 5], ["b", "c", "a"] * 16 + ["b", "b"], np.array([1, 2, 0] * 16 + [1, 1])):
+        data = handed_over(GREY, labels)
+        assert data.num_classes == 3
+        assert data.labels[:4].tolist() == [1, 2, 0, 1]
+    one = handed_over(GREY, [7] * 50)  # every image would be right
+    assert one.num_classes == 0
+    assert len(one.images) == 50
 
 
 def test_arrays_train_as_the_same_images_in_a_folder(tmp_path):

@@ -19,9 +19,11 @@ SHAPES = "[N, H, W], [N, H, W, C] or [N, C, H, W], with 1 or 3 channels C"
 def handed_over(images: Any, labels: Any = None) -> ImageSet:
     """A data set of images that are handed over, see `pixels`; T is that of a `folder`.
 
-    labels: N whole numbers from 0, where a Dataset has none of its own; every fifth image is then left out of
-    training, to test. Without labels all are trained on. Raises ConfigError.
+    labels: N whole numbers or names, in place of a Dataset's own; classes are their distinct values, sorted. Every
+    fifth image is then left out of training, to test. Without two classes all are trained on. Raises ConfigError.
     """
+    if images is None:
+        raise ConfigError("labels: are given, but no images")
     x, found = pixels(images)
     classes = _classes(found if labels is None else labels, len(x))
     digest = hashlib.sha256(repr((tuple(x.shape), None if classes is None else len(classes))).encode())
@@ -46,9 +48,9 @@ def pixels(images: Any) -> tuple[Tensor, list[Any] | None]:
     of such images, of PIL's, or of (image, label). Floats are rounded to 8 bits. Raises ConfigError.
     """
     labels = None
-    if not isinstance(images, np.ndarray | Tensor):
+    if not isinstance(images, np.ndarray | Tensor) or (isinstance(images, np.ndarray) and images.dtype == object):
         images, labels = _stacked(images)
-    x = torch.as_tensor(images).detach().cpu()
+    x = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4:
@@ -101,13 +103,13 @@ def _array(image: Any, number: int) -> np.ndarray:
 
 
 def _classes(labels: Any, number: int) -> Tensor | None:
-    """[N] int64, or None. Raises ConfigError."""
+    """[N] positions of classes, sorted; None where there are fewer than two. Raises ConfigError."""
     if labels is None:
         return None
     y = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if y.shape != (number,):
         raise ConfigError(f"labels: have the shape {list(y.shape)}; allowed is one for each of the {number} images")
-    whole = np.issubdtype(y.dtype, np.integer) and (y >= 0).all()
-    if not whole:
-        raise ConfigError(f"labels: are {y.dtype}, the first {y[0]}; allowed are whole numbers from 0")
-    return torch.as_tensor(y.astype(np.int64))
+    if y.dtype.kind not in "iubUS" and not all(isinstance(name, str) for name in y):
+        raise ConfigError(f"labels: are {y.dtype}, the first {y[0]}; allowed are whole numbers, or names")
+    classes, positions = np.unique(y, return_inverse=True)
+    return torch.as_tensor(positions.astype(np.int64)) if len(classes) > 1 else None

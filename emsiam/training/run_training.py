@@ -44,7 +44,9 @@ def fit(
     config, start = resumed(config, given)
     if config.resume and Run(Path(str(config.out))).finished:
         return Run(Path(str(config.out)))
-    config, data, notes = load_images(config, None if images is None else handed_over(images, labels))
+    config, data, notes = load_images(
+        config, None if images is None and labels is None else handed_over(images, labels)
+    )
     config, more = resolve(config, len(data.images), data.shape, len(data.labels))
     if start and start.files != data.digest:
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
