@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .networks import Siamese, wide
+from .networks import Siamese
 
 
 class Feeding(NamedTuple):
@@ -45,7 +45,7 @@ def embedded(net: Siamese, images: Any, feeding: Feeding, batch_size: int = 512)
         features = net.F.backbone(shown(x, feeding.shape).to(like))
         e = net.F.projector(features)
         made = (features, net.F.score(e), net.F.score(net.h(e)))
-        yield Embeddings(*(wide(y).float().cpu().numpy() for y in made))
+        yield Embeddings(*(y.float().cpu().numpy() for y in made))
 
 
 def shown(x: Tensor, shape: tuple[int, int, int]) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import names
-from .config import Parser, add_network, command
+from .config import STEM_PADDINGS, Parser, add_network, command
 from .config.rules import PATH, Rule, one_of, real, whole
 from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, one_line
 from .files import write_json
@@ -98,7 +98,7 @@ def evaluate(
     from .evaluation import backbones, features, tasks
 
     which = backbones.WhichNetwork(
-        arch, weights, None if stem_padding is None else _valid("stem_padding", stem_padding, whole(1, 2))
+        arch, weights, None if stem_padding is None else _valid("stem_padding", stem_padding, whole(*STEM_PADDINGS))
     )
     asked = features.WhichImages(
         dataset=None if eval_dataset is None else _valid("eval_dataset", eval_dataset, one_of(names.DATASETS)),

@@ -38,31 +38,24 @@ def main(arguments: list[str]) -> int:
 
 def report(out: str, said: dict[str, Any]) -> str:
     """How to load and feed what was written."""
-    stem = (
-        f" with the CIFAR stem (3×3, stride 1, padding {said['stem_padding']}, no max-pool)"
-        if said["stem"] == "cifar"
-        else ""
-    )
-    net = (
-        f"emsiam.networks.tiny({said['channels']})"
-        if said["arch"] == "tiny"
-        else f"torchvision.models.{said['arch']}()"
-    )
+    stem = f" with the CIFAR stem (3×3, stride 1, padding {said['stem_padding']}, no max-pool)"
+    cifar = said["stem"] == "cifar"
+    net = f"torchvision.models.{said['arch']}()"
+    if said["arch"] == "tiny":
+        net = f"emsiam.networks.tiny({said['channels']})"
     size = f"{said['image_size']}×{said['image_size']}" if said["image_size"] else "any size"
-    lines = [
-        f"{out}: {said['arch']}{stem}, without the last layer",
-        f'  net = {net}; net.load_state_dict(torch.load("{out}"), strict=False)',
-        f"  it saw images of {size}, {said['channels']} channel{'s' * (said['channels'] > 1)}"
-        + (
-            f", (x - mean) / std of pixels x in [0, 1]: mean {_row(said['mean'])}, std {_row(said['std'])}"
-            if said["mean"]
-            else ""
-        ),
-        f'  torch.load("{out}")._metadata[""]["emsiam"] says so too',
-    ]
-    if stem:
-        lines[1] = f"{lines[1]}  # once conv1 and maxpool are as said"
-    return "\n".join(lines)
+    fed = f"images of {size}, {said['channels']} channel{'s' * (said['channels'] > 1)}"
+    if said["mean"]:
+        fed += f", (x - mean) / std of pixels x in [0, 1]: mean {_row(said['mean'])}, std {_row(said['std'])}"
+    return "\n".join(
+        [
+            f"{out}: {said['arch']}{stem if cifar else ''}, without the last layer",
+            f'  net = {net}; net.load_state_dict(torch.load("{out}"), strict=False)'
+            + ("  # once conv1 and maxpool are as said" if cifar else ""),
+            f"  it saw {fed}",
+            f'  torch.load("{out}")._metadata[""]["emsiam"] says so too',
+        ]
+    )
 
 
 def _row(x: list[float]) -> str:

@@ -69,7 +69,7 @@ def no_pictures():
 
 @pytest.fixture(scope="module")
 def plain_runs(no_pictures):
-    """And they are looked at seldom, and at few images, which takes a third of the time of a short run."""
+    """And they are looked at seldom, and at few images, which takes much of a short run's time."""
     import _warm
 
     with pytest.MonkeyPatch.context() as patch:

@@ -94,14 +94,13 @@ def test_a_folder_without_labels_is_embedded_with_its_paths(run, tmp_path, capsy
     (tmp_path / "images").mkdir()
     for i, image in enumerate(GREY):
         Image.fromarray(image).save(tmp_path / "images" / f"{i:02}.png")
-    for workers in ("memory", "files"):
-        command = [str(run.path), "--out", str(tmp_path / "z.npz"), "--data-dir", str(tmp_path / "images"), "--quiet"]
-        assert embed.main(command) == 0, workers
-        assert "there are no labels" in capsys.readouterr().err
-        with np.load(tmp_path / "z.npz") as file:
-            assert (file["labels"] == -1).all()
-            assert [path.rpartition("/")[2] for path in file["files"]] == [f"{i:02}.png" for i in range(50)]
-            assert file["z"].shape == (50, 16)
+    command = [str(run.path), "--out", str(tmp_path / "z.npz"), "--data-dir", str(tmp_path / "images"), "--quiet"]
+    assert embed.main(command) == 0
+    assert "there are no labels" in capsys.readouterr().err
+    with np.load(tmp_path / "z.npz") as file:
+        assert (file["labels"] == -1).all()
+        assert [path.rpartition("/")[2] for path in file["files"]] == [f"{i:02}.png" for i in range(50)]
+        assert file["z"].shape == (50, 16)
 
 
 def test_others_networks_have_features_alone(tmp_path):
@@ -141,7 +140,7 @@ FORMS = {  # of one set of colour images, [50, 8, 6, 3] uint8
     "a tensor": lambda x: torch.from_numpy(x).permute(0, 3, 1, 2),
     "floats": lambda x: x / 255,
     "floats in single precision": lambda x: torch.from_numpy(x).float() / 255,
-    "bf16": lambda x: (torch.from_numpy(x) / 255).to(torch.float64),
+    "a tensor in double precision": lambda x: (torch.from_numpy(x) / 255).to(torch.float64),
     "a list of arrays": list,
     "a list of PIL's": lambda x: [Image.fromarray(image) for image in x],
     "a Dataset": lambda x: TensorDataset(torch.from_numpy(x).permute(0, 3, 1, 2)),
@@ -210,7 +209,7 @@ def test_classes_are_the_distinct_values_of_labels():
 def test_arrays_train_as_the_same_images_in_a_folder(tmp_path):
     """The same T, the same split, the same losses to the bit."""
     y = np.arange(50) % 2
-    for i, image in enumerate(COLOUR[:, :, :]):
+    for i, image in enumerate(COLOUR):
         (tmp_path / "images" / "ab"[y[i]]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(np.pad(image, ((0, 0), (0, 2), (0, 0))))).save(
             tmp_path / "images" / "ab"[y[i]] / f"{i:02}.png"

@@ -290,7 +290,7 @@ def test_few_images_a_class_are_a_sentence_about_the_data(classes, each, enough)
         classifiers.logistic(x, y, x)
 
 
-def test_too_few_steps_for_lars_are_said(run, tmp_path, few_files):
+def test_too_few_steps_for_lars_are_said(run, few_files):
     asked = {"eval_dataset": "folder", "data_dir": few_files["data_dir"]}
     few = evaluate.evaluate("linear", str(run.path), **asked, protocol="lars", epochs=3)
     assert "; 3 steps are too few for LARS at this learning rate (ImageNet: 28,170), so the" in few["settings"]

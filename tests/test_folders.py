@@ -502,6 +502,7 @@ def test_memory_while_decoding_does_not_grow_with_the_threads(tmp_path):
             most = 0
             loaded = folders.load(files, 16)
         assert most <= allowed
+        assert allowed == 1 or most > 1  # else the first says nothing
         assert room.free == room.pixels
         assert (loaded == 70).all()
 

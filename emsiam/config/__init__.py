@@ -7,15 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .command_line import Parser, add_network, command, parse, parser
+from .command_line import STEM_PADDINGS, Parser, add_network, command, parse, parser
 from .options import DATA_OPTIONS, HYPERPARAMETERS, Config, having
 from .presets import DEFAULTS, PRESETS
 
 if TYPE_CHECKING:
     from .resolution import load_images, load_solver, preset, resolve
 
-__all__ = ["DATA_OPTIONS", "DEFAULTS", "HYPERPARAMETERS", "PRESETS", "Config", "ConfigError", "Parser"]
-__all__ += ["add_network", "command", "having", "load_images", "load_solver", "parse", "parser", "preset", "resolve"]
+__all__ = ["DATA_OPTIONS", "DEFAULTS", "HYPERPARAMETERS", "PRESETS", "STEM_PADDINGS", "Config", "ConfigError"]
+__all__ += [
+    "Parser",
+    "add_network",
+    "command",
+    "having",
+    "load_images",
+    "load_solver",
+    "parse",
+    "parser",
+    "preset",
+    "resolve",
+]
 
 
 def __getattr__(name: str) -> Any:

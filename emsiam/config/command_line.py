@@ -29,12 +29,15 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(message.removeprefix("argument "))
 
 
+STEM_PADDINGS = (1, 2)  # of a CIFAR stem's 3×3: the paper's and most others', and solo-learn's
+
+
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Flags that say of a file what it does not say itself."""
     parser.add_argument("--arch", help="network of a file that does not say, such as resnet50")
     parser.add_argument("--weights", metavar="NAME", help="of a file with several networks, such as teacher")
     parser.add_argument(
-        "--stem-padding", type=int, choices=(1, 2), help="of a CIFAR stem in a file (1; 2 in solo-learn's)"
+        "--stem-padding", type=int, choices=STEM_PADDINGS, help="of a CIFAR stem in a file (1; 2 in solo-learn's)"
     )
 
 

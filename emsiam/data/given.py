@@ -28,7 +28,7 @@ def handed_over(images: Any, labels: Any = None) -> ImageSet:
     classes = _classes(found if labels is None else labels, len(x))
     digest = hashlib.sha256(repr((tuple(x.shape), None if classes is None else len(classes))).encode())
     digest.update(x.numpy().data)
-    kept = torch.arange(len(x)) >= 0
+    kept = torch.ones(len(x), dtype=torch.bool)
     if classes is not None:
         digest.update(classes.numpy().data)
         kept = every_fifth(len(x), "images: what is handed over")
@@ -62,7 +62,7 @@ def pixels(images: Any) -> tuple[Tensor, list[Any] | None]:
     if x.ndim != 4 or not x.numel():
         raise ConfigError(f"images: the shape {list(x.shape)} is not of {SHAPES}")
     if x.is_floating_point():
-        low, high = (f(part) for f, part in ((torch.min, x), (torch.max, x)))
+        low, high = x.aminmax()
         if not (low >= 0 and high <= 1):  # NaN too
             raise ConfigError(f"images: floats from {low:g} to {high:g}; allowed is 0 to 1, or uint8")
         x = torch.cat([(part * 255).round().to(torch.uint8) for part in x.split(4096)])

@@ -12,12 +12,11 @@ from .. import networks
 from ..build import network
 from ..checkpoint import Checkpoint, load_checkpoint, read
 from ..config import Config
-from ..errors import ConfigError, Damaged, nearest
+from ..errors import ConfigError, Damaged, nearest, refuse
 from ..runs.run import load_run
 from .layouts import Place, find
 
-PADDINGS = (1, 2)  # of a CIFAR stem's 3×3: the paper's and most others', and solo-learn's
-CARRIED = "emsiam"  # where an export of ours says what feeds it, see `export`
+CARRIED = "emsiam"  # where an export of ours says what feeds it, see `exports.about`
 
 
 class WhichNetwork(NamedTuple):
@@ -25,7 +24,7 @@ class WhichNetwork(NamedTuple):
 
     arch: str | None = None  # a torchvision classifier
     weights: str | None = None  # part of the name that a network has in a file with several
-    stem_padding: int | None = None  # of PADDINGS
+    stem_padding: int | None = None  # of config.STEM_PADDINGS
 
 
 class LoadedBackbone(NamedTuple):
@@ -98,8 +97,7 @@ def _exported(path: str, saved: Mapping[str, Tensor], said: dict[str, Any], whic
 def _refuse(path: str, which: WhichNetwork) -> None:
     for name, value in which._asdict().items():
         if value is not None:
-            flag = f"--{name.replace('_', '-')} {value}"
-            raise ConfigError(f"{flag}: {path} says itself of which network it is")
+            refuse(name, value, f"{path} says itself of which network it is")
 
 
 def _read(path: str) -> Any:
@@ -158,11 +156,8 @@ def _fill(
     """Load weights, of which none of the trunk's may lack, and none be of a trunk's part that it does not have."""
     trunk = backbone.trunk
     own = trunk.state_dict().keys()
-    parts, ends = (
-        {name.split(".")[0] for name in own},
-        [n for n, m in trunk.named_modules() if isinstance(m, nn.Identity)],
-    )
-    heads = tuple(f"{name}." for name in ends if name)
+    parts = {name.split(".")[0] for name in own}
+    heads = tuple(f"{name}." for name, m in trunk.named_modules() if name and isinstance(m, nn.Identity))
     odd = [n for n in weights if n not in own and (strict or (n.split(".")[0] in parts and not n.startswith(heads)))]
     try:
         missing, _ = trunk.load_state_dict(weights, strict=False)

@@ -63,8 +63,7 @@ def write(encoder: LoadedBackbone, data: ImageSet, out: Path, *, quiet: bool = F
 
 
 def _labels(labels: torch.Tensor | None, number: int) -> np.ndarray:
-    known = labels is not None and len(labels) == number
-    return labels.cpu().numpy() if known and labels is not None else np.full(number, UNKNOWN)
+    return np.full(number, UNKNOWN) if labels is None else labels.cpu().numpy()
 
 
 def _batches(encoder: LoadedBackbone, data: ImageSet, images: Any) -> Iterator[dict[str, np.ndarray]]:

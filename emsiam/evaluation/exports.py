@@ -38,8 +38,8 @@ def write(encoder: LoadedBackbone, out: Path) -> dict[str, Any]:
     """A state dict whose `_metadata[""]["emsiam"]` is `about`, which is returned. Raises OSError."""
     said, given = about(encoder), encoder.backbone.trunk.state_dict()
     state = OrderedDict((name, x.clone().contiguous()) for name, x in given.items())
-    state._metadata = given._metadata  # type: ignore[attr-defined]
-    state._metadata[""][CARRIED] = said  # type: ignore[attr-defined]
+    state._metadata = given._metadata  # type: ignore[attr-defined]  # as Module.state_dict sets it, and torch.save keeps
+    state._metadata[""][CARRIED] = said  # type: ignore[attr-defined]  # likewise
     with replacing(out) as new:
         torch.save(state, new)
     return said

@@ -58,10 +58,8 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> tuple[LoadedBackbon
     if channels < data.shape[0]:
         shown.append("made grey")
     if isinstance(data.images, Files) and data.shape[1] > LARGE:
-        inner = (
-            p.without(MARGIN) if isinstance(p, Files) else p for p in (data.images, data.labelled, data.test_images)
-        )
-        images, labelled, tested = inner
+        parts = (data.images, data.labelled, data.test_images)
+        images, labelled, tested = (part.without(MARGIN) if isinstance(part, Files) else part for part in parts)
         recipe = data.recipe._replace(scale=CROPS)
         data = data._replace(images=images, labelled=labelled, test_images=tested, recipe=recipe)
         shown.append("centre crop as of 224 pixels from 256")

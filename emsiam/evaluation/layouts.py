@@ -115,10 +115,11 @@ def _keep_versions(weights: OrderedDict, container: Mapping, prefix: str, net: n
     """What state dicts say of modules' versions, which some of torchvision's read on loading."""
     said = getattr(container, "_metadata", None)
     if said is None or _older(container):
-        weights._metadata = net.state_dict()._metadata  # type: ignore[attr-defined]
+        # as Module.state_dict sets it, and load_state_dict reads
+        weights._metadata = net.state_dict()._metadata  # type: ignore[attr-defined]  # of an OrderedDict, see above
     else:
         inner = {f"{path}."[len(prefix) : -1]: about for path, about in said.items() if f"{path}.".startswith(prefix)}
-        weights._metadata = OrderedDict(inner)  # type: ignore[attr-defined]
+        weights._metadata = OrderedDict(inner)  # type: ignore[attr-defined]  # of an OrderedDict, see above
 
 
 def _older(container: Mapping) -> bool:
