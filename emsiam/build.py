@@ -14,7 +14,6 @@ from .checkpoint import Checkpoint
 from .config import HYPERPARAMETERS, Config
 from .config.resolution import load_images, load_solver, resolve
 from .data.batches import Batch, batches
-from .data.given import handed_over
 from .data.images import ImageSet
 from .errors import refuse
 from .eta import bank as banks
@@ -83,9 +82,7 @@ def prepare(config: Config, solver: Callable | None = None, *, images: Any = Non
     for name in ("resume", "overwrite"):
         if getattr(config, name):
             refuse(name, True, "parts have no directory; emsiam.fit has")
-    config, data, notes = load_images(
-        config, None if images is None and labels is None else handed_over(images, labels)
-    )
+    config, data, notes = load_images(config, images, labels)
     config, more = resolve(config, len(data.images), data.shape, len(data.labels), solver=solver)
     torch.set_num_threads(config.threads or 1)
     return assemble(config, data, solver=solver, notes=notes + more)

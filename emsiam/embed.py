@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
 
         encoder = load_backbone(given.what, WhichNetwork(given.arch, given.weights, given.stem_padding))
         asked = WhichImages(given.dataset, given.data_dir, given.download, given.image_size)
-        encoder, data, shown = prepared(encoder, asked)
+        encoder, data, shown, _ = prepared(encoder, asked)
         for note in data.notes:
             print(f"note: {note}", file=sys.stderr)
         shapes = write(encoder, data, Path(given.out), quiet=given.quiet)

@@ -1,6 +1,7 @@
 """How is wrong input refused? In one line, which names the flag or file, what was given, and what is allowed."""
 
 import difflib
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -45,11 +46,18 @@ def nearest(value: Any, names: Iterable[str]) -> str:
 
 
 def check_folder(name: str, file: str | None) -> None:
-    """Raises ConfigError where a file that is to be written has no folder, or is one: before the work, not after it."""
+    """Raises ConfigError where a file that is to be written has no folder, or is one, or cannot be written: before the
+    work, not after it.
+    """
     if file is not None and not Path(file).parent.is_dir():
         refuse(name, file, f"there is no folder {Path(file).parent}")
     if file is not None and Path(file).is_dir():
         refuse(name, file, "is a folder; allowed is a file")
+    if file is not None:
+        try:
+            tempfile.TemporaryFile(dir=Path(file).parent).close()
+        except OSError as error:
+            refuse(name, file, f"cannot be written there ({error.strerror})")
 
 
 def one_line(error: Exception) -> str:

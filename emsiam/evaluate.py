@@ -105,6 +105,7 @@ def evaluate(
         data_dir=data_dir,
         download=download,
         image_size=None if image_size is None else _valid("image_size", image_size, SIDE),
+        option="--eval-dataset",
     )
     read = {name: value for name, value in chosen.items() if task in readers(name)}
     return tasks.evaluate(task, what, which, asked, **read)

@@ -43,10 +43,14 @@ def report(out: str, said: dict[str, Any]) -> str:
     net = f"torchvision.models.{said['arch']}()"
     if said["arch"] == "tiny":
         net = f"emsiam.networks.tiny({said['channels']})"
-    size = f"{said['image_size']}×{said['image_size']}" if said["image_size"] else "any size"
-    fed = f"images of {size}, {said['channels']} channel{'s' * (said['channels'] > 1)}"
+    size = said["image_size"]
+    height, width = size if isinstance(size, list) else (size, size)
+    fed = f"images of {said['channels']} channel{'s' * (said['channels'] > 1)}"
+    fed += f", {height}×{width}" if size else ", of a size that its file does not say"
     if said["mean"]:
         fed += f", (x - mean) / std of pixels x in [0, 1]: mean {_row(said['mean'])}, std {_row(said['std'])}"
+    else:
+        fed += ", normalised as its file does not say"
     return "\n".join(
         [
             f"{out}: {said['arch']}{stem if cifar else ''}, without the last layer",

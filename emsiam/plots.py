@@ -47,8 +47,7 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
             axes.set(title=metric.title, ylabel="", xlim=(0, None))
             if axes.get_legend():
                 axes.get_legend().set_title("")
-            if metric.zero:
-                axes.set_ylim(0, None)
+            highest = table[column].max()
             if metric.level:
                 label, value = metric.level
                 widths = sorted({run.config.width for run in runs})
@@ -56,7 +55,9 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
                     axes.axhline(value(d), color="0.3", linestyle="--", linewidth=1)
                     at = (0.98, value(d))
                     axes.annotate(label.format(d=d), at, xycoords=("axes fraction", "data"), ha="right", va="bottom")
-                axes.set_ylim(0, 1.15 * max(table[column].max(), *map(value, widths)))
+                highest = max(highest, *map(value, widths))
+            if metric.zero:
+                axes.set_ylim(0, 1.15 * highest or 1)  # room above a curve that is flat
     return figure
 
 

@@ -25,11 +25,8 @@ from emsiam.files import plain
 from emsiam.runs.run import Run
 
 NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
-
-
+EVALUATIONS = 2  # likewise, of evaluations of the same runs
 SEAL = "seal"  # digest of a run that came to its end
-
-
 INTERRUPTED = "interrupted; the same command goes on"
 
 
@@ -44,7 +41,8 @@ class Job(NamedTuple):
     def evaluated(self, metric: str) -> Path:
         """The file of an evaluation, named after what is asked, so that tables share it."""
         task, options = self.evaluations[metric]
-        return self.folder / ("_".join(["evaluated", task, *(f"{n}={v}" for n, v in options.items())]) + ".json")
+        asked = "_".join([f"evaluated{EVALUATIONS}", task, *(f"{n}={v}" for n, v in options.items())])
+        return self.folder / f"{asked}.json"
 
 
 def together(jobs: Sequence[Job]) -> list[Job]:

@@ -3,7 +3,7 @@
 Paper: Table 5 fine-tunes detectors (docs/detection.md); this table has no counterpart in it.
 Here: the backbone of SimSiam, of digits (8×8, 120 epochs), mnist5k (28×28, 12) and shapes (32×32, in colour, 12: the
 runs of the table cifar), frozen, on another's images, resized to the size it knows, grey where it knows grey, and
-normalised by their own mean and std. Rows on the same images differ in the size and colour they are seen in, too.
+normalised as in training. Rows on the same images differ in the size and colour they are seen in, too.
 "untrained": as initialised, BN's statistics of one epoch. Linear: logistic regression, C chosen on a part of the
 training images.
 To decide: whether a difference is of content or of size and colour: shapes at 8×8 and in grey.

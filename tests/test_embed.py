@@ -13,9 +13,11 @@ from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
 import emsiam
-from emsiam import ConfigError, embed, evaluate, train
+from emsiam import ConfigError, embed, evaluate, export, train
 from emsiam.data.given import handed_over, pixels
-from emsiam.data.sets import digits
+from emsiam.data.sets import digits, mnist5k
+from emsiam.evaluation.backbones import load_backbone
+from emsiam.training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "threads": 1, "quiet": True}
@@ -90,6 +92,30 @@ def test_the_command_writes_what_run_embed_gives(run, tmp_path, capsys):
     assert [file.name for file in tmp_path.iterdir()] == ["z.npz"]
 
 
+def test_a_run_and_its_export_see_other_images_alike(run, tmp_path):
+    """As in training: `run.embed` knows no others to normalise by."""
+    assert export.main([str(run.path), "--out", str(tmp_path / "net.pth")]) == 0
+    made = {}
+    for what in (run.path, tmp_path / "net.pth"):
+        assert embed.main([str(what), "--dataset", "mnist5k", "--out", str(tmp_path / "z.npz"), "--quiet"]) == 0
+        with np.load(tmp_path / "z.npz") as file:
+            made[what] = file["features"]
+    data = mnist5k()
+    for features in made.values():
+        assert np.allclose(features, run.embed(torch.cat([data.images, data.test_images])).features, atol=1e-5)
+
+
+def test_images_that_are_not_square_are_fed_as_they_are(tmp_path):
+    run = emsiam.fit(emsiam.Config(**SMALL | {"batch_size": 20, "knn_k": 5}, out=str(tmp_path / "run")), images=COLOUR)
+    assert export.main([str(run.path), "--out", str(tmp_path / "net.pth")]) == 0
+    assert torch.load(tmp_path / "net.pth", weights_only=True)._metadata[""]["emsiam"]["image_size"] == [8, 6]
+    exported = load_backbone(str(tmp_path / "net.pth"))
+    assert exported.shape == run.feeding().shape == (3, 8, 6)
+    with torch.no_grad():
+        x = (torch.from_numpy(COLOUR).permute(0, 3, 1, 2) / 255 - exported.mean) / exported.std
+        assert np.allclose(exported.backbone(x), run.embed(COLOUR).features, atol=1e-5)
+
+
 def test_a_folder_without_labels_is_embedded_with_its_paths(run, tmp_path, capsys):
     (tmp_path / "images").mkdir()
     for i, image in enumerate(GREY):
@@ -103,10 +129,18 @@ def test_a_folder_without_labels_is_embedded_with_its_paths(run, tmp_path, capsy
         assert file["z"].shape == (50, 16)
 
 
-def test_others_networks_have_features_alone(tmp_path):
-    net = torchvision.models.squeezenet1_1()
-    torch.save(net.state_dict(), tmp_path / "net.pth")
-    command = [str(tmp_path / "net.pth"), "--arch", "squeezenet1_1", "--dataset", "digits", "--image-size", "32"]
+SQUEEZENET = ["--arch", "squeezenet1_1"]
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory):
+    file = tmp_path_factory.mktemp("theirs") / "net.pth"
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), file)
+    return file
+
+
+def test_others_networks_have_features_alone(squeezenet, tmp_path):
+    command = [str(squeezenet), *SQUEEZENET, "--dataset", "digits", "--image-size", "32"]
     assert embed.main([*command, "--out", str(tmp_path / "z.npz"), "--quiet"]) == 0
     with np.load(tmp_path / "z.npz") as file:
         assert set(file) == {"features", "labels", "ids", "test"}
@@ -121,10 +155,16 @@ def test_others_networks_have_features_alone(tmp_path):
         (["{run}", "--out", "{tmp}/z.npz", "--image-size", "9"], "--image-size 9: a run sees images at the size"),
         (["{tmp}", "--out", "{tmp}/z.npz"], "{tmp}: holds no run"),
         (["{run}", "--out", "{tmp}/z.npz", "--arch", "resnet18"], "--arch resnet18: {run} says itself"),
+        (["{net}", *SQUEEZENET, "--out", "{tmp}/z.npz"], "--dataset: which images? the file does not say"),
+        (
+            ["{net}", *SQUEEZENET, "--out", "{tmp}/z.npz", "--dataset", "digits", "--image-size", "8"],
+            "{net}: does not take images of 8×8 (",
+        ),
+        (["{run}", "--out", "/proc/z.npz"], "--out /proc/z.npz: cannot be written there"),
     ],
 )
-def test_wrong_input_is_one_line(run, tmp_path, capsys, arguments, said):
-    fill = {"run": run.path, "tmp": tmp_path}
+def test_wrong_input_is_one_line(run, squeezenet, tmp_path, capsys, arguments, said):
+    fill = {"run": run.path, "tmp": tmp_path, "net": squeezenet}
     assert embed.main([argument.format(**fill) for argument in arguments]) == 2
     line = capsys.readouterr().err
     assert line.startswith(f"emsiam.embed: {said.format(**fill)}")
@@ -148,6 +188,7 @@ FORMS = {  # of one set of colour images, [50, 8, 6, 3] uint8
     "not contiguous": lambda x: np.asfortranarray(x),
     "the other way round": lambda x: x[::-1].copy()[::-1],
     "an array of objects": lambda x: np.array([*x, None], dtype=object)[:-1],
+    "numbers of another machine's order": lambda x: (x / 255).astype(">f4"),
 }
 
 
@@ -162,6 +203,7 @@ def test_every_form_is_the_same_images(form):
 def test_grey_images_have_one_channel():
     for form in (GREY, GREY[..., None], GREY[:, None], torch.from_numpy(GREY), [Image.fromarray(x) for x in GREY]):
         assert np.array_equal(pixels(form)[0], GREY[:, None])
+    assert np.array_equal(pixels(list(GREY[:3]))[0], GREY[:3, None])  # three images, not one in colour
 
 
 @pytest.mark.parametrize(
@@ -171,7 +213,13 @@ def test_grey_images_have_one_channel():
         (np.zeros((9, 1, 8, 1), np.uint8), None, "could be read in two ways"),
         (np.zeros((9, 8, 8, 4), np.uint8), None, r"the shape \[9, 8, 8, 4\] is not of \[N, H, W\]"),
         (np.zeros((9, 64), np.uint8), None, r"the shape \[9, 64\] is not of"),
-        (np.zeros((0, 8, 8), np.uint8), None, r"the shape \[0, 1, 8, 8\] is not of"),
+        (np.zeros((0, 8, 8), np.uint8), None, "images: there are none"),
+        (np.zeros((8, 8, 3), np.uint8), None, r"\[8, 8, 3\] could be one image in colour; .* image\[None\] for one"),
+        (torch.zeros(3, 8, 8), None, r"\[3, 8, 8\] could be one image in colour"),
+        (np.zeros((8, 8, 1)), None, "could be one image"),
+        (np.zeros((8, 8), np.uint8), None, r"the shape \[8, 8\] is not of"),
+        (GREY[..., None].astype(object), None, "are object; allowed is uint8, or floats from 0 to 1"),
+        (GREY.astype(np.longdouble) / 255, None, "are float128; allowed is uint8"),
         (GREY.astype(float), None, "floats from 0 to 255; allowed is 0 to 1, or uint8"),
         (np.full((9, 8, 8), np.nan), None, "floats from nan to nan"),
         (GREY / 255 - 0.1, None, r"floats from -0\.1 to "),
@@ -187,6 +235,7 @@ def test_grey_images_have_one_channel():
         ),
         (GREY, [1, 2], r"labels: have the shape \[2\]; allowed is one for each of the 50 images"),
         (GREY, [0.5] * 50, r"labels: are float64, the first 0\.5; allowed are whole numbers, or names"),
+        (GREY, set(range(50)), "labels: is a set; allowed is a list or an array, one for each image"),
         (None, [1] * 50, "labels: are given, but no images"),
         (GREY[:4], [0, 1, 0, 1], "images: what is handed over has 4 images; allowed is 5 or more"),
     ],
@@ -240,7 +289,10 @@ def test_without_labels_all_are_trained_on_and_a_dataset_s_own_are_taken(tmp_pat
     assert labelled.summary["knn_acc1"] > 0.9
     assert labelled.probe["labels"] is not None
     without = emsiam.fit(emsiam.Config(**SMALL, labels=False, out=str(tmp_path / "c")), images=pairs)
-    assert "knn_acc1" not in without.summary
+    assert "accuracies are left out" in capsys.readouterr().err
+    assert without.metrics.loss.tolist() == plain.metrics.loss.tolist()
+    with pytest.raises(ConfigError, match="--labels: what is handed over has no labels of two classes or more"):
+        emsiam.fit(emsiam.Config(**SMALL, labels=True, out=str(tmp_path / "d")), images=x)
 
 
 def test_a_run_goes_on_with_the_same_images_only(tmp_path, digit_images, capsys):
@@ -256,11 +308,18 @@ def test_a_run_goes_on_with_the_same_images_only(tmp_path, digit_images, capsys)
     with pytest.raises(ConfigError, match=r"images were handed over; emsiam\.fit\(config, images=…\) takes them"):
         emsiam.fit(again)
     for other in ({"images": 255 - x, "labels": y}, {"images": x, "labels": (y + 1) % 10}, {"images": x}):
-        with pytest.raises(ConfigError, match=r"--digest .* handed over have another"):
-            emsiam.fit(again, **other)
-    assert emsiam.fit(again, images=x / 255, labels=y).metrics.loss.tolist() == whole.metrics.loss.tolist()
+        for run in (stopped, whole):  # unfinished, finished
+            with pytest.raises(
+                ConfigError, match=f"images: they, or their labels, are not those of the run in {run.path}"
+            ):
+                emsiam.fit(dataclasses.replace(again, out=str(run.path)), **other)
+    hint = str(Interrupted(2, stopped)).removeprefix("stopped and saved; ").removesuffix(" goes on")
+    scope = {"emsiam": emsiam, "x": x / 255, "y": y}
+    exec(f"run = {hint.replace('images=…, labels=…', 'images=x, labels=y')}", scope)
+    assert scope["run"].finished
+    assert scope["run"].metrics.loss.tolist() == whole.metrics.loss.tolist()
     assert evaluate.main(["knn", str(whole.path)]) == 2
-    assert "handed over to it; --data-dir or --dataset" in capsys.readouterr().err
+    assert "handed over to it; --data-dir or --eval-dataset: others" in capsys.readouterr().err
     assert evaluate.main(["knn", str(whole.path), "--eval-dataset", "digits"]) == 0
 
 

@@ -452,6 +452,35 @@ def test_without_labels_every_output_says_that_accuracies_are_left_out(tmp_path,
     assert evaluate.main(["knn", str(tmp_path / "a"), "--knn-k", "3", *other]) == 0
     panels = TRAJECTORY([a]).axes
     assert any("no labels" in text.get_text() for axes in panels for text in axes.texts)
+    again = emsiam.Config(out=str(tmp_path / "a"), resume=True, labels=True)
+    with pytest.raises(emsiam.ConfigError, match=r"--labels \(was off\)$"):
+        emsiam.fit(again)
+
+
+def test_a_flat_folder_is_one_again_when_its_run_is_read(tmp_path, capsys):
+    """No labels was not what the user chose, so no option is named."""
+    root = under(tmp_path / "flat", ("", [""]))
+    fit_until(1, root, tmp_path / "run", epochs=3, batch_size=2)
+    assert "are in no class folders" in capsys.readouterr().err
+    emsiam.fit(emsiam.Config(out=str(tmp_path / "run"), resume=True, quiet=True))
+    said = capsys.readouterr().err
+    assert "folders are not taken for classes, so there are no labels" in said
+    assert "--no-labels" not in said
+
+
+def test_one_image_is_too_few(tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "one" / "a.png")
+    assert train.main(["--data-dir", str(tmp_path / "one"), "--out", str(tmp_path / "run")]) == 2
+    assert "--dataset folder: has 1 image to train on; allowed is 2 or more" in capsys.readouterr().err
+
+
+def test_a_flat_curve_is_not_hidden_by_its_panel_s_frame(tmp_path):
+    run = fit(write_tree(tmp_path / "data"), tmp_path / "run")
+    for name in ("z_std", "participation_ratio"):
+        run.metrics[name] = 7.0
+    tops = {axes.get_title(): axes.get_ylim() for axes in TRAJECTORY([run]).axes}
+    assert [span for span in tops.values() if span[0] == 0] == [pytest.approx((0, 7 * 1.15))] * 2
 
 
 def test_an_unlabelled_run_goes_on_with_the_same_bits(tmp_path):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import networks, ranks
+from ..data.given import handed_over
 from ..data.images import ImageSet
 from ..data.sets import DATASETS
 from ..errors import ConfigError, flag, given_flag, nearest, refuse
@@ -38,14 +39,20 @@ def preset(config: Config) -> Config:
     return dataclasses.replace(config, **{n: v for n, v in values.items() if getattr(config, n) is None})
 
 
-def load_images(config: Config, handed: ImageSet | None = None) -> tuple[Config, ImageSet, list[str]]:
+def load_images(config: Config, images: Any = None, labels: Any = None) -> tuple[Config, ImageSet, list[str]]:
     """The data set of a configuration, that configuration with what the data set chose, and notes for the user.
 
-    handed: a data set that is handed over, see `data.given`. Raises ConfigError where there is no such data.
+    images, labels: in place of a named data set, see `data.given`. Raises ConfigError where there is no such data, or
+    where those of a run are others.
     """
-    if handed:
+    handed = None
+    if images is not None or labels is not None:
         if config.dataset not in (None, "given"):
             refuse("dataset", config.dataset, "images are handed over, which would take its place")
+        handed = handed_over(images, labels, use=config.labels)
+        if config.digest not in (None, handed.digest):
+            run = f"the run in {config.out}" if config.resume else f"--digest {config.digest}"
+            raise ConfigError(f"images: they, or their labels, are not those of {run}")
         config = dataclasses.replace(config, dataset="given")
     config = preset(config)
     loader = DATASETS[config.dataset]
@@ -62,10 +69,6 @@ def load_images(config: Config, handed: ImageSet | None = None) -> tuple[Config,
         refuse("dataset", config.dataset, str(error))
     except OSError as error:
         refuse("dataset", config.dataset, f"{error.filename} cannot be read ({error.strerror})")
-    if handed and config.digest not in (None, data.digest):
-        refuse("digest", config.digest, f"the images and labels that are handed over have another, {data.digest}")
-    if handed and config.labels is False and data.num_classes:
-        data = data.without_labels()
     notes += data.notes
     asked = config.augment or {}
     if asked.get("redraw") and not data.recipe.redraw:
@@ -208,6 +211,8 @@ def _bank(o: Options, s: Setting) -> Changes:
 def _batch(o: Options, s: Setting) -> Changes:
     """A batch is a part of the images, and each process and group has a part of it; k in steps."""
     size = ranks.world_size()
+    if s.num_images < 2:
+        refuse("dataset", o["dataset"], f"has {s.num_images} image to train on; allowed is 2 or more")
     if not 2 <= o["batch_size"] <= s.num_images:
         refuse("batch_size", o["batch_size"], f"allowed is 2 to {s.num_images}, the training images of {o['dataset']}")
     if o["batch_size"] % size:

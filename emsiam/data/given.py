@@ -7,25 +7,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, refuse
 from .images import ImageSet
 from .sets import image_set, recipe_of
 from .tree import every_fifth
 
 CHANNELS = (1, 3)
 SHAPES = "[N, H, W], [N, H, W, C] or [N, C, H, W], with 1 or 3 channels C"
+TYPES = "allowed is uint8, or floats from 0 to 1"
 
 
-def handed_over(images: Any, labels: Any = None) -> ImageSet:
+def handed_over(images: Any, labels: Any = None, *, use: bool | None = None) -> ImageSet:
     """A data set of images that are handed over, see `pixels`; T is that of a `folder`.
 
     labels: N whole numbers or names, in place of a Dataset's own; classes are their distinct values, sorted. Every
-    fifth image is then left out of training, to test. Without two classes all are trained on. Raises ConfigError.
+    fifth image is then left out of training, to test. Without two classes all are trained on, and where `use`, the
+    option `labels`, is False. Raises ConfigError, also where it is True and there are no classes.
     """
     if images is None:
         raise ConfigError("labels: are given, but no images")
     x, found = pixels(images)
-    classes = _classes(found if labels is None else labels, len(x))
+    classes = None if use is False else _classes(found if labels is None else labels, len(x))
+    if use and classes is None:
+        refuse("labels", True, "what is handed over has no labels of two classes or more")
     digest = hashlib.sha256(repr((tuple(x.shape), None if classes is None else len(classes))).encode())
     digest.update(x.numpy().data)
     kept = torch.ones(len(x), dtype=torch.bool)
@@ -50,8 +54,15 @@ def pixels(images: Any) -> tuple[Tensor, list[Any] | None]:
     labels = None
     if not isinstance(images, np.ndarray | Tensor) or (isinstance(images, np.ndarray) and images.dtype == object):
         images, labels = _stacked(images)
-    x = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    x = images.detach().cpu() if isinstance(images, Tensor) else _tensor(images)
+    if not len(x):
+        raise ConfigError("images: there are none")
     if x.ndim == 3:
+        if x.shape[2] in CHANNELS or x.shape[0] == 3:
+            raise ConfigError(
+                f"images: the shape {list(x.shape)} could be one image in colour; allowed is {SHAPES}, so image[None] "
+                "for one"
+            )
         x = x[:, None]
     elif x.ndim == 4:
         first, last = (x.shape[axis] in CHANNELS for axis in (1, 3))
@@ -67,7 +78,7 @@ def pixels(images: Any) -> tuple[Tensor, list[Any] | None]:
             raise ConfigError(f"images: floats from {low:g} to {high:g}; allowed is 0 to 1, or uint8")
         x = torch.cat([(part * 255).round().to(torch.uint8) for part in x.split(4096)])
     if x.dtype != torch.uint8:
-        raise ConfigError(f"images: are {str(x.dtype).removeprefix('torch.')}; allowed is uint8, or floats from 0 to 1")
+        raise ConfigError(f"images: are {str(x.dtype).removeprefix('torch.')}; {TYPES}")
     return x.contiguous(), labels
 
 
@@ -87,7 +98,16 @@ def _stacked(items: Any) -> tuple[np.ndarray, list[Any] | None]:
         if images[-1].shape != images[0].shape or images[-1].dtype != images[0].dtype:
             one, other = (f"{x.dtype} {list(x.shape)}" for x in (images[0], images[-1]))
             raise ConfigError(f"images: number 0 is {one}, but number {i} is {other}; allowed is one size and type")
-    return np.stack(images), labels if len(labels) == len(images) else None
+    stacked = np.stack(images)
+    grey = stacked[:, None] if stacked.ndim == 3 else stacked  # three of them are no image in colour
+    return grey, labels if len(labels) == len(images) else None
+
+
+def _tensor(images: np.ndarray) -> Tensor:
+    try:
+        return torch.from_numpy(np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("=")))
+    except (TypeError, ValueError):  # types that PyTorch does not know
+        raise ConfigError(f"images: are {images.dtype}; {TYPES}") from None
 
 
 def _array(image: Any, number: int) -> np.ndarray:
@@ -107,6 +127,8 @@ def _classes(labels: Any, number: int) -> Tensor | None:
     if labels is None:
         return None
     y = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if y.ndim == 0:
+        raise ConfigError(f"labels: is a {type(labels).__name__}; allowed is a list or an array, one for each image")
     if y.shape != (number,):
         raise ConfigError(f"labels: have the shape {list(y.shape)}; allowed is one for each of the {number} images")
     if y.dtype.kind not in "iubUS" and not all(isinstance(name, str) for name in y):

@@ -53,7 +53,7 @@ def tree(root: Path, labels: bool | None = None) -> Tree:
     base = root / "train" if (root / "train").is_dir() else root
     reason, hint = "", ""
     if not labels:
-        reason, hint = ("--no-labels is given", "") if labels is False else _without_labels(root, base)
+        reason, hint = ("folders are not taken for classes", "") if labels is False else _without_labels(root, base)
     notes = _unread(root, bool(reason)) if base != root else []
     if reason:
         paths = list(images(base))

@@ -31,12 +31,13 @@ class LoadedBackbone(NamedTuple):
     """A backbone to evaluate: views [B, C, H, W], normalised, to features [B, f]; in eval mode."""
 
     backbone: networks.Backbone
-    shape: tuple[int, int, int]  # of the images it was trained on; of others' checkpoints, of those it will see
+    shape: tuple[int, int, int]  # of the images it was trained on, or will see where its file does not say (`sized`)
     config: Config | None  # of our run
     origin: dict[str, Any]  # what it is and where it is from
     mean: Tensor | None = None  # [C, 1, 1] of the pixels in [0, 1] that it was trained on, where the file says them
     std: Tensor | None = None
     whole: networks.Siamese | None = None  # of our run: F and h
+    sized: bool = True
 
 
 def load_backbone(path: str, which: WhichNetwork | None = None, side: int = 224) -> LoadedBackbone:
@@ -62,7 +63,7 @@ def load_backbone(path: str, which: WhichNetwork | None = None, side: int = 224)
             raise ConfigError(f"{path}: {error}") from None
     carried = getattr(saved, "_metadata", {}).get("", {}).get(CARRIED)
     if carried:
-        return _exported(path, saved, carried, which)
+        return _exported(path, saved, carried, which, side)
     arch = which.arch or saved.get("arch")
     if not isinstance(arch, str):
         raise ConfigError(f"{path}: does not say of which network it is; add --arch, such as --arch resnet50")
@@ -82,16 +83,20 @@ def _own(path: str, saved: Checkpoint, which: WhichNetwork) -> LoadedBackbone:
     return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, origin, saved.mean, saved.std, net.eval())
 
 
-def _exported(path: str, saved: Mapping[str, Tensor], said: dict[str, Any], which: WhichNetwork) -> LoadedBackbone:
+def _exported(
+    path: str, saved: Mapping[str, Tensor], said: dict[str, Any], which: WhichNetwork, side: int
+) -> LoadedBackbone:
     """The backbone of an export of ours."""
     _refuse(path, which)
-    shape = (said["channels"], said["image_size"], said["image_size"])
+    size = said["image_size"] or side
+    height, width = size if isinstance(size, list) else (size, size)
+    shape = (said["channels"], height, width)
     backbone = _built(path, said["arch"], said["stem"] or None, shape)
     _pad(backbone, said["stem_padding"])
     _fill(path, backbone, dict(saved), said["arch"], strict=True)
     origin = {"from": path, "kind": "exported by emsiam", **{n: said[n] for n in ("arch", "stem", "stem_padding")}}
     mean, std = (None if said[n] is None else torch.tensor(said[n]).view(-1, 1, 1) for n in ("mean", "std"))
-    return LoadedBackbone(backbone.eval(), shape, None, origin, mean, std)
+    return LoadedBackbone(backbone.eval(), shape, None, origin, mean, std, sized=said["image_size"] is not None)
 
 
 def _refuse(path: str, which: WhichNetwork) -> None:
@@ -127,7 +132,8 @@ def _foreign(path: str, saved: Any, arch: str, which: WhichNetwork, side: int) -
     _fill(path, backbone, place.weights, arch)
     kind = place.kind + (f", stem 3×3 padded by {padding}" if cifar else "")
     stem = {"stem": "cifar" if cifar else "", "stem_padding": padding}
-    return LoadedBackbone(backbone.eval(), (3, side, side), None, {"from": path, "kind": kind, "arch": arch, **stem})
+    origin = {"from": path, "kind": kind, "arch": arch, **stem}
+    return LoadedBackbone(backbone.eval(), (3, side, side), None, origin, sized=False)
 
 
 def _of_solo_learn(place: Place) -> bool:

@@ -26,8 +26,6 @@ def write(encoder: LoadedBackbone, data: ImageSet, out: Path, *, quiet: bool = F
     0, labels are UNKNOWN where there are none, and `files` has the paths of a folder. data: as `features.prepared`
     gives it. Raises OSError, BadImage.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    (encoder.whole or encoder.backbone).to(device)
     parts = (data.images, data.test_images)
     sizes = [len(part) for part in parts]
     arrays: dict[str, np.ndarray] = {

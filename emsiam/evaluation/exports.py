@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from ..data.sets import IMAGENET
 from ..errors import ConfigError
 from ..files import replacing
 from ..networks import is_resnet
@@ -16,21 +15,19 @@ from .backbones import CARRIED, LoadedBackbone
 
 
 def about(encoder: LoadedBackbone) -> dict[str, Any]:
-    """What feeds a backbone: arch, stem and its padding, channels, side in pixels, mean and std of pixels in [0, 1].
-
-    None where its file does not say; without a CIFAR stem others' are taken to be ImageNet's.
+    """What feeds a backbone: arch, stem and its padding, channels, side in pixels (height and width where they are not
+    equal), mean and std of pixels in [0, 1]. None where its file does not say.
     """
-    origin, ours = encoder.origin, encoder.mean is not None or encoder.config is not None
-    imagenet = not ours and not origin["stem"]
-    mean, std = IMAGENET if imagenet else (encoder.mean, encoder.std)
+    origin, (_, height, width) = encoder.origin, encoder.shape
     cifar = origin["stem"] == "cifar"
     return {
         "arch": origin["arch"],
         "stem": origin["stem"],
         "stem_padding": origin.get("stem_padding", 1 if cifar else None),
         "channels": encoder.shape[0],
-        "image_size": encoder.shape[1] if ours or imagenet else None,
-        **{name: None if x is None else x.flatten().tolist() for name, x in (("mean", mean), ("std", std))},
+        "image_size": (height if height == width else [height, width]) if encoder.sized else None,
+        "mean": None if encoder.mean is None else encoder.mean.flatten().tolist(),
+        "std": None if encoder.std is None else encoder.std.flatten().tolist(),
     }
 
 

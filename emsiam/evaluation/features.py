@@ -13,7 +13,7 @@ from ..config.resolution import load_images
 from ..data.folders import Files
 from ..data.images import ImageSet
 from ..data.sets import DATASETS, IMAGENET
-from ..errors import ConfigError
+from ..errors import ConfigError, one_line
 from ..methods import hyperparameters
 from .backbones import LoadedBackbone
 from .classifiers import stacked
@@ -24,37 +24,43 @@ PART = 512  # images per pass
 # ImageNet's validation images are resized to 256 pixels and cropped to 224, a linear classifier's crops have 0.08 to 1
 # of an image: facebookresearch/simsiam, main_lincls.py
 LARGE = 64  # side, pixels
-
-
 MARGIN = (1 - 224 / 256) / 2
-
-
 CROPS = (0.08, 1.0)
 
 
 class WhichImages(NamedTuple):
-    """The images to show; None: as the file says."""
+    """The images to show; None: as the file says. option: the flag by which a command takes `dataset`."""
 
     dataset: str | None = None
     data_dir: str | None = None
     download: bool = False
     image_size: int | None = None  # side in pixels of what others' networks see
+    option: str = "--dataset"
 
 
-def prepared(encoder: LoadedBackbone, asked: WhichImages) -> tuple[LoadedBackbone, ImageSet, str]:
-    """An encoder, images to evaluate it on, cropped and normalised as it is used to, and how that is, in words."""
-    config, foreign, said = encoder.config, encoder.config is None, encoder.mean is not None
-    as_imagenet = foreign and not encoder.origin["stem"] and not said
-    if asked.image_size and said and foreign:
+class Prepared(NamedTuple):
+    """An encoder, on a device, and images to show it."""
+
+    encoder: LoadedBackbone
+    data: ImageSet
+    shown: str  # how they are cropped and normalised, in words
+    width: int  # f, of features
+
+
+def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
+    """An encoder, and images as it is used to see them. Raises ConfigError where it does not take them."""
+    config, as_imagenet = encoder.config, not encoder.sized and not encoder.origin["stem"]
+    if asked.image_size and encoder.sized and config is None:
         raise ConfigError(f"--image-size {asked.image_size}: an export sees images at the size it was trained on")
     data = _load(config, asked, as_imagenet)
     if data.classes is not None:
         data = data._replace(labelled=data.images, labels=data.classes)  # all, where the monitor has a part
-    if foreign and not said:
+    if not encoder.sized:
         side = asked.image_size or data.shape[1]
         encoder = encoder._replace(shape=(3, side, side))
-    channels, side, _ = encoder.shape
-    shown = [f"{side}×{side}" + (f", resized from {data.shape[1]}" if data.shape[1] != side else "")]
+    channels, height, width = encoder.shape
+    size = f"{data.shape[1]}×{data.shape[2]}"
+    shown = [f"{height}×{width}" + (f", resized from {size}" if data.shape[1:] != (height, width) else "")]
     if channels < data.shape[0]:
         shown.append("made grey")
     if isinstance(data.images, Files) and data.shape[1] > LARGE:
@@ -67,7 +73,7 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> tuple[LoadedBackbon
         shown.append("centre square")
     if as_imagenet:
         data = data._replace(mean=IMAGENET[0, :, None, None], std=IMAGENET[1, :, None, None])
-    if foreign and encoder.mean is not None and encoder.std is not None:
+    if encoder.mean is not None and encoder.std is not None:
         data = data._replace(mean=encoder.mean, std=encoder.std)
         shown.append("normalised as in training")
     elif config is not None and config.dataset == data.name and asked.data_dir in (None, config.data_dir):
@@ -75,7 +81,21 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> tuple[LoadedBackbon
     else:
         large = as_imagenet or isinstance(data.images, Files)
         shown.append("normalised as ImageNet" if large else "normalised by their mean and std")
-    return encoder, data, ", ".join(shown)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    (encoder.whole or encoder.backbone).to(memory_format=torch.channels_last).to(device)
+    return Prepared(encoder, data.to(device), ", ".join(shown), _width(encoder))
+
+
+def _width(encoder: LoadedBackbone) -> int:
+    """How many features it has. Raises ConfigError where it does not take images of its shape."""
+    backbone = encoder.backbone
+    try:
+        with torch.no_grad():
+            return backbone(torch.zeros(1, *encoder.shape).to(next(backbone.parameters()))).shape[1]
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = f"{encoder.shape[1]}×{encoder.shape[2]}"
+        what = encoder.origin["from"]
+        raise ConfigError(f"{what}: does not take images of {size} ({one_line(error)}); add --image-size") from None
 
 
 def _load(config: Config | None, asked: WhichImages, as_imagenet: bool) -> ImageSet:
@@ -84,11 +104,9 @@ def _load(config: Config | None, asked: WhichImages, as_imagenet: bool) -> Image
     if asked.data_dir and not asked.dataset and not (dataset and "data_dir" in hyperparameters(DATASETS[dataset])):
         dataset = "folder"
     if dataset == "given":
-        raise ConfigError(
-            "the run's images were handed over to it; --data-dir or --dataset (evaluate: --eval-dataset): others"
-        )
+        raise ConfigError(f"the run's images were handed over to it; --data-dir or {asked.option}: others")
     if dataset is None:
-        raise ConfigError("--eval-dataset: which images? the file does not say")
+        raise ConfigError(f"{asked.option}: which images? the file does not say; or --data-dir, a folder of them")
     place: dict[str, Any] = {"data_dir": asked.data_dir} if asked.data_dir else {}
     place |= {"download": True} if asked.download else {}
     if asked.image_size and config is not None:
@@ -98,7 +116,10 @@ def _load(config: Config | None, asked: WhichImages, as_imagenet: bool) -> Image
         wanted = Config(dataset=dataset, **place, **(folder if dataset == "folder" else {}))
     else:
         wanted = replace(config, **place, augment=None, labels=None if asked.data_dir else config.labels)
-    _, data, notes = load_images(wanted)
+    try:
+        _, data, notes = load_images(wanted)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--dataset", asked.option, 1)) from None
     if unused := [note for note in notes if note not in data.notes]:
         raise ConfigError(unused[0])
     return data

@@ -84,7 +84,8 @@ def _places(saved: Mapping[str, Any], net: nn.Module, anchors: list[str]) -> Ite
                     _keep_versions(weights, container, prefix, net)
                 label = ".".join(filter(None, (*outer, prefix.rstrip("."))))
                 beside = frozenset(name for name in tensors if not name.startswith(prefix))
-                yield Place(label, f"state dict, names after {prefix!r}{kind}", weights, beside)
+                after = f", names after {prefix!r}" if prefix else ""
+                yield Place(label, f"state dict{after}{kind}", weights, beside)
 
 
 def _wanted(net: nn.Module) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from ..data.images import ImageSet
 from ..diagnostics.statistics import mean_interval
-from ..errors import ConfigError, one_line
+from ..errors import ConfigError
 from ..recipes import Recipe
 from . import classifiers
 from .backbones import LoadedBackbone, WhichNetwork, load_backbone
@@ -21,20 +21,12 @@ LARS_STEPS = 10_000  # ImageNet's 90 epochs are 28,170
 
 def evaluate(task: str, what: str, which: WhichNetwork, asked: WhichImages, **parameters: Any) -> dict[str, Any]:
     """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
-    encoder, data, shown = prepared(load_backbone(what, which), asked)
+    encoder, data, shown, width = prepared(load_backbone(what, which), asked)
     if not data.num_classes:
         where = f" in {asked.data_dir}" if asked.data_dir else ""
         raise ConfigError(
-            f"{task}: the images of {data.name}{where} have no labels; --data-dir or --eval-dataset: others"
+            f"{task}: the images of {data.name}{where} have no labels; --data-dir or {asked.option}: others"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone, data = encoder.backbone.to(memory_format=torch.channels_last).to(device), data.to(device)
-    try:
-        with torch.no_grad():
-            width = backbone(torch.zeros(1, *encoder.shape).to(next(backbone.parameters()))).shape[1]
-    except (RuntimeError, AssertionError, ValueError) as error:
-        size = f"{encoder.shape[1]}×{encoder.shape[2]}"
-        raise ConfigError(f"{what}: does not take images of {size} ({one_line(error)}); add --image-size") from None
     head = {"task": task, "encoder": encoder.origin, "dataset": data.name, "test_images": len(data.test_images)}
     features = f"{width} features before the last layer, eval mode; images {shown}"
     return head | {"features": features, "side": encoder.shape[1]} | TASKS[task](encoder, data, **parameters)

@@ -36,7 +36,8 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
     same = {"workers"} if bool(config.workers) == bool(saved.workers) else set()  # then only how many differ
 
     def was(name: str) -> Any:
-        return "off" if getattr(saved, name) is None else getattr(saved, name)
+        value = getattr(saved, name)
+        return "on" if value is True else "off" if value is None or value is False else value
 
     changed = [
         f"{given_flag(f.name, getattr(config, f.name))} (was {was(f.name)})"

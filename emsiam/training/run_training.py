@@ -16,7 +16,6 @@ from ..build import Parts, assemble, stream
 from ..checkpoint import Checkpoint
 from ..config import Config
 from ..config.resolution import load_images, resolve
-from ..data.given import handed_over
 from ..errors import ConfigError, refuse
 from ..methods import METHODS
 from ..runs.run import Run
@@ -43,10 +42,10 @@ def fit(
     """
     config, start = resumed(config, given)
     if config.resume and Run(Path(str(config.out))).finished:
+        if images is not None or labels is not None:
+            load_images(config, images, labels)  # are they those of the run?
         return Run(Path(str(config.out)))
-    config, data, notes = load_images(
-        config, None if images is None and labels is None else handed_over(images, labels)
-    )
+    config, data, notes = load_images(config, images, labels)
     config, more = resolve(config, len(data.images), data.shape, len(data.labels))
     if start and start.files != data.digest:
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")

@@ -14,7 +14,8 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int, run: Run):
         code = f", eta={run.config.eta!r}" if ":" in (run.config.eta or "") else ""
         options = f"out={str(run.path)!r}, resume=True{code}"
-        super().__init__(f"stopped and saved; emsiam.fit(emsiam.Config({options})) goes on")
+        given = ", images=…, labels=…" if run.config.dataset == "given" else ""
+        super().__init__(f"stopped and saved; emsiam.fit(emsiam.Config({options}){given}) goes on")
         self.number, self.run = number, run
 
 
