@@ -16,6 +16,7 @@ Chen & He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv 
 """
 
 import os
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
@@ -34,6 +35,15 @@ __all__ = ["Config", "ConfigError", "Run", "fit", "load_run", "prepare"]
 # as slow on a busy machine, where a partner may not be running: benchmarks/threads.py. Read when PyTorch is loaded.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "30000"
+# Where a command is being started, `python -m emsiam.NAME` or `emsiam NAME`, and not where a program imports emsiam.
+if sys.argv[:1] == ["-m"]:
+    STARTED = sys.orig_argv[sys.orig_argv.index("-m") + 1].partition(".")[0]
+else:
+    STARTED = os.path.basename(sys.argv[0]) if sys.argv else ""
+if __name__ == STARTED:
+    from .ending import end_at_once
+
+    end_at_once()  # also while the command itself is imported
 HOMES = {"Config": "config", "ConfigError": "errors", "prepare": "build"}
 HOMES |= {"Run": "runs.run", "load_run": "runs.run", "fit": "training.run_training"}
 

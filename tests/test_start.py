@@ -121,6 +121,31 @@ def test_a_signal_ends_every_command_without_a_traceback(tmp_path, command, numb
     assert process.returncode == 128 + number
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_that_is_being_imported(tmp_path, number, status):
+    (tmp_path / "argparse.py").write_text(
+        f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(9)\nraise SystemExit('it went on')\n"
+    )
+    command = [sys.executable, "-u", "-m", "emsiam.train", "--help"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}  # whose argparse comes before Python's
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+def test_a_program_that_imports_emsiam_keeps_its_handlers(tmp_path):
+    """`emsiam.py` is nobody's console command, and `-m other` a module of somebody else's."""
+    program = (
+        "import signal, emsiam, emsiam.train\nassert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\nprint('kept')"
+    )
+    (tmp_path / "other.py").write_text(program)
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    for arguments in (["-c", program], ["-m", "other"], [str(tmp_path / "other.py")]):
+        done = subprocess.run(
+            [sys.executable, *arguments], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.stdout == "kept\n", done.stderr
+
+
 def test_a_user_s_own_spin_count_wins():
     """Threads of OpenMP are told how long to spin before PyTorch is loaded, unless the user has said so."""
     code = "import os, emsiam; print(os.environ.get('GOMP_SPINCOUNT'))"

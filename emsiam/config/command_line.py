@@ -6,10 +6,10 @@ import functools
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..ending import end_at_once, put_back
 from ..errors import ConfigError, flag, nearest
 from .options import ROLES, Config
 from .rules import SWITCH
@@ -48,8 +48,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def quiet(*arguments: Any, **options: Any) -> int:
-        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        before = {number: signal.signal(number, _end) for number in numbers}
+        before = end_at_once()
         try:
             try:
                 return main(*arguments, **options)
@@ -59,15 +58,9 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
             return 128 + signal.SIGPIPE
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            put_back(before)
 
     return quiet
-
-
-def _end(number: int, _: Any) -> None:
-    """Now, whatever is being imported: a KeyboardInterrupt there may be swallowed, and something else fail later."""
-    os._exit(128 + number)
 
 
 def parser() -> argparse.ArgumentParser:
