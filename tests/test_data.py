@@ -1,5 +1,6 @@
 """Data sets in the formats that people have on disk, written small, read by the real loaders, trained on."""
 
+import gzip
 import pickle
 import struct
 import time
@@ -144,8 +145,88 @@ def test_statistics_are_those_of_the_pixels(tmp_path, no_checksums):
     assert (x.std((0, 2, 3)) - 1).abs().max() < 1e-3
 
 
+@pytest.fixture
+def as_debian_has_it(tmp_path, monkeypatch):
+    """Small files in the place and form of the package dataset-fashion-mnist."""
+    train, test = write_mnist(tmp_path / "raw", "FashionMNIST")
+    folder = tmp_path / "usr" / "share"
+    folder.mkdir(parents=True)
+    for file in (tmp_path / "raw" / "FashionMNIST" / "raw").iterdir():
+        (folder / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    monkeypatch.setattr(data.idx, "FASHION_MNIST", folder)
+    return folder, train, test
+
+
+def test_fashion_mnist_is_found_where_debian_puts_it(as_debian_has_it, tmp_path):
+    folder, train, test = as_debian_has_it
+    loaded = load_images(Config(dataset="fashion_mnist"))[1]
+    assert np.array_equal(loaded.images.numpy(), train)
+    assert np.array_equal(loaded.test_images.numpy(), test)
+    raw = load_images(Config(dataset="fashion_mnist", data_dir=str(tmp_path / "raw")))[1]
+    assert torch.equal(raw.images, loaded.images)
+    assert torch.equal(raw.labels, loaded.labels)
+    for file in sorted(folder.iterdir()):
+        whole = file.read_bytes()
+        for damaged in (
+            b"",
+            b"x",
+            whole[: len(whole) // 2],
+            gzip.compress(b"xx"),
+            gzip.compress(gzip.decompress(whole)[:-1]),
+        ):
+            file.write_bytes(damaged)
+            with pytest.raises(ConfigError, match=f"^--dataset fashion_mnist: {file} is damaged"):
+                load_images(Config(dataset="fashion_mnist"))
+        file.write_bytes(whole)
+
+
+def test_fashion_mnist_in_part_and_smaller(as_debian_has_it):
+    _, train, test = as_debian_has_it
+    for side, block in ((14, 2), (7, 4)):
+        config, loaded, _ = load_images(Config(dataset="fashion_mnist", image_size=side))
+        for images, pixels in ((loaded.images, train), (loaded.test_images, test)):
+            means = pixels.reshape(-1, 1, side, block, side, block).mean((3, 5), dtype=float)
+            assert np.abs(images.numpy() - means).max() <= 0.5
+        assert config.image_size == side
+    assert load_images(Config(dataset="fashion_mnist"))[0].image_size is None
+    for wrong, said in (
+        ({"image_size": 21}, "--image-size 21: allowed is 28, 14 or 7 with --dataset fashion_mnist"),
+        ({"num_images": 65}, "--num-images 65: allowed is at most 64"),
+        ({"dataset": "shapes", "num_images": 1999}, "--num-images 1999: allowed is 2000 or more with --dataset shapes"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{said}$"):
+            load_images(Config(**{"dataset": "fashion_mnist", **wrong}))
+
+
+def test_a_part_has_as_many_of_each_class_and_a_smaller_one_is_inside():
+    labels = torch.as_tensor(np.repeat(np.arange(10), np.arange(20, 220, 20)))[torch.randperm(1100)]
+    whole = set()
+    for number in (64, 100, 200, 700, 1100):
+        ids = data.idx.stratified(labels, number)
+        assert len(ids.unique()) == number
+        assert whole < set(ids.tolist())
+        whole = set(ids.tolist())
+        counts = labels[ids].bincount(minlength=10)
+        full = counts == torch.arange(20, 220, 20)  # all of its images are in
+        assert counts[~full].numel() == 0 or counts[~full].max() - counts[~full].min() <= 1
+
+
+@pytest.mark.skipif(not data.idx.FASHION_MNIST.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+def test_the_package_s_fashion_mnist():
+    config, loaded, _ = load_images(Config(dataset="fashion_mnist", image_size=14, num_images=640))
+    assert loaded.images.shape == (640, 1, 14, 14)
+    assert loaded.labels.bincount().tolist() == [64] * 10
+    assert loaded.test_labels.bincount().tolist() == [1000] * 10
+    assert (config.num_images, config.image_size) == (640, 14)
+    whole = load_images(Config(dataset="fashion_mnist"))[1]
+    assert whole.labels.bincount().tolist() == [6000] * 10
+    assert whole.mean.item() == pytest.approx(0.2860, abs=1e-4)  # as published, and std
+    assert whole.std.item() == pytest.approx(0.3530, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_missing_data_set_says_what_to_do(tmp_path, name):
+def test_a_missing_data_set_says_what_to_do(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(data.idx, "FASHION_MNIST", tmp_path / "nowhere")
     for data_dir, said in ((None, "add --data-dir DIR"), (str(tmp_path), "--download fetches it there")):
         with pytest.raises(emsiam.ConfigError, match=said) as error:
             emsiam.fit(emsiam.Config(dataset=name, data_dir=data_dir, out=str(tmp_path / "run")))

@@ -288,7 +288,12 @@ WRONG = {
     "a path too long": ("a" * 300, [], r"is not a folder|cannot be read \(File name too long\)"),
     "a line break": ("no\nwhere", [], r"no\\nwhere is not a folder"),
     "unknown class": (strange_val, [], r"val/cow is a class that \S+train does not have"),
-    "image size 0": (lambda root: None, ["--image-size", "0"], r"--image-size 0: allowed is a whole number from 8"),
+    "image size 0": (lambda root: None, ["--image-size", "0"], r"--image-size 0: allowed is a whole number from 7"),
+    "image size 7": (
+        lambda root: None,
+        ["--image-size", "7"],
+        r"--image-size 7: allowed is 8 or more with --dataset f",
+    ),
     "workers": (lambda root: None, ["--workers", "-1"], r"--workers -1: allowed is a whole number from 0"),
 }
 

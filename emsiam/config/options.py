@@ -149,19 +149,19 @@ class Config:
     )
     num_images: int | None = option(
         None,
-        whole(2000, 10**8),
-        "shapes: how many are generated to train on, 2,000 or more",
+        whole(64, 10**8),
+        "shapes: how many are generated to train on, 2,000 or more; fashion_mnist: a part to train on",
         "data",
         "read_by_some",
-        unset="10000",
+        unset="10000; all",
     )
     image_size: int | None = option(
         None,
-        whole(8, 4096),
-        "folder: side in pixels",
+        whole(7, 4096),
+        "folder: side in pixels, 8 or more; fashion_mnist: 28, 14 or 7",
         "data",
         *("pairs", "read_by_some"),
-        unset="that of its images, at most 224",
+        unset="that of the images, at most 224",
     )
     workers: int | None = option(
         None,

@@ -65,6 +65,8 @@ def load_images(config: Config, images: Any = None, labels: Any = None) -> tuple
             unread[name] = False if name == "download" else None
     try:
         data = handed or loader(**{name: getattr(config, name) for name in read})
+    except ConfigError:
+        raise
     except ValueError as error:
         refuse("dataset", config.dataset, str(error))
     except OSError as error:

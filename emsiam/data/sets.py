@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import refuse
 from ..recipes import PAPER, Recipe
 from ..traits import DataSet, data_set
-from . import folders
+from . import folders, idx
 from .folders import Files
 from .images import ImageSet
 from .shapes import Shapes
@@ -77,6 +78,8 @@ def digits() -> ImageSet:
 def shapes(*, num_images: int | None = None) -> ImageSet:
     """Generated images, 32×32, see `data.shapes`: 10,000 to train on, 2,000 to test. T redraws their nuisance."""
     num_images = num_images or 10_000
+    if num_images < 2000:
+        refuse("num_images", num_images, "allowed is 2000 or more with --dataset shapes")
     train, test = Shapes(num_images), Shapes(2_000, test=True)
     labelled = Shapes(min(num_images, MONITORED))  # the first of them
     classes, test_labels = (part.labels(torch.arange(len(part))) for part in (train, test))
@@ -112,11 +115,27 @@ def mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
 
 
 @data_set(epochs=10)
-def fashion_mnist(*, data_dir: str | None = None, download: bool = False) -> ImageSet:
-    """Fashion-MNIST, 28×28: 60,000 to train on, 10,000 to test."""
+def fashion_mnist(
+    *,
+    data_dir: str | None = None,
+    download: bool = False,
+    num_images: int | None = None,
+    image_size: int | None = None,
+) -> ImageSet:
+    """Fashion-MNIST, 28×28: 60,000 to train on, 10,000 to test. Found where Debian's `dataset-fashion-mnist` puts it.
+
+    num_images: a part to train on, with as many of each class, always the same; a smaller part is a part of a larger.
+    image_size: 14 or 7, means of 2×2 or 4×4 pixels.
+    """
+    if data_dir is None and not download and idx.FASHION_MNIST.is_dir():
+        parts = [idx.images_and_labels(idx.FASHION_MNIST, part) for part in ("train", "t10k")]
+    else:
+        sets = (_torchvision("FashionMNIST", data_dir, download, train=part) for part in (True, False))
+        parts = [(part.data, part.targets) for part in sets]
+    (images, labels), test = ((idx.averaged(x, image_size or 28), torch.as_tensor(y)) for x, y in parts)
+    kept = torch.arange(len(images)) if num_images is None else idx.stratified(labels, num_images)
     recipe = HANDWRITTEN._replace(degrees=5, flip=0.5)
-    train, test = (_torchvision("FashionMNIST", data_dir, download, train=part) for part in (True, False))
-    return image_set("fashion_mnist", recipe, (train.data, train.targets), (test.data, test.targets))
+    return image_set("fashion_mnist", recipe, (images[kept], labels[kept]), test)
 
 
 @data_set(epochs=30)
@@ -161,6 +180,8 @@ def folder(
     (paths, classes), (test_paths, test_classes), notes = tree(Path(data_dir), labels)
     dimensions = folders.sizes(paths), folders.sizes(test_paths)
     side = image_size or max(8, min(224, int(dimensions[0].amin(1).median())))
+    if side < 8:
+        refuse("image_size", side, "allowed is 8 or more with --dataset folder")
     if workers is None:
         small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
         workers = 0 if small else os.cpu_count() or 1
