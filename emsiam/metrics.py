@@ -33,6 +33,7 @@ class Metric(NamedTuple):
     digits: int  # after the point
     meaning: str  # for docs/numbers.md
     of: Callable[[Tensor], Tensor] | None = None  # of z [N, d] of the probe set: measured at each line, kept at the end
+    of_p: Callable[[Tensor], Tensor] | None = None  # of p [N, d]: measured at evaluations, the first and last kept
     healthy: str = ""
     collapsed: str = ""
     said: str = ""  # how the command says it at the end, {d} being the width of z
@@ -153,10 +154,47 @@ METRICS = by_name(
             "classifier fitted to the final features (`emsiam.evaluate linear`)",
             seldom=True,
         ),
+        Metric(
+            "knn_z_acc1",
+            "kNN of z",
+            "kNN accuracy of z",
+            3,
+            "kNN on z, as `knn_acc1` on the backbone's features, from the same passes. It shows where z differ, "
+            "which kNN of the backbone hides",
+            seldom=True,
+            places=("compared",),
+        ),
+        Metric(
+            "p_std_ratio",
+            "std·√d of p",
+            "std of p̂ · √d",
+            3,
+            "`z_std_ratio` of p, the predictions; without h it is that of z. Measured at evaluations",
+            of_p=collapse.z_std_ratio,
+            healthy="1",
+            collapsed="0",
+            zero=True,
+            seldom=True,
+            places=("compared",),
+        ),
+        Metric(
+            "p_participation_ratio",
+            "PR of p",
+            "rank: participation ratio of p̂",
+            1,
+            "`participation_ratio` of p; without h it is that of z. Measured at evaluations",
+            of_p=collapse.participation_ratio,
+            healthy="as that of z",
+            collapsed="1-2",
+            zero=True,
+            seldom=True,
+            places=("compared",),
+        ),
         Metric("r_h", "R of h", "R of h", 2, "see below, the last that was measured", places=("results",)),
     )
 )
 MEASURED = tuple(m for m in METRICS.values() if m.of is not None)
+OF_P = tuple(m for m in METRICS.values() if m.of_p is not None)
 CRITERIA = {f"{m.name} < {bound:g}": (m.name, bound) for m in METRICS.values() for bound in m.below}
 
 

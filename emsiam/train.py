@@ -68,6 +68,8 @@ def report(run: "Run") -> str:
     accuracies = "no accuracies: the images have no labels"
     if "knn_acc1" in s:
         accuracies = f"kNN {s['knn_acc1']:.3f} (untrained {s['knn_acc1_init']:.3f}, best {s['knn_acc1_best']:.3f})"
+    if "knn_z_acc1" in s:
+        accuracies += f"   of z {s['knn_z_acc1']:.3f} (untrained {s['knn_z_acc1_init']:.3f})"
     if "probe_acc1" in s:
         accuracies += f"   online probe {s['probe_acc1']:.3f} (best {s['probe_acc1_best']:.3f})"
     return (

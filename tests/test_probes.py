@@ -81,8 +81,10 @@ def test_blocks_change_no_vote(blocks):
 
 
 def test_parts_are_stacked_as_by_cat():
-    parts = torch.randn(10, 3, 2).split(4)
-    assert torch.equal(classifiers.stacked(iter(parts), 10), torch.cat(parts))
+    x, y = torch.randn(10, 3, 2), torch.arange(10)
+    one, other = classifiers.stacked(zip(x.split(4), y.split(4), strict=True), 10)
+    assert torch.equal(one, x)
+    assert torch.equal(other, y)
 
 
 TENTH = """

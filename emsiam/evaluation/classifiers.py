@@ -16,14 +16,15 @@ QUERIES, ROWS = 2048, 65_536  # of a block of similarities: 512 MiB in fp32
 TIED = 256  # rows of it whose ties are broken at once
 
 
-def stacked(parts: Iterable[Tensor], number: int) -> Tensor:
-    """[number, ...] of parts [B, ...], one after the other. torch.cat has all of them in memory twice."""
-    whole, filled = torch.empty(0), 0
+def stacked(parts: Iterable[tuple[Tensor, ...]], number: int) -> tuple[Tensor, ...]:
+    """Tensors [number, ...] of parts [B, ...], one after the other. torch.cat has all of them in memory twice."""
+    whole: tuple[Tensor, ...] = ()
+    filled = 0
     for part in parts:
-        if not filled:
-            whole = part.new_empty(number, *part.shape[1:])
-        whole[filled : filled + len(part)] = part
-        filled += len(part)
+        whole = whole or tuple(x.new_empty(number, *x.shape[1:]) for x in part)
+        for there, x in zip(whole, part, strict=True):
+            there[filled : filled + len(x)] = x
+        filled += len(part[0])
     return whole
 
 

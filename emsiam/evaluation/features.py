@@ -134,5 +134,5 @@ def as_trained_on(encoder: LoadedBackbone, x: Tensor) -> Tensor:
 def features(encoder: LoadedBackbone, data: ImageSet, images: Any) -> Tensor:
     """[N, f] of images as they are."""
     parts = torch.arange(len(images)).split(PART)
-    seen = (encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))) for ids in parts)
-    return stacked(seen, len(images))
+    seen = ((encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))),) for ids in parts)
+    return stacked(seen, len(images))[0]

@@ -22,6 +22,7 @@ from ..diagnostics.em import response
 from ..diagnostics.trajectory import sketch
 from ..evaluation import classifiers
 from ..methods import METHODS
+from ..metrics import OF_P
 from ..runs.writer import Writer
 from ..traits import of_objective, of_solver
 from .observe import AlternationWatch, look, schedule
@@ -78,12 +79,40 @@ class Losses:
         self.kept, self.unlogged = list(saved["losses"].to(self.device)), saved["unlogged"]
 
 
+class Predictions:
+    """Numbers of p on the probe set, with batch statistics: the first and the last."""
+
+    def __init__(self, parts: Parts, probe_set: ProbeSet):
+        self.net, self.views = parts.network, probe_set.views[:1]
+        self.first: dict[str, float] | None = None  # of before training
+        self.last: dict[str, float] = {}
+
+    def evaluate(self) -> None:
+        _, p = look(self.net, self.views, (0,))
+        self.last = {m.name: m.of_p(p[0]).item() for m in OF_P if m.of_p}
+        self.first = self.last if self.first is None else self.first
+
+    def numbers(self) -> dict[str, float]:
+        return self.last
+
+    def summary(self) -> dict[str, float]:
+        return self.last | {f"{name}_init": x for name, x in (self.first or {}).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"predictions": self.last, "predictions_init": self.first or {}}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.last = dict(saved.get("predictions", {}))  # a run of before they were measured has none
+        self.first = dict(saved.get("predictions_init", {}))
+
+
 class Accuracies:
     """Accuracies on test images as they are: of the kNN monitor, and of the online probe as it learns."""
 
     def __init__(self, parts: Parts, probe_set: ProbeSet):
         self.config, self.images, self.net = parts.config, parts.images, parts.network
-        self.knn: list[float] = []  # at step 0 and at each evaluation
+        self.knn: list[float] = []  # of the backbone, at step 0 and at each evaluation
+        self.knn_z: list[float] = []  # of z, likewise
         self.linear: list[float] = []  # the online probe's, at each evaluation
         self.online = self._probe(probe_set) if parts.config.online_probe else None
 
@@ -100,21 +129,37 @@ class Accuracies:
             self.online.learn(features, self.images.classes[batch.gather(batch.ids)])
 
     def evaluate(self, step: int) -> None:
-        """Measure both, where there are labels; before the first step the probe has learned nothing."""
-        c, data = self.config, self.images
+        """Measure all, where there are labels; before the first step the probe has learned nothing."""
+        data = self.images
         if not data.num_classes:
             return
-        features, queries = self._features(data.labelled), self._features(data.test_images)
+        (features, z), (queries, z_queries) = self._features(data.labelled), self._features(data.test_images)
+        if self.online and step:
+            self.linear.append((self.online(queries).argmax(1) == data.test_labels).double().mean().item())
+        self.knn.append(self._knn(features, queries))
+        self.knn_z.append(self._knn(z, z_queries))
+
+    def _knn(self, features: Tensor, queries: Tensor) -> float:
+        """The accuracy of the kNN monitor. The vectors are normalised in place."""
+        c, data = self.config, self.images
         predicted = classifiers.knn_predict(
             features, data.labels, queries, k=c.knn_k, t=c.knn_t, num_classes=data.num_classes, in_place=True
         )
-        self.knn.append((predicted == data.test_labels).double().mean().item())
-        if self.online and step:
-            self.linear.append((self.online(queries).argmax(1) == data.test_labels).double().mean().item())
+        return (predicted == data.test_labels).double().mean().item()
 
-    def _features(self, images: Any) -> Tensor:
+    def _features(self, images: Any) -> tuple[Tensor, ...]:
+        """Of the backbone [N, f], and z [N, d], of images as they are, in eval mode."""
         parts = (self.images.normalise(images[ids]) for ids in torch.arange(len(images)).split(PART))
-        return classifiers.stacked((self._backbone(x.to(dtype(self.config))) for x in parts), len(images))
+        seen = (self._backbone_and_z(x.to(dtype(self.config))) for x in parts)
+        return classifiers.stacked(seen, len(images))
+
+    @torch.no_grad()
+    def _backbone_and_z(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self._backbone(x)
+        self.net.eval()
+        z = self.net.F.score(self.net.F.projector(features))
+        self.net.train()
+        return features, z
 
     @torch.no_grad()
     def _backbone(self, x: Tensor) -> Tensor:
@@ -128,7 +173,8 @@ class Accuracies:
         """The accuracies of the last evaluation; none where there are no labels."""
         if not self.knn:
             return {}
-        return {"knn_acc1": self.knn[-1]} | ({"probe_acc1": self.linear[-1]} if self.linear else {})
+        of_z = {"knn_z_acc1": self.knn_z[-1]} if self.knn_z else {}
+        return {"knn_acc1": self.knn[-1]} | of_z | ({"probe_acc1": self.linear[-1]} if self.linear else {})
 
     def summary(self) -> dict[str, float]:
         """The accuracies of the whole run: first, last and best."""
@@ -139,16 +185,19 @@ class Accuracies:
             "knn_acc1_best": max(self.knn[1:], default=self.knn[0]),
             "knn_acc1_init": self.knn[0],
         }
+        if len(self.knn_z) == len(self.knn):  # else a run of before it was measured goes on
+            numbers |= {"knn_z_acc1": self.knn_z[-1], "knn_z_acc1_init": self.knn_z[0]}
         return numbers | ({"probe_acc1": self.linear[-1], "probe_acc1_best": max(self.linear)} if self.linear else {})
 
     def state_dict(self) -> dict[str, Any]:
         of_probe = (
             {"online": self.online.state_dict(), "online_sgd": self.online.sgd.state_dict()} if self.online else {}
         )
-        return {"knn": self.knn, "linear": self.linear, "online": {}, "online_sgd": {}} | of_probe
+        of_z = {"knn_z": self.knn_z}
+        return {"knn": self.knn, "linear": self.linear, "online": {}, "online_sgd": {}} | of_z | of_probe
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self.knn = list(saved["knn"])
+        self.knn, self.knn_z = list(saved["knn"]), list(saved.get("knn_z", ()))  # of before it was measured
         if self.online:
             self.linear = list(saved["linear"])
             self.online.load_state_dict(saved["online"])

@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..metrics import MEASURED, shown_in, training_order
 from ..runs.run import PICTURE, Run
 from ..runs.writer import Writer
-from .monitors import Accuracies, HalfSteps, Losses, Monitor, Snapshots
+from .monitors import Accuracies, HalfSteps, Losses, Monitor, Predictions, Snapshots
 from .observe import look
 from .summary import facts, judged
 
@@ -31,9 +31,10 @@ class Watch:
     def __init__(self, parts: Parts, writer: Writer | None, start: Checkpoint | None = None):
         self.parts, self.config, self.writer = parts, parts.config, writer
         self.probe_set = probe_set(parts.images, parts.config.symmetry, dtype(parts.config))
-        self.losses, self.accuracies = Losses(parts), Accuracies(parts, self.probe_set)
+        self.losses, self.predictions = Losses(parts), Predictions(parts, self.probe_set)
+        self.accuracies = Accuracies(parts, self.probe_set)
         self.half_steps, self.snapshots = HalfSteps(parts, self.probe_set), Snapshots(parts, self.probe_set, writer)
-        self.monitors: tuple[Monitor, ...] = (self.losses, self.accuracies, self.half_steps)
+        self.monitors: tuple[Monitor, ...] = (self.losses, self.predictions, self.accuracies, self.half_steps)
         if self.half_steps.note and writer:
             print(f"note: {self.half_steps.note}", file=sys.stderr)
         self.last_line: dict[str, float] = {}
@@ -85,8 +86,9 @@ class Watch:
             **{m.name: m.of(z).item() for m in MEASURED if m.of},
         }
         if evaluate:
+            self.predictions.evaluate()
             self.accuracies.evaluate(step)
-            line |= self.accuracies.numbers()
+            line |= self.predictions.numbers() | self.accuracies.numbers()
         return line
 
     def _line(self, line: dict[str, float], loss: float, rate: float) -> None:
@@ -105,6 +107,7 @@ class Watch:
             **facts(self.parts, self.step, time.perf_counter() - self.began),
             "loss": self.losses.mean(self.parts.steps_per_epoch),
             **{m.name: self.last_line[m.name] for m in MEASURED if m.name in self.last_line},
+            **self.predictions.summary(),
             **self.accuracies.summary(),
             **self.half_steps.summary(),
             **judged(self.parts, self.probe_set, self.finite),
