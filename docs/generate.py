@@ -26,7 +26,7 @@ from emsiam.config.rules import SWITCH
 from emsiam.config.words import described, unset
 from emsiam.errors import flag
 from emsiam.eta import SOLVERS, bank
-from emsiam.evaluation import classifiers, tasks
+from emsiam.evaluation import backbones, classifiers, tasks
 from emsiam.methods import METHODS, hyperparameters
 from emsiam.metrics import METRICS
 from emsiam.traits import of_data_set
@@ -74,7 +74,9 @@ def names(_: str) -> str:
             name: {"does": methods.first_line(task).split(".")[0], "reads": hyperparameters(task)}
             for name, task in tasks.TASKS.items()
         },
-        "PROTOCOLS": (classifiers.EXACT, *classifiers.PROTOCOLS),
+        "PROTOCOLS": (*tasks.CLOSED, *classifiers.PROTOCOLS),
+        "EPOCHS": tuple(classifiers.PROTOCOLS),
+        "FEATURES": tuple(backbones.LAYERS),
     }
     lines = [f"{name} = {pprint.pformat(value, width=80, sort_dicts=False)}" for name, value in held.items()]
     return NAMES + "\n".join(lines) + "\n"

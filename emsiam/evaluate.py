@@ -14,7 +14,10 @@ from .files import write_json
 
 # Parameters of tasks: which values they take, and what they mean. Who reads one, and its default, is at the task.
 PARAMETERS = {
-    "protocol": (one_of(names.PROTOCOLS), "exact (L-BFGS on features), or the paper's lars or sgd"),
+    "protocol": (
+        one_of(names.PROTOCOLS),
+        "exact (L-BFGS on features), ridge (closed form), or the paper's lars or sgd",
+    ),
     "epochs": (whole(1), "of lars and sgd, other than 90"),
     "knn_k": (whole(1), "neighbours"),
     "knn_t": (real(0, above=True), "temperature"),
@@ -47,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("task", choices=names.TASKS, help=tasks)
     p.add_argument("what", metavar="RUN|CHECKPOINT", help="a run's directory, or a file")
     add_network(p)
+    p.add_argument("--features", choices=names.FEATURES, help="of which layer (backbone); of our runs any")
     p.add_argument("--eval-dataset", choices=names.DATASETS, help="images to evaluate on (the run's)")
     p.add_argument("--data-dir", type=PATH.of_argument, help="where they are")
     p.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
@@ -75,6 +79,7 @@ def evaluate(
     data_dir: str | None = None,
     download: bool = False,
     image_size: int | None = None,
+    features: str | None = None,
     **parameters: Any,
 ) -> dict[str, Any]:
     """The result of a task as a dictionary; options and parameters as on the command line: `knn_k=5`.
@@ -93,14 +98,17 @@ def evaluate(
             raise ConfigError(
                 f"{given_flag(name, chosen[name])}: is not used by {task}, only by {', '.join(elsewhere)}"
             )
-    if chosen.get("epochs") and chosen.get("protocol", names.PROTOCOLS[0]) == names.PROTOCOLS[0]:
-        raise ConfigError(f"--epochs {chosen['epochs']}: is not used by --protocol {names.PROTOCOLS[0]}")
-    from .evaluation import backbones, features, tasks
+    protocol = chosen.get("protocol", names.PROTOCOLS[0])
+    if chosen.get("epochs") and protocol not in names.EPOCHS:
+        raise ConfigError(f"--epochs {chosen['epochs']}: is not used by --protocol {protocol}")
+    layer = "backbone" if features is None else _valid("features", features, one_of(names.FEATURES))
+    from .evaluation import backbones, tasks
+    from .evaluation.features import WhichImages
 
     which = backbones.WhichNetwork(
         arch, weights, None if stem_padding is None else _valid("stem_padding", stem_padding, whole(*STEM_PADDINGS))
     )
-    asked = features.WhichImages(
+    asked = WhichImages(
         dataset=None if eval_dataset is None else _valid("eval_dataset", eval_dataset, one_of(names.DATASETS)),
         data_dir=data_dir,
         download=download,
@@ -108,7 +116,7 @@ def evaluate(
         option="--eval-dataset",
     )
     read = {name: value for name, value in chosen.items() if task in readers(name)}
-    return tasks.evaluate(task, what, which, asked, **read)
+    return tasks.evaluate(task, what, which, asked, layer, **read)
 
 
 def _valid(name: str, value: Any, rule: Rule) -> Any:

@@ -96,4 +96,6 @@ TASKS: dict[str, dict[str, Any]] = {'knn': {'does': 'k nearest neighbours by cos
               'reads': {'ways': 5, 'shots': 1, 'seed': 0}},
  'verify': {'does': 'are two test images of one class? ROC-AUC of their cosine',
             'reads': {'seed': 0}}}
-PROTOCOLS = ('exact', 'lars', 'sgd')
+PROTOCOLS = ('exact', 'ridge', 'lars', 'sgd')
+EPOCHS = ('lars', 'sgd')
+FEATURES = ('backbone', 'hidden', 'z', 'p')

@@ -12,14 +12,15 @@ import torch
 import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from torchvision.transforms import v2
 
 import emsiam
 from emsiam import data, evaluate, export
 from emsiam.config import ConfigError
 from emsiam.evaluation import classifiers, features, tasks
-from emsiam.evaluation.backbones import WhichNetwork, load_backbone
+from emsiam.evaluation.backbones import WhichNetwork, at, load_backbone
+from emsiam.objective import unit
 from emsiam.optim import LARS
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
@@ -188,11 +189,12 @@ def test_digits_are_normalised_as_the_network_has_learned(tmp_path, resnet, run,
     [
         ("knn", {"epochs": 5}, "--epochs 5: is not used by knn, only by linear"),
         ("linear", {"epochs": 5}, "--epochs 5: is not used by --protocol exact"),
+        ("linear", {"epochs": 5, "protocol": "ridge"}, "--epochs 5: is not used by --protocol ridge"),
         ("linear", {"protocol": "lars", "epochs": 0}, "--epochs: 0 is not a whole number from 1"),
         ("linear", {"knn_k": 5}, "--knn-k 5: is not used by linear"),
         ("knn", {"knn_k": 1438}, "allowed is at most 1437"),
         ("knn", {"image_size": 16}, "--image-size 16: a run sees images at the size it was trained on"),
-        ("knn", {"data_dir": "/tmp", "eval_dataset": "digits"}, "--data-dir /tmp is not used by --dataset digits"),
+        ("knn", {"data_dir": "/tmp", "eval_dataset": "digits"}, "--data-dir /tmp is not used by --eval-dataset digits"),
         ("knn", {"json": "."}, "--json .: is a folder"),
         ("knn", {"arch": "resnet18"}, "says itself of which network it is"),
         ("episodes", {"shots": 0}, "--shots: 0 is not a whole number from 1"),
@@ -204,6 +206,73 @@ def test_options_that_would_do_nothing_are_refused(run, task, options, said, cap
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     assert evaluate.main([task, str(run.path), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_features_of_any_layer(run, digits, tmp_path):
+    """Each is what `run.embed` or the network itself gives; those of z are what the monitor of training looks at."""
+    made, net = run.embed(digits.images), run.model()
+    encoder = load_backbone(str(run.path))
+    x = digits.normalise(digits.images)
+    with torch.no_grad():
+        for name, expected in (("backbone", made.features), ("z", made.z), ("p", made.p)):
+            assert np.allclose(at(name, encoder).backbone(x), expected, atol=1e-5)
+        hidden = at("hidden", encoder).backbone(x)
+        assert (hidden >= 0).all()  # after a ReLU
+        assert torch.allclose(net.F.projector[-1](net.F.projector[-2](hidden)), net.F(x), atol=1e-5)
+    found = evaluate.evaluate("knn", str(run.path), features="z")
+    assert found["acc1"] == run.summary["knn_z_acc1"] == run.metrics.knn_z_acc1.iloc[-1]
+    assert found["features"].startswith(f"{run.config.dim} channels of z, eval mode")
+    assert export.main([str(run.path), "--out", str(tmp_path / "net.pth")]) == 0
+    with pytest.raises(
+        ConfigError, match=r"--features z: .* holds a backbone alone; runs and their checkpoints have F"
+    ):
+        evaluate.evaluate("knn", str(tmp_path / "net.pth"), eval_dataset="digits", features="z")
+    with pytest.raises(ConfigError, match="--features: q is not backbone, hidden, z, p"):
+        evaluate.evaluate("knn", str(run.path), features="q")
+
+
+def test_layers_that_are_not_there_are_refused(tmp_path):
+    small = {"epochs": 1, "dim": 8, "batch_size": 700, "out": str(tmp_path / "run"), "quiet": True}
+    run = emsiam.fit(emsiam.Config(**small, proj_layers=1, predictor="none"))
+    for layer, said in (("hidden", "has one layer"), ("p", "has no predictor, so p is z")):
+        with pytest.raises(ConfigError, match=said):
+            evaluate.evaluate("knn", str(run.path), features=layer)
+    s = run.summary
+    assert s["p_std_ratio"] == s["z_std_ratio"]
+    assert s["p_participation_ratio"] == s["participation_ratio"]
+
+
+def test_numbers_of_p_are_those_of_the_probe_set_with_batch_statistics(run):
+    net, images = run.model().train(), emsiam.data.sets.digits()
+    ids = torch.tensor(run.probe["ids"])
+    views = emsiam.data.probe_set.probe(images, 8, torch.float32)
+    assert views.shape[1] == len(ids)
+    with torch.no_grad():
+        p = unit(net.h(net.F(views[0])).double())
+    assert run.summary["p_std_ratio"] == pytest.approx((p.std(0).mean() * p.shape[1] ** 0.5).item(), rel=1e-3)
+    values = torch.linalg.eigvalsh(p.T.cov())
+    expected = (values.sum().square() / values.square().sum()).item()
+    assert run.summary["p_participation_ratio"] == pytest.approx(expected, rel=1e-3)
+    first = run.metrics.iloc[0]
+    assert first.p_std_ratio == run.summary["p_std_ratio_init"]
+    assert first.knn_z_acc1 == run.summary["knn_z_acc1_init"]
+
+
+def test_ridge_is_scikit_learn_s_in_closed_form():
+    x, y = map(torch.as_tensor, load_digits(return_X_y=True))
+    x = x.float() + 1e-3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    scores, penalty = classifiers.ridge(x[:1200], y[:1200], x[1200:])
+    _, again = classifiers.ridge(x[:1200], y[:1200], torch.zeros_like(x[1200:]))
+    assert penalty == again  # it never sees the test images
+    z = ((x - x[:1200].mean(0)) / x[:1200].std(0)).double().numpy()
+    reference = Ridge(alpha=penalty * 1200).fit(z[:1200], np.eye(10)[y[:1200]])
+    assert np.allclose(scores, reference.predict(z[1200:]), atol=1e-6)
+    assert (scores.argmax(1) == y[1200:]).double().mean() > 0.88
+    constant = torch.ones(1200, 3)  # features that say nothing
+    scores, _ = classifiers.ridge(constant, y[:1200], constant[:2])
+    assert torch.allclose(scores, (y[:1200].bincount() / 1200).double().expand(2, 10))
+    with pytest.raises(ValueError, match="aside, which chooses the penalty: 20 would do"):
+        classifiers.ridge(x[:8], torch.arange(8) // 2, x[:8])
 
 
 def test_what_is_not_safe_or_not_fitting_is_refused_with_the_reason(tmp_path, resnet):

@@ -19,6 +19,14 @@ from .layouts import Place, find
 CARRIED = "emsiam"  # where an export of ours says what feeds it, see `exports.about`
 
 
+LAYERS = {  # of which features may be taken, and what they are
+    "backbone": "features before the last layer",
+    "hidden": "features before the projector's last layer",
+    "z": "channels of z",
+    "p": "channels of p",
+}
+
+
 class WhichNetwork(NamedTuple):
     """What is said of a file that does not say it; None: as the file says."""
 
@@ -30,7 +38,7 @@ class WhichNetwork(NamedTuple):
 class LoadedBackbone(NamedTuple):
     """A backbone to evaluate: views [B, C, H, W], normalised, to features [B, f]; in eval mode."""
 
-    backbone: networks.Backbone
+    backbone: nn.Module  # `networks.Backbone`, or more, see `at`
     shape: tuple[int, int, int]  # of the images it was trained on, or will see where its file does not say (`sized`)
     config: Config | None  # of our run
     origin: dict[str, Any]  # what it is and where it is from
@@ -71,6 +79,24 @@ def load_backbone(path: str, which: WhichNetwork | None = None, side: int = 224)
     if arch not in theirs:
         raise ConfigError(f"--arch {arch}: allowed is a torchvision classifier{nearest(arch, theirs)}")
     return _foreign(path, saved, arch, which, side)
+
+
+def at(layer: str, encoder: LoadedBackbone) -> LoadedBackbone:
+    """The network up to one of LAYERS in the backbone's place. Raises ConfigError where it has no such layer."""
+    if layer == "backbone":
+        return encoder
+    net, what = encoder.whole, encoder.origin["from"]
+    if net is None:
+        refuse("features", layer, f"{what} holds a backbone alone; runs and their checkpoints have F and h")
+    projector = list(net.F.projector.children())
+    last = max(i for i, module in enumerate(projector) if isinstance(module, nn.Linear))
+    if layer == "hidden" and not last:
+        refuse("features", layer, f"the projector of {what} has one layer")
+    if layer == "p" and isinstance(net.h, nn.Identity):
+        refuse("features", layer, f"{what} has no predictor, so p is z")
+    after = {"hidden": projector[:last], "z": [*projector, net.F.prototypes]}
+    after["p"] = [*projector, net.h, net.F.prototypes]
+    return encoder._replace(backbone=nn.Sequential(encoder.backbone, *after[layer]))
 
 
 def _own(path: str, saved: Checkpoint, which: WhichNetwork) -> LoadedBackbone:

@@ -33,7 +33,7 @@ def about(encoder: LoadedBackbone) -> dict[str, Any]:
 
 def write(encoder: LoadedBackbone, out: Path) -> dict[str, Any]:
     """A state dict whose `_metadata[""]["emsiam"]` is `about`, which is returned. Raises OSError."""
-    said, given = about(encoder), encoder.backbone.trunk.state_dict()
+    said, given = about(encoder), encoder.backbone.get_submodule("trunk").state_dict()
     state = OrderedDict((name, x.clone().contiguous()) for name, x in given.items())
     state._metadata = given._metadata  # type: ignore[attr-defined]  # as Module.state_dict sets it, and torch.save keeps
     state._metadata[""][CARRIED] = said  # type: ignore[attr-defined]  # likewise
@@ -44,7 +44,7 @@ def write(encoder: LoadedBackbone, out: Path) -> dict[str, Any]:
 
 def write_detectron2(encoder: LoadedBackbone, out: Path) -> int:
     """A pickle for MODEL.WEIGHTS; how many arrays. Raises ConfigError where it is no ResNet of theirs, OSError."""
-    name, state = encoder.origin["arch"], encoder.backbone.trunk.state_dict()
+    name, state = encoder.origin["arch"], encoder.backbone.get_submodule("trunk").state_dict()
     first = state.get("conv1.weight")
     if not is_resnet(name) or first is None or first.shape[-1] != 7:
         what = encoder.origin["from"]

@@ -118,10 +118,10 @@ def _load(config: Config | None, asked: WhichImages, as_imagenet: bool) -> Image
         wanted = replace(config, **place, augment=None, labels=None if asked.data_dir else config.labels)
     try:
         _, data, notes = load_images(wanted)
+        if unused := [note for note in notes if note not in data.notes]:
+            raise ConfigError(unused[0])
     except ConfigError as error:
         raise ConfigError(str(error).replace("--dataset", asked.option, 1)) from None
-    if unused := [note for note in notes if note not in data.notes]:
-        raise ConfigError(unused[0])
     return data
 
 

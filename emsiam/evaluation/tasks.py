@@ -12,23 +12,32 @@ from ..diagnostics.statistics import mean_interval
 from ..errors import ConfigError
 from ..recipes import Recipe
 from . import classifiers
-from .backbones import LoadedBackbone, WhichNetwork, load_backbone
+from .backbones import LAYERS, LoadedBackbone, WhichNetwork, at, load_backbone
 from .features import PART, WhichImages, as_trained_on, features, prepared
 
 FEW = 5  # images of a class, by which C is hardly chosen
 LARS_STEPS = 10_000  # ImageNet's 90 epochs are 28,170
+CLOSED = {  # protocols without epochs: scores and what was chosen, of features, labels and queries
+    classifiers.EXACT: (classifiers.logistic, "logistic regression, L-BFGS, C"),
+    classifiers.RIDGE: (classifiers.ridge, "ridge regression to one-hot labels, penalty per image"),
+}
 
 
-def evaluate(task: str, what: str, which: WhichNetwork, asked: WhichImages, **parameters: Any) -> dict[str, Any]:
-    """The result of a task as a dictionary; parameters: those that the task takes. Raises as `emsiam.evaluate`."""
-    encoder, data, shown, width = prepared(load_backbone(what, which), asked)
+def evaluate(
+    task: str, what: str, which: WhichNetwork, asked: WhichImages, layer: str = "backbone", **parameters: Any
+) -> dict[str, Any]:
+    """The result of a task as a dictionary; layer: one of LAYERS; parameters: those that the task takes.
+
+    Raises as `emsiam.evaluate`.
+    """
+    encoder, data, shown, width = prepared(at(layer, load_backbone(what, which)), asked)
     if not data.num_classes:
         where = f" in {asked.data_dir}" if asked.data_dir else ""
         raise ConfigError(
             f"{task}: the images of {data.name}{where} have no labels; --data-dir or {asked.option}: others"
         )
     head = {"task": task, "encoder": encoder.origin, "dataset": data.name, "test_images": len(data.test_images)}
-    features = f"{width} features before the last layer, eval mode; images {shown}"
+    features = f"{width} {LAYERS[layer]}, eval mode; images {shown}"
     return head | {"features": features, "side": encoder.shape[1]} | TASKS[task](encoder, data, **parameters)
 
 
@@ -52,14 +61,13 @@ def linear(
 ) -> dict[str, Any]:
     """linear classification of frozen features."""
     queries = features(encoder, data, data.test_images)
-    if protocol == classifiers.EXACT:
-        scores, c = classifiers.logistic(features(encoder, data, data.labelled), data.labels, queries, seed=seed)
+    if protocol in CLOSED:
+        fit, words = CLOSED[protocol]
+        scores, strength = fit(features(encoder, data, data.labelled), data.labels, queries, seed=seed)
         least = int(data.labels.bincount(minlength=data.num_classes).min())
-        chosen = (
-            f"logistic regression, L-BFGS, C {c:g} by a fifth of the {len(data.labels):,} training images, kept aside"
-        )
+        chosen = f"{words} {strength:g} by a fifth of the {len(data.labels):,} training images, kept aside"
         if least < FEW:
-            chosen += f"; a class has {least}, so that C and the result are uncertain"
+            chosen += f"; a class has {least}, so that it and the result are uncertain"
         return _scores(scores, data) | {"settings": chosen}
     p = classifiers.PROTOCOLS[protocol]
     p = p._replace(epochs=epochs or p.epochs)
