@@ -249,7 +249,9 @@ def test_numbers_of_p_are_those_of_the_probe_set_with_batch_statistics(run):
     assert views.shape[1] == len(ids)
     with torch.no_grad():
         p = unit(net.h(net.F(views[0])).double())
-    assert run.summary["p_std_ratio"] == pytest.approx((p.std(0).mean() * p.shape[1] ** 0.5).item(), rel=1e-3)
+    assert run.summary["p_std_ratio"] == pytest.approx(
+        (p.std(0, correction=0).mean() * p.shape[1] ** 0.5).item(), rel=1e-3
+    )
     values = torch.linalg.eigvalsh(p.T.cov())
     expected = (values.sum().square() / values.square().sum()).item()
     assert run.summary["p_participation_ratio"] == pytest.approx(expected, rel=1e-3)
