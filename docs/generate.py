@@ -21,7 +21,7 @@ import methods
 import experiments
 from emsiam import data, networks, objective, optim
 from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config
-from emsiam.config.options import ROLES
+from emsiam.config.declared import ROLES
 from emsiam.config.rules import SWITCH
 from emsiam.config.words import described, unset
 from emsiam.errors import flag

@@ -4,7 +4,7 @@ k = 1 with the other view as η is SimSiam; any k goes with any solver of `emsia
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .data.batches import Batch
+from .errors import ConfigError
+from .networks import wide
 from .optim import SGD
 from .ranks import unwrap
+from .traits import name_of, of_solver
 
 
 class Step(NamedTuple):
@@ -24,6 +27,7 @@ class Step(NamedTuple):
     state: dict[str, Tensor]  # of the solver
     theta: dict[str, Tensor]  # the copy of θᵗ where it is held, see `hold`
     batch: Batch  # what it was taken on
+    theta_h: dict[str, Tensor]  # the copy of h beside it, where the solver asks for h
 
 
 def alternate(
@@ -38,25 +42,35 @@ def alternate(
     stop_grad: bool = True,
     state: dict[str, Tensor] | None = None,
     theta: dict[str, Tensor] | None = None,
+    theta_h: dict[str, Tensor] | None = None,
 ) -> Iterator[Step]:
     """Alternate between (8) and k steps of (7), a `Step` at a time.
 
     objective: (p, η, batch, state) -> a scalar, see `emsiam.objective`.
     held: η is computed by a frozen copy of θᵗ; False, for k = 1, reuses the representations of the θ-step,
     which are the same numbers without another forward pass, and is what stop_grad=False (no stop-gradient) needs.
-    state, theta: those of an earlier `Step`, to go on from it.
+    state, theta, theta_h: those of an earlier `Step`, to go on from it.
+    Raises ConfigError where η is not of the shape of p.
     """
-    state = {} if state is None else state
-    F = unwrap(net).F
+    state, theta_h = state or {}, theta_h or {}
+    F, h = unwrap(net).F, unwrap(net).h if of_solver(solve).needs_h else None
     for batch in batches:  # (6): one sub-problem, then the other
         if not theta or batch.step % k == 0:
-            theta = hold(F, copy=held)  # θᵗ: a new alternation
+            theta, theta_h = hold(F, copy=held), hold(h, copy=held) if h else {}  # θᵗ: a new alternation
         z, p = net(batch.views, batch.trained)
         known = None if held else (z.detach() if stop_grad else z)
-        eta, state = solve(state, Frozen(F, theta, batch, known), batch)  # (8)
+        eta, state = solve(state, Frozen(F, theta, batch, known, h, theta_h), batch)  # (8)
+        check_shape(solve, eta, p, batch.step)
         loss = objective(p, eta, batch, state)
         optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
-        yield Step(batch.step, loss.detach(), state, theta if held else {}, batch)
+        yield Step(batch.step, loss.detach(), state, theta if held else {}, batch, theta_h if held else {})
+
+
+def check_shape(solve: Callable, eta: Tensor, p: Tensor, step: int) -> None:
+    """Raises ConfigError where a target is not of the shape of its prediction: it would broadcast, silently."""
+    if eta.shape != p.shape:
+        shapes = f"{list(eta.shape)}; allowed is [S, B, d] = {list(p.shape)}"
+        raise ConfigError(f"η of {name_of(solve)} at step {step} has the shape {shapes}")
 
 
 def hold(F: nn.Module, *, copy: bool) -> dict[str, Tensor]:
@@ -70,12 +84,15 @@ class Frozen:
     """F_θᵗ: views [N, B, C, H, W] -> z [N, B, d], in train mode, no gradient, one pass a view.
 
     known: z of batch.views where the θ-step has them already, [V, B, d].
+    predictor, theta_h: h and its weights under θᵗ, for a solver that asks for it.
     """
 
     F: nn.Module
     theta: dict[str, Tensor]  # parameters and buffers by name, not to be changed
     batch: Batch | None = None
     known: Tensor | None = None
+    predictor: nn.Module | None = None
+    theta_h: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, views: Tensor) -> Tensor:
         if self.known is not None and self.batch is not None and views is self.batch.others:
@@ -86,6 +103,16 @@ class Frozen:
         """A pass under other weights; their buffers move."""
         with torch.no_grad():
             return torch.stack([functional_call(self.F, weights, (x,)) for x in views])
+
+    def h(self, z: Tensor) -> Tensor:
+        """h under θᵗ: z [N, B, d] -> p [N, B, d], in train mode, no gradient, one pass a view.
+
+        Raises TypeError for a solver that has not said that it asks for h.
+        """
+        if self.predictor is None:
+            raise TypeError("a solver that asks for h says so: @solver(needs_h=True)")
+        with torch.no_grad(), torch.autocast(z.device.type, torch.bfloat16, enabled=getattr(self.F, "autocast", False)):
+            return torch.stack([wide(functional_call(self.predictor, self.theta_h, (x,))) for x in z])
 
     @property
     def parameters(self) -> list[str]:

@@ -1,5 +1,6 @@
 """How does a configuration become parts? Images, network, solver, objective, optimiser, batches: all of a training."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,15 +13,17 @@ from . import networks, objective, ranks
 from .alternate import Step, alternate
 from .checkpoint import Checkpoint
 from .config import HYPERPARAMETERS, Config
-from .config.resolution import load_images, load_solver, resolve
+from .config.resolution import load_images, resolve
+from .config.solvers import load_solver, with_arguments
 from .data.batches import Batch, batches
 from .data.images import ImageSet
+from .data.views import count, endless
 from .errors import refuse
 from .eta import bank as banks
 from .methods import METHODS, hyperparameters
 from .optim import SGD
 from .streams import BACKBONE, PREDICTOR, PROJECTOR, generator
-from .traits import of_solver
+from .traits import name_of, of_solver, value
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Parts:
     batches: Iterator[Batch]
     state: dict[str, Any] | None = None  # of the solver, and θᵗ where it is held: to go on from a checkpoint
     theta: dict[str, Tensor] | None = None
+    theta_h: dict[str, Tensor] | None = None  # h beside it
     notes: list[str] = field(default_factory=list)  # what of the configuration is not used
     begun: list[bool] = field(default_factory=list)  # not empty once `alternation` has been asked for
 
@@ -61,6 +65,7 @@ class Parts:
             self.batches,
             state=self.state,
             theta=self.theta,
+            theta_h=self.theta_h,
             **loop_options(self.config),
         )
 
@@ -82,7 +87,7 @@ def prepare(config: Config, solver: Callable | None = None, *, images: Any = Non
     for name in ("resume", "overwrite"):
         if getattr(config, name):
             refuse(name, True, "parts have no directory; emsiam.fit has")
-    config, data, notes = load_images(config, images, labels)
+    config, data, notes = load_images(with_arguments(config, solver), images, labels)
     config, more = resolve(config, len(data.images), data.shape, len(data.labels), solver=solver)
     torch.set_num_threads(config.threads or 1)
     return assemble(config, data, solver=solver, notes=notes + more)
@@ -99,6 +104,7 @@ def assemble(
     """The parts of a resolved configuration. start: a checkpoint to go on from. Raises ConfigError."""
     data = data.to(torch.device(c.device))
     net = network(c, data.shape).to(c.device)
+    check_solver(solver_of(c, solver), c, data, net)
     ranks.convert(net)
     per_epoch = len(data.images) // c.batch_size
     optimizer = SGD(
@@ -121,15 +127,21 @@ def assemble(
         solver_of(c, solver),
         objective_of(c),
         optimizer,
-        stream(c, data, start=start.step if start else 0),
+        stream(c, data, start=start.step if start else 0, solver=solver),
         state=restored(c, start.state, solver) if start else None,
         theta={name: x.to(c.device) for name, x in start.theta.items()} if start else None,
+        theta_h={name: x.to(c.device) for name, x in start.theta_h.items()} if start else None,
         notes=notes or [],
     )
 
 
-def stream(c: Config, data: ImageSet, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-    """The batches `start` to `stop` − 1 of a resolved configuration, to its end where that is not said."""
+def stream(
+    c: Config, data: ImageSet, *, start: int = 0, stop: int | None = None, solver: Callable | None = None
+) -> Iterator[Batch]:
+    """The batches `start` to `stop` − 1 of a resolved configuration, to its end where that is not said.
+
+    solver: in place of the configuration's.
+    """
     total = c.epochs * (len(data.images) // c.batch_size)
     return batches(
         data,
@@ -140,12 +152,39 @@ def stream(c: Config, data: ImageSet, *, start: int = 0, stop: int | None = None
         symmetry=c.symmetry,
         dtype=dtype(c),
         total=total,
+        labels=data.classes if of_solver(solver_of(c, solver)).needs_labels else None,
     )
 
 
 def solver_of(c: Config, function: Callable | None = None) -> partial:
     """How a resolved configuration solves for η; function: the function to take in its solver's place."""
-    return _bound(c, function or (load_solver(c.eta) if c.eta else METHODS[c.mode].solve))
+    return _bound(c, function or (load_solver(c.eta) if c.eta else METHODS[c.mode].solve), **(c.eta_args or {}))
+
+
+def check_solver(solve: partial, c: Config, data: ImageSet, net: networks.Siamese) -> None:
+    """Raises ConfigError where a solver asks for what images or T do not have, or keeps more than it may."""
+    traits, name = of_solver(solve), name_of(solve)
+    if traits.needs_labels and data.classes is None:
+        refuse("eta", name, f"needs labels, and the images of --dataset {c.dataset} have none")
+    if traits.needs_all_of_T and (ranges := endless(data.recipe, data.shape[0])):
+        refuse("eta", name, f"needs all of T, which has infinitely many draws here; --augment {ranges} makes it finite")
+    if traits.at_most < math.inf and (bytes_ := value(traits.memory, sizes(solve, c, data, net))) > traits.at_most:
+        refuse("eta", name, f"keeps {bytes_ / 2**30:.1f} GiB; allowed is {traits.at_most / 2**30:g}")
+
+
+def sizes(solve: partial, c: Config, data: ImageSet, net: networks.Siamese) -> dict[str, Any]:
+    """The numbers that expressions of a solver's traits speak of: `traits.SIZES`, and its hyper-parameters."""
+    return {
+        "N": len(data.images),
+        "B": c.batch_size,
+        "d": c.width,
+        "pixels": math.prod(data.shape),
+        "P": sum(x.numel() for x in net.F.parameters()),
+        "T": math.inf if endless(data.recipe, data.shape[0]) else count(data.recipe, data.shape[0]),
+        "epoch": len(data.images) // c.batch_size,
+        **hyperparameters(solve.func),
+        **solve.keywords,
+    }
 
 
 def objective_of(c: Config) -> partial:

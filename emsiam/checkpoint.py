@@ -36,6 +36,7 @@ class Checkpoint:
     metrics_sha256: str = ""  # of those bytes; runs of before have none
     mean: Tensor | None = None  # [C, 1, 1] of the training pixels in [0, 1], by which images are normalised; likewise
     std: Tensor | None = None
+    theta_h: dict[str, Tensor] = field(default_factory=dict)  # h beside θᵗ, for a solver that asks for it; likewise
     monitors: dict[str, Any] = field(default_factory=dict)  # by the keys of their `state_dict`s
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +58,7 @@ class Checkpoint:
                 raise Damaged(f"its {name} is a {type(getattr(c, name)).__name__}")
         if not (len(c.shape) == 3 and all(isinstance(n, int) and n > 0 for n in c.shape)):
             raise Damaged("its shape is not that of an image")
-        for name in ("net", "theta", "optimizer"):
+        for name in ("net", "theta", "theta_h", "optimizer"):
             if not _finite(getattr(c, name)):
                 raise Damaged(f"its {name} is not finite")
         return c
@@ -72,9 +73,9 @@ class Checkpoint:
 
 
 FIELDS = tuple(f.name for f in fields(Checkpoint) if f.name != "monitors")
-LATER = ("metrics_sha256", "mean", "std")  # which runs of before have not
+LATER = ("metrics_sha256", "mean", "std", "theta_h")  # which runs of before have not
 KINDS = {"step": int, "seconds": float, "shape": tuple, "files": str, "metrics_bytes": int, "metrics_sha256": str}
-KINDS |= dict.fromkeys(("last_line", "net", "optimizer", "state", "theta", "config"), Mapping)
+KINDS |= dict.fromkeys(("last_line", "net", "optimizer", "state", "theta", "theta_h", "config"), Mapping)
 
 
 def read(file: Path) -> Any:

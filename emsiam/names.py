@@ -65,11 +65,34 @@ METHODS: dict[str, dict[str, Any]] = {'onestep': {'predictor': 'mlp',
             'k': 1,
             'reads': {}}}
 SOLVERS: dict[str, dict[str, Any]] = {'sinkhorn_codes': {},
+ 'centroids': {'m': 0.9},
+ 'random_targets': {},
+ 'permuted': {},
+ 'class_means': {},
+ 'eta_sgd': {},
+ 'eta_momentum': {},
+ 'eta_adam': {},
  'momentum_encoder': {'tau': 0.99, 'tau_schedule': 'cosine'},
  'momentum_queue': {'tau': 0.99, 'queue': 65536, 'shuffle_bn': 1},
+ 'delayed': {'n': 1},
  'other_view': {},
  'expectation': {'n': 4},
- 'moving_average': {'m': 0.8, 'bank': 'device', 'bank_dtype': 'fp32'}}
+ 'mean_of_units': {'n': 4},
+ 'leave_one_out': {'n': 4},
+ 'every_view': {},
+ 'ridge_optimal': {},
+ 'posterior': {'n': 2},
+ 'isoloss': {},
+ 'moving_average': {'m': 0.8, 'bank': 'device', 'bank_dtype': 'fp32'},
+ 'bias_corrected': {'m': 0.8},
+ 'running_mean': {},
+ 'window': {},
+ 'recomputed': {'m': 0.8},
+ 'predicted': {},
+ 'predicted_expectation': {'n': 4},
+ 'predicted_every_view': {},
+ 'mixed': {},
+ 'regressed': {}}
 DATASETS = ('digits',
  'shapes',
  'mnist5k',
@@ -80,7 +103,7 @@ DATASETS = ('digits',
  'stl10',
  'folder',
  'given')
-SIMILARITIES = ('cosine', 'cross_entropy', 'mse')
+SIMILARITIES = ('cosine', 'cross_entropy', 'mse', 'inner')
 SYMMETRIES = ('sym', 'asym', 'asym2x')
 BANK_DTYPES = ('fp32', 'bf16', 'fp16')
 SCHEDULES = ('cosine', 'constant')

@@ -37,7 +37,13 @@ def cross_entropy(p: Tensor, eta: Tensor) -> Tensor:
     return -(functional.softmax(eta, -1) * functional.log_softmax(p, -1)).sum(-1)
 
 
-SIMILARITIES = {"cosine": cosine, "cross_entropy": cross_entropy, "mse": squared_error}
+@objective(takes="means of unit vectors")
+def inner(p: Tensor, eta: Tensor) -> Tensor:
+    """−⟨p̂, η⟩: the cosine, but a target keeps its length. Linear in η, so its mean over draws is that of η's mean."""
+    return -(unit(p) * eta).sum(-1)
+
+
+SIMILARITIES = {"cosine": cosine, "cross_entropy": cross_entropy, "mse": squared_error, "inner": inner}
 
 
 def loss(p: Tensor, eta: Tensor, *_, similarity=cosine) -> Tensor:

@@ -24,6 +24,7 @@ from .optim import SGD
 from .runs.run import Run, check_code
 from .streams import ETA, IDS, VIEWS, generator
 from .training.observe import cut, eta_gap, passes
+from .traits import of_solver
 
 FILL = 10  # epochs that fill a solver's memory where a checkpoint has none
 
@@ -70,15 +71,16 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1, code: Coll
     solve, start = solver_of(method), saved.step
     order: dict[str, Any] = {"seed": c.seed, "batch_size": c.batch_size, "symmetry": method.symmetry, "dtype": dtype(c)}
     order["total"] = c.epochs * (len(data.images) // c.batch_size)
+    order["labels"] = data.classes if of_solver(solve).needs_labels else None
     of_run = parts.solver
     if (solve.func, solve.keywords) == (of_run.func, of_run.keywords) and method.symmetry == c.symmetry:
         state = parts.state
     else:
         state = {}
-        theta = hold(net.F, copy=True)
+        F_t = partial(Frozen, net.F, hold(net.F, copy=True), predictor=net.h, theta_h=hold(net.h, copy=True))
         until = start + FILL * (len(data.images) // c.batch_size)
         for batch in batches(data, start=start, stop=until, **order):
-            _, state = solve(state, Frozen(net.F, theta, batch), batch)
+            _, state = solve(state, F_t(batch=batch), batch)
             if not state:
                 break
     optimizer = SGD(net, lr=c.lr * c.batch_size / 256, momentum=0, wd=0, steps=0, schedule="constant")
@@ -103,22 +105,25 @@ def gap(run: Run, code: Collection[str] = ()) -> em.Gap:
     """
     saved, parts = _opened(run, code)
     c, data, net, solve = parts.config, parts.images, parts.network, parts.solver
-    probe = probe_set(data, c.symmetry, dtype(c))
+    labels = of_solver(solve).needs_labels
+    probe = probe_set(data, c.symmetry, dtype(c), labels=labels)
     today = passes(net)
     state = cut(solve, parts.state or {}, probe.ids, len(data.images))
     again: dict[str, Tensor] = {}
-    for batch in visits(data, probe.ids, c, saved.step) if state else ():
+    for batch in visits(data, probe.ids, c, saved.step, labels=labels) if state else ():
         _, again = solve(again, today, batch)
-    then = Frozen(net.F, parts.theta, probe.batch) if parts.theta else today  # θᵗ of the alternation, where it is held
+    # θᵗ of the alternation, where it is held
+    then = Frozen(net.F, parts.theta, probe.batch, None, net.h, parts.theta_h or {}) if parts.theta else today
     eta, replayed = (solve(s, F_t, probe.batch)[0] for s, F_t in ((state, then), (again, today)))
     return eta_gap(net, probe, eta, replayed, today(probe.views[len(probe.batch.views) :]))
 
 
-def visits(data: ImageSet, ids: Tensor, c: Config, steps: int) -> Iterator[Batch]:
+def visits(data: ImageSet, ids: Tensor, c: Config, steps: int, *, labels: bool = False) -> Iterator[Batch]:
     """What a run showed of images `ids` [P] until `steps` steps were taken, again: a batch an epoch, ids 0 … P − 1.
 
-    Images that an epoch did not show, or not yet, are left out of its batch.
+    Images that an epoch did not show, or not yet, are left out of its batch. labels: whether batches have them.
     """
+    classes = data.classes if labels else None
     per_epoch = len(data.images) // c.batch_size
     for epoch in range(math.ceil(steps / per_epoch)):
         order = torch.randperm(len(data.images), generator=generator(c.seed, IDS, epoch))
@@ -146,6 +151,8 @@ def visits(data: ImageSet, ids: Tensor, c: Config, steps: int) -> Iterator[Batch
             draw=partial(views, ETA),
             num_images=len(ids),
             total=c.epochs * per_epoch,
+            every=partial(data.every, ids[places.cpu()], dtype(c)),
+            labels=classes[ids[places.cpu()].to(classes.device)] if classes is not None else None,
         )
 
 

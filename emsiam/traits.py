@@ -7,6 +7,7 @@ The decorators set an attribute and change nothing else. A function without one 
 same: its traits are the defaults below, which suit a solver that keeps nothing, or one row for each image.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -27,10 +28,36 @@ class Solver(NamedTuple):
     gives: str = "representations"  # what η is
     passes_gradient: bool = False  # η has a gradient where F_t lets it through: without stop-gradient, k = 1
     measurable: bool = True  # it takes any z: `diagnostics.em.response` can read how old η is, and of how many views
+    needs_h: bool = False  # it asks for the predictor, F_t.h(z)
+    needs_labels: bool = False  # it reads batch.labels
+    needs_all_of_T: bool = False  # it asks for batch.every(), so T must be finite
+    at_most: float = math.inf  # bytes of `memory` above which it is refused
+    # What docs/solvers.md says of it: expressions in its hyper-parameters and SIZES.
+    eta: str = ""  # η_x, in mathematics
+    forwards: str = "1"  # passes of F for each view that is trained on, beside that of the θ-step
+    memory: str = "0"  # bytes
+    lag: str = "0"  # mean age of the θ behind η, in steps; empty: of no meaning
+    views: str = "1"  # effective number of views in η; empty: of no meaning
     # How `docs/methods.md` draws it.
     encoder: str = "F"  # what the other view passes through
     then: str = ""  # what is done with its z
     averaged: str = "nothing"
+
+
+SIZES = {  # what expressions of costs may speak of
+    "N": "images to train on",
+    "B": "images per step",
+    "d": "width of z",
+    "pixels": "numbers of a view",
+    "P": "numbers of F",
+    "T": "views that a finite T has",
+    "epoch": "steps per epoch",
+}
+
+
+def value(expression: str, numbers: Mapping[str, Any]) -> float:
+    """What an expression of a trait comes to; empty: NaN."""
+    return float(eval(expression, {"__builtins__": {}}, dict(numbers))) if expression else math.nan
 
 
 class Objective(NamedTuple):
@@ -90,6 +117,11 @@ def _saying(traits: Solver | Objective | DataSet) -> Callable[[Function], Functi
 def of_solver(function: Callable) -> Solver:
     """The traits of a solver, its hyper-parameters bound or not."""
     return getattr(_plain(function), "traits", Solver())
+
+
+def name_of(function: Callable) -> str:
+    """How a solver is called, its hyper-parameters bound or not."""
+    return getattr(_plain(function), "__name__", type(function).__name__)
 
 
 def of_objective(function: Callable) -> Objective:

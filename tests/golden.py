@@ -88,6 +88,7 @@ MORE = {
     "log_every": {"log_every": 5, "eval_every": 1},
     "images in memory": {**FOLDER, "workers": 0},
     "labels": {**FOLDER, "workers": 0, "labels": False},
+    "eta_args": {"mode": "ema_eta", "eta_args": "first=random,target=bank,rows_of=unit"},
     "image_size": {**FOLDER, "workers": 0, "image_size": 12, "augment": "blur=0.5,hue=0.1"},
     "arch": {**FOLDER, "workers": 0, "arch": "resnet18"},
     "stem": {**FOLDER, "workers": 0, "arch": "resnet18", "stem": "imagenet", "image_size": 32},

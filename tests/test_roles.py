@@ -13,7 +13,8 @@ import experiments
 from emsiam import comparison
 from emsiam.build import network
 from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, resolution
-from emsiam.config.options import FLAGS, ROLES, of_role, option
+from emsiam.config.declared import FLAGS, ROLES, option
+from emsiam.config.options import of_role
 from emsiam.config.rules import SWITCH
 from emsiam.config.words import unset
 from emsiam.data.sets import DATASETS

@@ -12,7 +12,8 @@ from .options import DATA_OPTIONS, HYPERPARAMETERS, Config, having
 from .presets import DEFAULTS, PRESETS
 
 if TYPE_CHECKING:
-    from .resolution import load_images, load_solver, preset, resolve
+    from .resolution import load_images, preset, resolve
+    from .solvers import load_solver
 
 __all__ = ["DATA_OPTIONS", "DEFAULTS", "HYPERPARAMETERS", "PRESETS", "STEM_PADDINGS", "Config", "ConfigError"]
 __all__ += [
@@ -32,4 +33,4 @@ __all__ += [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.resolution"), name)
+    return getattr(import_module(f"{__name__}.{'solvers' if name == 'load_solver' else 'resolution'}"), name)

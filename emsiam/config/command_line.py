@@ -11,7 +11,8 @@ from typing import Any
 
 from ..ending import end_at_once, put_back
 from ..errors import ConfigError, flag, nearest
-from .options import ROLES, Config
+from .declared import ROLES
+from .options import Config
 from .rules import SWITCH
 from .words import described, unset
 

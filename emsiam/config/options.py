@@ -6,67 +6,19 @@ or the network's default in `resolve`, and stays None, and out of config.json, w
 """
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .. import names
 from ..errors import ConfigError, flag, nearest
+from .declared import FLAGS, named, option
 from .presets import PRESETS
-from .rules import ARCH, AUGMENT, BANK, DIGEST, PATH, SWITCH, Rule, one_of, real, solver, whole
+from .rules import ARCH, AUGMENT, BANK, DIGEST, ETA_ARGS, PATH, SWITCH, real, solver, whole
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 
 
 DEVICES = ("auto", "cpu", "cuda")
-
-
-ROLES = {  # what an option is for: the groups of --help
-    "solver": "how η is solved, and for which loss",
-    "data": "images, and which views of them",
-    "network": "the network",
-    "training": "the optimiser and the length of training",
-    "monitor": "what is measured, and how often",
-    "where": "the machine, and the run's directory",
-}
-
-
-FLAGS = {  # what else may be true of an option
-    "starts_F": "it shapes the weights with which F begins: runs that differ in it have no common start",
-    "pairs": "two runs are a pair only where it is equal: the same images in the same order under the same draws",
-    "may_differ": "runs that differ in it alone are of one group, in a comparison",
-    "no_number": "it changes no number, so it is not in a run's key",
-    "resumable": "it may be given anew to --resume, since it changes no number",
-    "stays": "and where --resume is not given it, the run's own value is kept",
-    "read_by_some": "only some solvers, objectives or data sets read it; elsewhere it is named in a note and left out",
-}
-
-
-def option(
-    default: Any, rule: Rule, help: str, role: str, *flags: str, names: Iterable[str] = (), unset: str | None = None
-) -> Any:
-    """A field: its default, the values it takes, its meaning and unit, what it is for (ROLES), and FLAGS.
-
-    names: valid ones, to propose the nearest. unset: what stands in its place where it is None, `{}` for the default
-    that is found at the methods, solvers and DEFAULTS; see `unset`.
-    """
-    unknown = {role} - ROLES.keys() | set(flags) - FLAGS.keys()
-    if unknown:
-        raise ValueError(f"{unknown} is not a role or flag of an option")
-    metadata = {
-        "rule": rule,
-        "help": help,
-        "names": tuple(names),
-        "role": role,
-        "unset": unset,
-        "flags": frozenset(flags),
-    }
-    return field(default=default, metadata=metadata)
-
-
-def named(default: Any, names: Iterable[str], help: str, role: str, *flags: str, unset: str | None = None) -> Any:
-    names = tuple(names)
-    return option(default, one_of(names), help, role, *flags, names=names, unset=unset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +33,13 @@ class Config:
         "solver",
         names=names.SOLVERS,
         unset="the mode's",
+    )
+    eta_args: Any = option(
+        None,
+        ETA_ARGS,
+        "parameters of the solver that are no options, such as `first=random,target=bank`; docs/solvers.md has them",
+        "solver",
+        unset="its own",
     )
     k: int | str | None = option(
         None, whole(1, word="epoch"), "SGD steps per alternation, a number or `epoch`", "solver", "read_by_some"

@@ -1,16 +1,11 @@
 """What follows from what was chosen? Options that depend on the data, the method or the machine."""
 
 import dataclasses
-import functools
-import importlib.util
 import inspect
 import math
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -23,10 +18,11 @@ from ..errors import ConfigError, flag, given_flag, nearest, refuse
 from ..eta import SOLVERS
 from ..eta.bank import needed
 from ..methods import METHODS, Method, hyperparameters
-from ..objective import loss
-from ..traits import fit_together, of_data_set, of_solver
+from ..objective import SIMILARITIES, loss
+from ..traits import fit_together, name_of, of_data_set, of_objective, of_solver
 from .options import DATA_OPTIONS, HYPERPARAMETERS, Config
 from .presets import DEFAULTS, PRESETS
+from .solvers import load_solver, typed
 
 LOOKS, APART = 3, 600  # alternations watched unasked, at most, and steps between: one costs as much as about 25
 
@@ -83,37 +79,6 @@ def load_images(config: Config, images: Any = None, labels: Any = None) -> tuple
     recipe = data.recipe._replace(**asked)
     config = dataclasses.replace(config, augment=recipe._asdict(), **unread, **data.options)
     return config, data._replace(recipe=recipe), notes
-
-
-def load_solver(eta: str) -> Callable:
-    """A solver by name, or FUNCTION of FILE.py, which is run. Raises ConfigError where there is none."""
-    if eta in SOLVERS:
-        return SOLVERS[eta]
-    file, _, name = eta.rpartition(":")
-    if not Path(file).is_file():
-        refuse("eta", eta, f"there is no file {file}")
-    scope = vars(_module(Path(file).resolve(), Path(file).stat().st_mtime_ns, eta))
-    if not callable(scope.get(name)):
-        functions = [n for n, v in scope.items() if callable(v) and not n.startswith("_")]
-        refuse("eta", eta, f"{file} has no function {name}{nearest(name, functions)}")
-    return scope[name]
-
-
-@functools.lru_cache
-def _module(file: Path, changed: int, eta: str) -> ModuleType:
-    """A user's file, run once as a module; its neighbours can be imported."""
-    sys.path.insert(0, str(file.parent))
-    try:
-        spec = importlib.util.spec_from_file_location(file.stem, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    except (Exception, SystemExit) as error:
-        refuse("eta", eta, f"{file} does not run ({type(error).__name__}: {error})")
-    finally:
-        sys.path.remove(str(file.parent))
 
 
 class Setting(NamedTuple):
@@ -179,6 +144,7 @@ def _hyperparameters(o: Options, s: Setting) -> Changes:
             solver = f" --eta {o['eta']}" if o["eta"] else ""
             notes.append(f"{flag(name)} {o[name]} is not used by --mode {o['mode']}{solver}")
             changes[name] = None
+    changes["eta_args"] = typed(s.solve, o["eta_args"])
     if "queue" in s.read and changes["queue"] == s.read["queue"]:
         few = 2 ** int(math.log2(max(1, s.num_images // 4)))  # few keys of the same image
         changes["queue"] = min(changes["queue"], few)
@@ -230,6 +196,14 @@ def _gradient(o: Options, s: Setting) -> Changes:
     """The solver gives what the objective needs, and a gradient where there is no stop-gradient."""
     if s.solve in SOLVERS.values() and s.solve is not s.method.solve and not fit_together(s.solve, s.method.objective):
         refuse("eta", s.solve.__name__, f"gives no target that the objective of --mode {o['mode']} is defined for")
+    wants = of_objective(SIMILARITIES[o["similarity"] or "cosine"]).takes
+    if wants and of_solver(s.solve).gives != wants:
+        gives = f"{name_of(s.solve)} gives {of_solver(s.solve).gives}"
+        refuse("similarity", o["similarity"], f"is for targets that are {wants}, and {gives}")
+    if of_solver(s.solve).needs_h and s.method.prototypes:
+        raise ConfigError(
+            f"--mode {o['mode']}: {name_of(s.solve)} asks for h of z, and here h stands before prototypes"
+        )
     if not o["stop_grad"] and (not of_solver(s.solve).passes_gradient or s.method.held or (o["k"] or 1) > 1):
         given = f"--mode {o['mode']}" + (f" --eta {o['eta']}" if o["eta"] else "")
         given += f" --k {o['k']}" if (o["k"] or 1) > 1 and not s.method.held else ""
@@ -246,6 +220,9 @@ def _network(o: Options, s: Setting) -> Changes:
     arch = o["arch"] or ("tiny" if side <= 32 else "resnet18")
     changes: dict[str, Any] = {"predictor": predictor, "arch": arch}
     notes, pred_dim = [], o["pred_dim"]
+    if predictor == "none" and of_solver(s.solve).needs_h:
+        given = f"--predictor none with --eta {name_of(s.solve)}"
+        raise ConfigError(f"{given}: this solver asks for h; add --predictor mlp, or another")
     if predictor not in ("mlp", "fixed") and pred_dim is not None:
         notes.append(f"--pred-dim {pred_dim} is not used by --predictor {predictor}")
         changes["pred_dim"] = pred_dim = None

@@ -121,8 +121,17 @@ def _augment(value):
     return strengths
 
 
+def _eta_args(value):
+    """NAME=VALUE,… or a dict, to {name: value}; types are the solver's matter."""
+    items = [item.split("=", 1) for item in value.split(",")] if isinstance(value, str) else list(dict(value).items())
+    if not all(str(name).isidentifier() and str(x) for name, x in items):
+        raise ValueError
+    return dict(items)
+
+
 ARCH = Rule("tiny, or the name of a torchvision classifier", _arch)
 AUGMENT = Rule(f"NAME=STRENGTH or NAME=LOW:HIGH, with commas between, of {', '.join(LIMITS)}", _augment)
+ETA_ARGS = Rule("NAME=VALUE, with commas between", _eta_args)
 SWITCH = Rule("true or false", _switch)
 PATH = Rule("a path", _path)
 DIGEST = Rule("64 hexadecimal digits", _digest)

@@ -27,6 +27,9 @@ class Batch(NamedTuple):
     num_images: int  # ids are in 0 … num_images − 1
     gather: Callable[[Tensor], Tensor]  # [B, ...] of this process -> the rows of every process, in order
     total: int = 0  # steps of the whole training, where something follows a schedule
+    # all of a finite T, a draw at a time: its probability, and views [B, C, H, W]; raises ValueError where T has no end
+    every: Callable[[], Iterator[tuple[float, Tensor]]] | None = None
+    labels: Tensor | None = None  # [B], for a solver that says it needs them
 
     @classmethod
     def of(
@@ -40,10 +43,13 @@ class Batch(NamedTuple):
         num_images: int,
         gather: Callable[[Tensor], Tensor] = lambda rows: rows,
         total: int = 0,
+        every: Callable[[], Iterator[tuple[float, Tensor]]] | None = None,
+        labels: Tensor | None = None,
     ) -> "Batch":
         """A batch of `views_of(symmetry)` views, of one process unless `gather` says otherwise."""
         trained, partners = SYMMETRY[symmetry]
-        return cls(step, ids, views, trained, partners, views[list(partners)], draw, num_images, gather, total)
+        others = views[list(partners)]
+        return cls(step, ids, views, trained, partners, others, draw, num_images, gather, total, every, labels)
 
 
 # How a loss is symmetrised (§4.6): the views that train θ, and for each the view that its target comes from.
@@ -69,11 +75,12 @@ def batches(
     symmetry: str,
     dtype: torch.dtype,
     total: int | None = None,
+    labels: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Batches `start` to `stop` − 1. Every epoch has a new order; its incomplete last batch is left out.
 
     batch_size: images a step over all processes, at most the number of images. total: steps of the whole training, by
-    default `stop`.
+    default `stop`. labels: of all images, for a solver that needs them.
     """
     num_images = len(data.images)
     per_epoch = num_images // batch_size
@@ -85,7 +92,7 @@ def batches(
             order = torch.randperm(num_images, generator=generator(seed, IDS, epoch))
         first = step % per_epoch * batch_size
         ids = order[first : first + batch_size]
-        asked.append(_ask_batch(data, seed, step, ids, symmetry, dtype, total or stop))
+        asked.append(_ask_batch(data, seed, step, ids, symmetry, dtype, total or stop, labels))
         if len(asked) > AHEAD:
             yield asked.popleft()()
     for batch in asked:
@@ -93,7 +100,14 @@ def batches(
 
 
 def _ask_batch(
-    data: ImageSet, seed: int, step: int, ids: Tensor, symmetry: str, dtype: torch.dtype, total: int
+    data: ImageSet,
+    seed: int,
+    step: int,
+    ids: Tensor,
+    symmetry: str,
+    dtype: torch.dtype,
+    total: int,
+    labels: Tensor | None,
 ) -> Callable[[], Batch]:
     views_asked = _ask_views(data, ids, views_of(symmetry), generator(seed, VIEWS, step), dtype)
     further = generator(seed, ETA, step)
@@ -109,6 +123,8 @@ def _ask_batch(
             num_images=len(data.images),
             gather=gather,
             total=total,
+            every=lambda: data.every(shard(ids), dtype),
+            labels=None if labels is None else labels[shard(ids).to(labels.device)],
         )
 
     return batch

@@ -4,7 +4,7 @@ Small sets live on the device as uint8; generated ones and large folders make or
 All are addressed by id: a batch is a tensor of distinct ids.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -69,6 +69,14 @@ class ImageSet(NamedTuple):
         """T for n views of each image [B]: a draw of n·B."""
         tall = self.images.tall[ids].repeat(n) if isinstance(self.images, Files) else None
         return views.sample(self.recipe, n * len(ids), self.shape, rng, tall)
+
+    def every(self, ids: Tensor, dtype: torch.dtype) -> Iterator[tuple[float, Tensor]]:
+        """Each draw of T that there is: its probability, and views of images [B], [B, C, H, W], normalised.
+
+        Raises ValueError where there is no end of them.
+        """
+        for probability, draw in views.every(self.recipe, len(ids), self.shape):
+            yield probability, self.ask(ids, draw, 1, dtype)()[0]
 
     def ask(self, ids: Tensor, draw: views.Draw, n: int, dtype: torch.dtype) -> Callable[[], Tensor]:
         """n views of images [B] from a draw of n·B: a function that waits for them, [n, B, C, H, W], normalised."""

@@ -34,13 +34,23 @@ class ProbeSet(NamedTuple):
     views: Tensor  # [8, P, C, H, W]
 
 
-def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype) -> ProbeSet:
-    """min(512, N) training images with 8 views each."""
+def probe_set(data: ImageSet, symmetry: str, dtype: torch.dtype, *, labels: bool = False) -> ProbeSet:
+    """min(512, N) training images with 8 views each. labels: whether the batch has them."""
     views, ids = probe(data, PROBE_VIEWS, dtype), probe_ids(data)
     positions = torch.arange(len(ids), device=views.device)
 
     def draw(n: int) -> Tensor:
         return probe(data, n, dtype, ETA)
 
-    batch = Batch.of(0, positions, views[: views_of(symmetry)], symmetry, draw=draw, num_images=len(ids))
+    classes = data.classes if labels else None
+    batch = Batch.of(
+        0,
+        positions,
+        views[: views_of(symmetry)],
+        symmetry,
+        draw=draw,
+        num_images=len(ids),
+        every=lambda: data.every(ids, dtype),
+        labels=None if classes is None else classes[ids.to(classes.device)],
+    )
     return ProbeSet(ids, batch, views)

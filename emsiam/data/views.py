@@ -5,8 +5,9 @@ from a generator, so a seed gives the same views on every device; they are appli
 where the images are. The paper writes T for the distribution and x₁ = T(x) for a view.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -72,6 +73,36 @@ def sample(
         noise=recipe.noise * torch.randn(n, *shape, generator=generator) if recipe.noise else None,
         state=torch.randint(recipe.redraw, [n], generator=generator) if recipe.redraw else None,
     )
+
+
+def endless(recipe: Recipe, channels: int) -> str:
+    """The strengths of T that have infinitely many values, as `--augment` would end them; nothing where T is finite."""
+    jittered = ("brightness", "contrast", *(("saturation", "hue") if channels == 3 else ())) if recipe.jitter else ()
+    ranges = [name for name in ("degrees", "blur", "noise", *jittered) if getattr(recipe, name)]
+    ranges += [name for name in ("scale", "ratio") if {*recipe.scale, *recipe.ratio} != {1.0}]
+    return ",".join(f"{name}={'1:1' if name in ('scale', 'ratio') else 0}" for name in ranges)
+
+
+def count(recipe: Recipe, channels: int) -> int:
+    """How many draws a finite T has."""
+    coins = (recipe.flip, recipe.grayscale if channels == 3 else 0)
+    return (recipe.redraw or 1) * math.prod(2 if 0 < coin < 1 else 1 for coin in coins)
+
+
+def every(recipe: Recipe, n: int, shape: tuple[int, int, int]) -> Iterator[tuple[float, Draw]]:
+    """Each draw of a finite T, for n images alike, and its probability. Raises ValueError where there is no end."""
+    if ranges := endless(recipe, shape[0]):
+        raise ValueError(f"T has infinitely many draws; --augment {ranges} would make it finite")
+    grayscale = recipe.grayscale if shape[0] == 3 else 0.0
+    for state, flip, grey in itertools.product(range(recipe.redraw or 1), (True, False), (True, False)):
+        p, q = (share if side else 1 - share for side, share in ((flip, recipe.flip), (grey, grayscale)))
+        if p * q:
+            drawn = Draw(
+                flip=torch.full([n], flip) if recipe.flip else None,
+                grayscale=torch.full([n], grey) if grayscale else None,
+                state=torch.full([n], state) if recipe.redraw else None,
+            )
+            yield p * q / (recipe.redraw or 1), drawn
 
 
 def _boxes(recipe: Recipe, tall: Tensor, uniform) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..objective import unit
 
 FOLDS = 4
+NOISE = 256  # channels of it, in `Clock`
 
 
 def prediction_quality(p: Tensor, z: Tensor) -> Tensor:
@@ -199,6 +200,26 @@ class Response(NamedTuple):
     views: float  # effective number: variance of one view over that of η
 
 
+class Clock:
+    """F_θᵗ of a network that maps a view to the step that θ is of, beside noise; `theta` is that step."""
+
+    parameters = ("step",)
+
+    def __init__(self, step: int, rng: torch.Generator):
+        self.theta, self.rng = {"step": torch.tensor(float(step), dtype=torch.float64)}, rng
+
+    def __call__(self, views: Tensor) -> Tensor:
+        return self.under(self.theta, views)
+
+    def under(self, weights: dict[str, Tensor], views: Tensor) -> Tensor:
+        noise = torch.randn(*views.shape[:2], NOISE, generator=self.rng, dtype=torch.float64)
+        return torch.cat([weights["step"].expand_as(noise[..., :1]), noise], -1)
+
+    def h(self, z: Tensor) -> Tensor:
+        """The identity, so that what passes h counts as what does not."""
+        return z
+
+
 def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int = 100, images: int = 8) -> Response:
     """Feed a solver representations that say which step they are of, beside noise of variance 1, and read its η.
 
@@ -208,7 +229,6 @@ def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int =
     from ..data.batches import Batch
 
     rng = torch.Generator().manual_seed(0)
-    width = 256
     state: dict[str, Any] = {}
     lags, variances = [], []
     for epoch in range(epochs):
@@ -216,15 +236,11 @@ def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int =
         for i, ids in enumerate(order):
             step = epoch * steps_per_epoch + i
 
-            def F_t(views: Tensor, at: int = step // k * k) -> Tensor:
-                noise = torch.randn(*views.shape[:2], width, generator=rng, dtype=torch.float64)
-                return torch.cat([torch.full_like(noise[..., :1], at), noise], -1)
-
             def draw(n: int) -> Tensor:
                 return torch.zeros(n, images, 1)
 
             batch = Batch.of(step, ids, draw(2), draw=draw, num_images=order.numel())
-            eta, state = solve(state, F_t, batch)
+            eta, state = solve(state, Clock(step // k * k, rng), batch)
             if epoch == epochs - 1:
                 lags.append(step - eta[..., 0].mean())
                 variances.append(eta[..., 1:].square().mean())

@@ -27,7 +27,15 @@ def under(encoder: dict[str, Tensor], F_t, views: Tensor) -> Tensor:
     return F_t.under({name.removeprefix(PREFIX): x for name, x in encoder.items()}, views)
 
 
-@solver(per_image=(), measurable=False, encoder="F_ξ", averaged="ξ over the steps of θ")
+@solver(
+    per_image=(),
+    measurable=False,
+    encoder="F_ξ",
+    averaged="ξ over the steps of θ",
+    eta="F_ξ(T′(x)), ξ ← τ·ξ + (1−τ)·θᵗ",
+    memory="4 * P",
+    lag="tau / (1 - tau)",
+)
 def momentum_encoder(state, F_t, batch, *, tau: float = 0.99, tau_schedule: str = "cosine"):
     """η_x ← F_ξ(T′(x)), ξ a moving average of θ. A constant τ = 0 is `other_view`, τ = 1 a fixed random target.
 
@@ -40,7 +48,16 @@ def momentum_encoder(state, F_t, batch, *, tau: float = 0.99, tau_schedule: str 
     return under(encoder, F_t, batch.others), encoder
 
 
-@solver(per_image=(), keeps=("queue",), measurable=False, encoder="F_ξ", averaged="ξ over the steps of θ")
+@solver(
+    per_image=(),
+    keeps=("queue",),
+    measurable=False,
+    encoder="F_ξ",
+    averaged="ξ over the steps of θ",
+    eta="F_ξ(T′(x)), beside a queue of others",
+    memory="4 * P + 4 * queue * d",
+    lag="tau / (1 - tau)",
+)
 def momentum_queue(state, F_t, batch, *, tau: float = 0.99, queue: int = 65536, shuffle_bn: int = 1):
     """MoCo: η_x as BYOL's with a constant τ, and the latest targets of other batches as negatives, first in, first out.
 
@@ -71,3 +88,39 @@ def shuffled(encoder: dict[str, Tensor], F_t, batch, groups: int) -> Tensor:
 
 def _same(x: Tensor) -> Tensor:
     return x
+
+
+RING = "ring."  # names of past θ in the state
+RING_SIZE = 2**30  # bytes of them
+
+
+@solver(
+    per_image=(),
+    measurable=False,
+    encoder="F_θ of before",
+    averaged="n views",
+    at_most=RING_SIZE,
+    eta="1/n Σ F_θᵗ⁻ˡᵃᵍ(Tᵢ(x))",
+    forwards="n / 2 if n > 1 else 1",
+    memory="4 * lag * P",
+    lag="lag",
+    views="n",
+)
+def delayed(state, F_t, batch, *, lag: int = 44, n: int = 1):
+    """The encoder of `lag` steps ago, on the other view, or on n further ones: lag without averaging, or with it.
+
+    In the first `lag` steps θ⁰ stands for what was before it. state: a ring [lag, ...] of each parameter of F; BN
+    buffers are today's. Source: ours, to tell the lag of a moving average from its averaging.
+    """
+    if lag < 1 or n < 1:
+        raise ValueError(f"lag {lag}, n {n}; allowed is 1 or more")
+    at, names = batch.step % lag, F_t.parameters
+    if not state:
+        state = {RING + name: F_t.theta[name].detach()[None].repeat(lag, *[1] * F_t.theta[name].ndim) for name in names}
+    past = {name: x.clone() for name, x in F_t.theta.items()} | {name: state[RING + name][at].clone() for name in names}
+    for name in names:
+        state[RING + name][at] = F_t.theta[name]
+    if n == 1:
+        return F_t.under(past, batch.others), state
+    eta = F_t.under(past, batch.draw(n)).mean(0)
+    return eta.expand(len(batch.trained), *eta.shape), state

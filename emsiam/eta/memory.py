@@ -1,31 +1,210 @@
-"""What if η_x is remembered from earlier visits? A bank with one row an image, in place of the predictor."""
+"""What if η_x is remembered from earlier visits? A bank with a row for each image, in place of the predictor."""
+
+from typing import Literal
 
 import torch
+from torch import Tensor
 
+from ..objective import unit
 from ..traits import solver
 from . import bank as banks
 
+THETA0 = "theta0."  # names of θ⁰ in the state
+PIXELS = 2 * 2**30  # bytes of views that are kept
 
-@solver(per_image=("rows", "visited"), placed=("rows",), then="bank[x]", averaged="η_x over the visits of an image")
-def moving_average(state, F_t, batch, *, m: float = 0.8, bank: str = "device", bank_dtype: str = "fp32"):
+
+@solver(
+    per_image=("rows", "visited"),
+    placed=("rows",),
+    then="bank[x]",
+    averaged="η_x over the visits of an image",
+    eta="m·η_x + (1−m)·F(T′(x))",
+    forwards="0",
+    memory="4 * N * d",
+    lag="m / (1 - m) * epoch",
+    views="2 / ((1 - m) / (1 + m) + (1 - m)**2)",
+)
+def moving_average(
+    state,
+    F_t,
+    batch,
+    *,
+    m: float = 0.8,
+    bank: str = "device",
+    bank_dtype: str = "fp32",
+    first: Literal["own", "theta0", "random"] = "own",
+    target: Literal["mixed", "bank"] = "mixed",
+    rows_of: Literal["z", "unit"] = "z",
+):
     """η_x ← m·η_x + (1−m)·F_θᵗ(T′(x)), §5.2; a first visit takes F_θᵗ(T′(x)) as it is.
 
     With a symmetric loss the target of view a is m·η_x + (1−m)·z_b, b ≠ a, and the mean of the targets is stored.
     Rows are averages of z as F gives it; the objective normalises. With m = 0 this is `other_view`.
     state: rows [num_images, d], visited [num_images]; a row never visited is never read. bank, bank_dtype: where the
     rows are and how they are rounded when stored, see `emsiam.eta.bank`; the average is formed in fp32.
+    What the paper leaves open: first, what stands for η before a first visit: nothing, F_θ⁰(T′(x)) of a frozen θ⁰, or a
+    random direction of the length of z; target: with today's view, or what the bank had before it; rows_of: averages
+    of z or of ẑ.
     Source of the per-image bank: Wu et al. 2018 (momentum 0.5, renormalised); of m = 0.8 and no predictor: the paper.
     """
     z = F_t(batch.others)
+    z = unit(z) if rows_of == "unit" else z
     if not state:
         state = {
             "rows": banks.rows(batch.num_images, z.shape[-1], banks.dtype_of(bank_dtype, z.dtype), bank, z.device),
             "visited": torch.zeros(batch.num_images, dtype=torch.bool, device=z.device),
         }
+        if first == "random":
+            banks.write(state["rows"], torch.arange(batch.num_images), directions(batch.num_images, z.shape[-1]))
+        if first == "theta0":
+            state |= {THETA0 + name: x.clone() for name, x in F_t.theta.items()}
     rows, visited = state["rows"], state["visited"]
     before = visited[batch.ids][:, None]
-    eta = torch.where(before, m * banks.read(rows, batch.ids, z) + (1 - m) * z, z)
+    known = banks.read(rows, batch.ids, z)
+    if first == "random":
+        known = torch.where(before, known, unit(known) * z.norm(dim=-1, keepdim=True))
+    elif first == "theta0" and not before.all():
+        of_theta0 = {name.removeprefix(THETA0): x for name, x in state.items() if name.startswith(THETA0)}
+        start = F_t.under(of_theta0, batch.others)
+        known = torch.where(before, known, unit(start) if rows_of == "unit" else start)
+    if first == "own":
+        eta = torch.where(before, m * known + (1 - m) * z, z)
+        given = eta if target == "mixed" else torch.where(before, known, z)
+    else:
+        eta = m * known + (1 - m) * z
+        given = eta if target == "mixed" else known.expand_as(z)
     ids = batch.gather(batch.ids)
     banks.write(rows, ids, batch.gather(eta.mean(0)))
     visited[ids] = True
+    return given, state
+
+
+def directions(number: int, d: int) -> Tensor:
+    """[number, d] random unit vectors, always the same."""
+    return unit(torch.randn(number, d, generator=torch.Generator().manual_seed(0)))
+
+
+def counted(state, batch, z: Tensor, **rows: tuple[int, ...]):
+    """A state with how often each image was visited, `visits`, and tensors [num_images, *shape] of zeros, by name."""
+    if state:
+        return state
+    zeros = {
+        name: torch.zeros(batch.num_images, *shape, dtype=z.dtype, device=z.device) for name, shape in rows.items()
+    }
+    return {**zeros, "visits": torch.zeros(batch.num_images, dtype=torch.int64, device=z.device)}
+
+
+def store(state, batch, **values: Tensor) -> None:
+    """Store what belongs to the images of a batch, of all processes, and count the visit."""
+    ids = batch.gather(batch.ids)
+    for name, x in values.items():
+        state[name][ids] = batch.gather(x)
+    state["visits"][ids] += 1
+
+
+@solver(
+    per_image=("rows", "visits"),
+    then="bank[x]",
+    averaged="η_x over the visits of an image",
+    eta="(1−m)/(1−mᶜ) Σ mʲ F(T_j(x))",
+    forwards="0",
+    memory="4 * N * d",
+    lag="m / (1 - m) * epoch",
+    views="2 / ((1 - m) / (1 + m) + (1 - m)**2)",
+)
+def bias_corrected(state, F_t, batch, *, m: float = 0.8):
+    """A moving average from zero, divided by 1 − mᶜ at visit c, so that no visit weighs more for being the first.
+
+    state: rows [num_images, d], visits [num_images]. Source: Laine & Aila 2017 (temporal ensembling), §3.2.
+    """
+    z = F_t(batch.others)
+    state = counted(state, batch, z, rows=z.shape[2:])
+    rows = m * state["rows"][batch.ids] + (1 - m) * z
+    visit = state["visits"][batch.ids] + 1
+    store(state, batch, rows=rows.mean(0))
+    return rows / (1 - m ** visit.to(z))[:, None], state
+
+
+@solver(
+    per_image=("rows", "visits"),
+    then="bank[x]",
+    averaged="η_x over all visits of an image",
+    measurable=False,
+    eta="1/c Σ F(T_j(x))",
+    forwards="0",
+    memory="4 * N * d",
+    lag="",
+    views="",
+)
+def running_mean(state, F_t, batch):
+    """The mean over all visits of an image, c of them: its lag and its number of views grow without end.
+
+    state: rows [num_images, d], visits [num_images]. Source: steps of 1/c are Robbins & Monro's (1951).
+    """
+    z = F_t(batch.others)
+    state = counted(state, batch, z, rows=z.shape[2:])
+    before = state["visits"][batch.ids][:, None]
+    eta = (before * state["rows"][batch.ids] + z) / (before + 1)
+    store(state, batch, rows=eta.mean(0))
     return eta, state
+
+
+@solver(
+    per_image=("recent", "visits"),
+    then="bank[x]",
+    averaged="the last w visits of an image",
+    eta="1/w Σ_{last w} F(T_j(x))",
+    forwards="0",
+    memory="4 * N * (w - 1) * d",
+    lag="(w - 1) / 2 * epoch",
+    views="2 / (1 / w + 1 / w**2)",
+)
+def window(state, F_t, batch, *, w: int = 9):
+    """The mean of the last w visits of an image, today's among them, all with one weight.
+
+    w = 9 has about the lag and the number of views of a moving average with m = 0.8.
+    state: recent [num_images, w − 1, d], visits [num_images].
+    """
+    z = F_t(batch.others)
+    state = counted(state, batch, z, recent=(w - 1, *z.shape[2:]))
+    recent, visits = state["recent"][batch.ids], state["visits"][batch.ids]
+    known = visits.clamp(max=w - 1)[:, None]
+    eta = (recent.sum(1) + z) / (known + 1)
+    if w > 1:
+        recent[torch.arange(len(visits), device=z.device), visits % (w - 1)] = z.mean(0)
+    store(state, batch, recent=recent)
+    return eta, state
+
+
+@solver(
+    per_image=("views", "visits"),
+    then="bank[x]",
+    averaged="the last w visits of an image, all under today's θ",
+    measurable=False,
+    at_most=PIXELS,
+    eta="Σ_{j<w} mʲ F_θᵗ(T_j(x)) / Σ mʲ",
+    forwards="(w - 1) / 2",
+    memory="4 * N * (w - 1) * pixels",
+    views="(1 - m**w)**2 / (1 - m)**2 / ((1 - m**(2 * w)) / (1 - m**2))",
+)
+def recomputed(state, F_t, batch, *, m: float = 0.8, w: int = 9):
+    """The moving average over the last w visits, as if today's θ had made it: averaging without lag.
+
+    The views of earlier visits are kept, and pass through F_θᵗ again. With two trained views an image's two views are
+    kept in turn. state: views [num_images, w − 1, C, H, W], visits [num_images].
+    """
+    z = F_t(batch.others)
+    state = counted(state, batch, z, views=(w - 1, *batch.others.shape[2:]))
+    views, visits = state["views"][batch.ids], state["visits"][batch.ids]
+    total, weight = z, torch.ones_like(z[0, :, :1])
+    for age in range(1, w):
+        known = (visits >= age)[:, None]
+        at = (visits - age) % max(w - 1, 1)
+        past = F_t(views[torch.arange(len(visits), device=z.device), at][None])[0]
+        total = total + torch.where(known, m**age * past, 0.0)
+        weight = weight + m**age * known
+    if w > 1:
+        kept = batch.others[batch.step % len(batch.others)]
+        views[torch.arange(len(visits), device=z.device), visits % (w - 1)] = kept.to(views)
+    store(state, batch, views=views)
+    return total / weight, state

@@ -74,7 +74,7 @@ def cut(solve: Callable, state: dict[str, Any], ids: Tensor, num_images: int) ->
 
 def passes(net: Siamese) -> Frozen:
     """F_t of a solver under the weights of now: views [n, B, C, H, W] to z [n, B, d]."""
-    return Frozen(net.F, hold(net.F, copy=False))
+    return Frozen(net.F, hold(net.F, copy=False), predictor=net.h, theta_h=hold(net.h, copy=False))
 
 
 def eta_gap(net: Siamese, probe_set: ProbeSet, eta: Tensor, same_views: Tensor, fresh: Tensor) -> em.Gap:

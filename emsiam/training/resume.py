@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,11 @@ from ..config import Config, having
 from ..errors import ConfigError, given_flag, refuse
 from ..runs.run import check_code, load_run
 from ..runs.writer import leftovers
+
+
+def texts(values: Mapping[str, Any] | None) -> dict[str, str]:
+    """{name: value as text}."""
+    return {name: str(x) for name, x in (values or {}).items()}
 
 
 def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkpoint | None]:
@@ -45,6 +50,7 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
         if f.name not in {*having("resumable"), *same}
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
+        and not (f.name == "eta_args" and texts(saved.eta_args) == texts(config.eta_args))  # no types yet
         and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
         and (getattr(saved, f.name) is not None or (f.name == "online_probe" and config.online_probe))  # else not read
     ]

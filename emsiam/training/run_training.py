@@ -7,23 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from .. import ranks
-from ..alternate import Frozen, Step, hold
-from ..build import Parts, assemble, stream
+from ..alternate import Step
+from ..build import Parts, assemble
 from ..checkpoint import Checkpoint
 from ..config import Config
 from ..config.resolution import load_images, resolve
+from ..config.solvers import with_arguments
 from ..errors import ConfigError, refuse
-from ..methods import METHODS
 from ..runs.run import Run
 from ..runs.writer import Writer, new_directory
-from ..traits import of_objective
-from .monitors import place
 from .resume import resumed
 from .signals import Interrupted, Signals
+from .trial import try_solver
 from .watch import Watch
 
 
@@ -41,6 +39,7 @@ def fit(
     folder cannot be decoded when its turn comes.
     """
     config, start = resumed(config, given)
+    config = with_arguments(config)
     if config.resume and Run(Path(str(config.out))).finished:
         if images is not None or labels is not None:
             load_images(config, images, labels)  # are they those of the run?
@@ -57,8 +56,8 @@ def fit(
 
 def _fit(parts: Parts, start: Checkpoint | None, stop: Sized) -> Run:
     c = parts.config
-    if ":" in (c.eta or ""):
-        _try(parts)
+    if c.eta or c.eta_args:
+        try_solver(parts)
     writer, refused = None, ""
     if ranks.rank() == 0:
         try:
@@ -102,29 +101,3 @@ def _follow(trained: Iterable[Step], watch: Watch, stop: Sized, signals: Signals
             return watch.leave(step)
     bar.close()
     return watch.finish()
-
-
-def _try(parts: Parts) -> None:
-    """Ask a user's solver for one batch before anything is written. Raises ConfigError with what is wrong."""
-    c, net = parts.config, parts.network
-    batch = next(stream(c, parts.images, stop=1))
-    shape = (len(batch.trained), len(batch.ids), c.width)
-    try:
-        answer = parts.solver({}, Frozen(net.F, hold(net.F, copy=True), batch), batch)
-        eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
-    except Exception as error:
-        refuse("eta", c.eta, place(error))
-    if not isinstance(eta, Tensor) or not isinstance(state, dict):
-        refuse(
-            "eta", c.eta, f"must return a pair (eta, state), a tensor and a dict, but returned {type(answer).__name__}"
-        )
-    if tuple(eta.shape) != shape:
-        refuse("eta", c.eta, f"eta must have the shape [S, B, d] = {list(shape)}, but has {list(eta.shape)}")
-    for name in of_objective(METHODS[c.mode].objective).reads:
-        if not isinstance(state.get(name), Tensor):
-            refuse("eta", c.eta, f"--mode {c.mode} needs a tensor in state[{name!r}], for its objective")
-    odd = [name for name, x in state.items() if not isinstance(x, Tensor | int | float | str | bool | None)]
-    if odd:
-        refuse(
-            "eta", c.eta, f"state must hold tensors and plain values, but {odd[0]} is a {type(state[odd[0]]).__name__}"
-        )

@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..metrics import MEASURED, shown_in, training_order
 from ..runs.run import PICTURE, Run
 from ..runs.writer import Writer
+from ..traits import of_solver
 from .monitors import Accuracies, HalfSteps, Losses, Monitor, Predictions, Snapshots
 from .observe import look
 from .summary import facts, judged
@@ -30,7 +31,8 @@ class Watch:
 
     def __init__(self, parts: Parts, writer: Writer | None, start: Checkpoint | None = None):
         self.parts, self.config, self.writer = parts, parts.config, writer
-        self.probe_set = probe_set(parts.images, parts.config.symmetry, dtype(parts.config))
+        labels = of_solver(parts.solver).needs_labels
+        self.probe_set = probe_set(parts.images, parts.config.symmetry, dtype(parts.config), labels=labels)
         self.losses, self.predictions = Losses(parts), Predictions(parts, self.probe_set)
         self.accuracies = Accuracies(parts, self.probe_set)
         self.half_steps, self.snapshots = HalfSteps(parts, self.probe_set), Snapshots(parts, self.probe_set, writer)
@@ -130,22 +132,25 @@ class Watch:
         return run
 
     def _save(self, step: Step) -> None:
-        """All that is needed to go on with the same bits."""
         if self.writer:
-            self.writer.checkpoint(
-                Checkpoint(
-                    step=self.step,
-                    seconds=time.perf_counter() - self.began,
-                    last_line=self.last_line,
-                    net=self.parts.network.state_dict(),
-                    optimizer=self.parts.optimizer.sgd.state_dict(),
-                    state=step.state,
-                    theta=step.theta,
-                    config=self.config.to_dict(),
-                    **of_images(self.parts.images),
-                    monitors={name: x for monitor in self.monitors for name, x in monitor.state_dict().items()},
-                )
-            )
+            self.writer.checkpoint(checkpoint(self, step))
+
+
+def checkpoint(watch: Watch, step: Step) -> Checkpoint:
+    """All that is needed to go on after a step with the same bits."""
+    return Checkpoint(
+        step=watch.step,
+        seconds=time.perf_counter() - watch.began,
+        last_line=watch.last_line,
+        net=watch.parts.network.state_dict(),
+        optimizer=watch.parts.optimizer.sgd.state_dict(),
+        state=step.state,
+        theta=step.theta,
+        theta_h=step.theta_h,
+        config=watch.config.to_dict(),
+        **of_images(watch.parts.images),
+        monitors={name: x for monitor in watch.monitors for name, x in monitor.state_dict().items()},
+    )
 
 
 def of_images(images: ImageSet) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""What if η does not estimate anything? Targets that a method must beat, or cannot."""
+
+import torch
+
+from ..traits import solver
+from .memory import directions
+
+
+@solver(per_image=("rows",), measurable=False, eta="u_x, random", forwards="0", memory="4 * N * d", lag="", views="")
+def random_targets(state, F_t, batch):
+    """A constant random unit vector for each image: nothing can collapse, and nothing is shared between images.
+
+    state: rows [num_images, d]. Source: Bojanowski & Joulin 2017 (NAT), without its assignment.
+    """
+    z = F_t(batch.others)
+    if not state:
+        state = {"rows": directions(batch.num_images, z.shape[-1]).to(z)}
+    eta = state["rows"][batch.ids]
+    return eta.expand_as(z), state
+
+
+@solver(per_image=(), measurable=False, eta="F(T′(y)), y another image", forwards="0", lag="0", views="")
+def permuted(state, F_t, batch):
+    """The target of another image of the batch, a new one at each step: no image can be told by its target."""
+    z = F_t(batch.others)
+    if z.shape[1] < 2:
+        raise ValueError("one image; another one is needed")
+    order = torch.randperm(z.shape[1], generator=torch.Generator().manual_seed(batch.step)).to(z.device)
+    place = order.argsort()
+    return z[:, order.roll(1)[place]], state
+
+
+@solver(
+    per_image=(),
+    needs_labels=True,
+    measurable=False,
+    eta="mean of F(T′(y)) over y of x's class",
+    forwards="0",
+    views="",
+)
+def class_means(state, F_t, batch):
+    """The mean of the other views' z over the batch's images of the same class: what labels would give."""
+    z = F_t(batch.others)
+    member = torch.nn.functional.one_hot(batch.gather(batch.labels)).to(z)  # [B, classes], of all processes
+    whole = batch.gather(z.transpose(0, 1)).transpose(0, 1)
+    means = member.mT @ whole / member.sum(0).clamp(min=1)[:, None]
+    return means[:, batch.labels], state

@@ -1,0 +1,111 @@
+"""What if η is a linear estimate of E_T[F(T(x))] from the batch? Ridge-optimal maps, shrinkage, and IsoLoss.
+
+All is centred: means of the batch are taken out, and put back. Covariances are those of the batch, of all processes.
+"""
+
+import torch
+from torch import Tensor
+
+from ..traits import solver
+
+
+@solver(
+    per_image=(),
+    measurable=False,
+    then="c·H*",
+    eta="c·H*·F(T′(x)), H* = Σ_b (Σ_t + λI)⁻¹",
+    forwards="0",
+    lag="0",
+    views="",
+)
+def ridge_optimal(state, F_t, batch, *, c: float = 1.0, ridge: float = 0.01):
+    """The linear map that best predicts another view's z from this one's, times c, of the other view.
+
+    H* = Σ_b Σ_t⁻¹ with the covariance between two views for Σ_b, and that of one for Σ_t; ridge: in units of the mean
+    variance of a channel. Source: paper §5.1 hopes that h is E[η | z]; its linear case, as BYOL's optimal predictor
+    (Grill et al. 2020, §5).
+    """
+    z = F_t(batch.others)
+    partner = z.roll(1, 0) if len(z) > 1 else F_t(batch.draw(1))
+    x, y = _centred(z, batch), _centred(partner, batch)
+    between = (_covariance(y, x, batch) + _covariance(x, y, batch)) / 2
+    h = torch.linalg.solve(_regular(_covariance(x, x, batch), ridge), between)  # H*, transposed
+    return _mean(z, batch) + c * x @ h, state
+
+
+@solver(
+    per_image=(),
+    measurable=False,
+    then="shrunk to the batch's mean",
+    averaged="n views",
+    eta="μ + Σ_b (Σ_b + Σ_w/n)⁻¹ (z̄ − μ)",
+    forwards="n / 2",
+    views="",
+)
+def posterior(state, F_t, batch, *, n: int = 2, ridge: float = 0.01):
+    """The posterior mean of E_T[F(T(x))], given n views and that images are Gaussian around the batch's mean.
+
+    Directions in which views differ as much as images do shrink to the mean. Σ_w is the covariance within images, Σ_b
+    that of their means less Σ_w/n. ridge: in units of the mean variance of a channel. Source: Efron & Morris 1972, for
+    James & Stein's estimator of several means.
+    """
+    if n < 2:
+        raise ValueError(f"n = {n}: within an image needs 2 views or more")
+    z = F_t(batch.draw(n))
+    means = z.mean(0, keepdim=True)
+    inside = _covariance(z - means, z - means, batch) * n / (n - 1)
+    centred = _centred(means, batch)
+    total = _covariance(centred, centred, batch)
+    shrunk = centred @ (torch.eye(z.shape[-1]).to(z) - torch.linalg.solve(_regular(total, ridge), inside / n))
+    eta = (_mean(means, batch) + shrunk)[0]
+    return eta.expand(len(batch.trained), *eta.shape), state
+
+
+@solver(
+    per_image=(),
+    measurable=False,
+    then="with W of its own",
+    eta="F(T′(x)) + F(T(x)) − W·F(T(x))",
+    forwards="0",
+    memory="4 * d * d",
+    lag="0",
+    views="",
+)
+def isoloss(state, F_t, batch, *, rho: float = 0.3, epsilon: float = 0.1):
+    """The target whose squared error moves z by W·z − z′, whatever the eigenvalues of W: they are no learning rates.
+
+    W is DirectPred's predictor, the root of a moving average C of E[z zᵀ], see `networks.Direct`. With
+    `--similarity mse` and without h this is the Euclidean IsoLoss; under the cosine its direction is used. The trained
+    view's own z is needed, so the loss is symmetric. state: correlation [d, d]. Source: Halvagal et al. 2023, IsoLoss,
+    as in their code (fmi-basel/implicit-var-reg, isoloss_func_l2); ρ and ε: Tian et al. 2021.
+    """
+    z = F_t(batch.others)
+    if len(z) != 2:
+        raise ValueError(f"{len(z)} trained views; allowed is --symmetry sym")
+    own = z.flip(0)
+    now = _covariance(z, z, batch)
+    c = now if not state else state["correlation"].lerp(now, 1 - rho)
+    values, vectors = torch.linalg.eigh(c)
+    roots = values.clamp(min=0).sqrt()
+    w = vectors * (roots + epsilon * roots.max()) @ vectors.mT
+    return z + own - own @ w, {"correlation": c}
+
+
+def _mean(z: Tensor, batch) -> Tensor:
+    """[N, 1, d] means over the images of all processes."""
+    return batch.gather(z.transpose(0, 1)).mean(0)[:, None]
+
+
+def _centred(z: Tensor, batch) -> Tensor:
+    return z - _mean(z, batch)
+
+
+def _covariance(x: Tensor, y: Tensor, batch) -> Tensor:
+    """[d, d] E[x yᵀ] over views and images of all processes, of x and y [N, B, d]."""
+    x, y = (batch.gather(part.transpose(0, 1)).flatten(0, 1) for part in (x, y))
+    return x.mT @ y / len(x)
+
+
+def _regular(covariance: Tensor, ridge: float) -> Tensor:
+    d = len(covariance)
+    return covariance + ridge * covariance.trace() / d * torch.eye(d).to(covariance)

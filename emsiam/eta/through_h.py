@@ -1,0 +1,111 @@
+"""What if η solves (8) for the loss that SimSiam trains? That is E‖h∘F − η‖², and its solution is E_T[h∘F], not (9).
+
+The paper says that its hypothesis does not involve h (§5.1): these are our question. A solver asks for h by its trait
+`needs_h`, and finds it, under θᵗ and without gradient, as F_t.h.
+"""
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value
+
+from .. import networks
+from ..objective import cosine
+from ..streams import PREDICTOR, generator
+from ..traits import solver
+
+H, VELOCITY = "h.", "velocity."  # names in the state
+
+
+@solver(per_image=(), needs_h=True, measurable=False, then="h", eta="h(F(T′(x)))", forwards="0")
+def predicted(state, F_t, batch):
+    """h∘F of the other view: one draw of E_T[h∘F_θᵗ(T(x))]."""
+    return F_t.h(F_t(batch.others)), state
+
+
+@solver(
+    per_image=(),
+    needs_h=True,
+    measurable=False,
+    then="mean of h of n views",
+    averaged="n views",
+    eta="1/n Σ h(F(Tᵢ(x)))",
+    forwards="n / 2",
+    views="n",
+)
+def predicted_expectation(state, F_t, batch, *, n: int = 4):
+    """The mean of h∘F over n further views, shared by all trained views."""
+    eta = F_t.h(F_t(batch.draw(n))).mean(0)
+    return eta.expand(len(batch.trained), *eta.shape), state
+
+
+@solver(
+    per_image=(),
+    needs_h=True,
+    needs_all_of_T=True,
+    measurable=False,
+    then="mean of h over all of T",
+    averaged="all views",
+    eta="Σ_T P(T) h(F(T(x)))",
+    forwards="T / 2",
+    views="T",
+)
+def predicted_every_view(state, F_t, batch):
+    """E_T[h∘F_θᵗ(T(x))] itself, of a finite T, see `every_view`."""
+    eta = torch.stack([share * F_t.h(F_t(view[None]))[0] for share, view in batch.every()]).sum(0)
+    return eta.expand(len(batch.trained), *eta.shape), state
+
+
+@solver(
+    per_image=(),
+    needs_h=True,
+    measurable=False,
+    then="with h of it",
+    eta="(1−λ)·F(T′(x)) + λ·h(F(T′(x)))",
+    forwards="0",
+)
+def mixed(state, F_t, batch, *, part: float = 0.5):
+    """Between SimSiam's target, part = 0, and that of the loss it trains, part = 1 (`predicted`). part is λ above."""
+    z = F_t(batch.others)
+    return (1 - part) * z + part * F_t.h(z), state
+
+
+@solver(
+    per_image=(),
+    measurable=False,
+    then="an h of the solver's own",
+    eta="h(F(T′(x))), h regressed on E_T[F]",
+    forwards="0",
+    memory="8 * (d * d / 2 + d)",
+    lag="",
+    views="",
+)
+def regressed(state, F_t, batch, *, rate: float = 0.05, momentum: float = 0.9):
+    """h in the η-step, §5.1 read literally: F is trained on h(F_θᵗ(T′(x))), while h learns E_T[F_θᵗ(T(x))] from F.
+
+    h is the package's predictor, d → d/4 → d with BN, in the solver's state; it takes a step of SGD on D(h(z_b), z_a)
+    at each step, at a constant rate, before it is used. Give `--predictor none`: no h is on the trained side.
+    With one trained view h learns from a further one. state: weights of h, and their velocity.
+    """
+    z = F_t(batch.others)
+    partner = z.roll(1, 0) if len(z) > 1 else F_t(batch.draw(1))
+    d = z.shape[-1]
+    with networks.initialised(generator(0, PREDICTOR)):
+        h = networks.build_predictor("mlp", dim=d, pred_dim=max(1, d // 4), bn="default").to(z)
+    if not state:
+        whole = {name: x.detach().clone() for name, x in h.state_dict().items()}
+        moved = {name: torch.zeros_like(x) for name, x in h.named_parameters()}
+        state = {H + n: x for n, x in whole.items()} | {VELOCITY + n: x for n, x in moved.items()}
+    weights = {name: state[H + name] for name, _ in h.named_parameters()}
+    buffers = {name: state[H + name].clone() for name, _ in h.named_buffers()}
+
+    def error(weights: dict[str, Tensor]) -> Tensor:
+        given = torch.stack([functional_call(h, weights | buffers, (x,)) for x in z])
+        return cosine(given, partner).mean()
+
+    slope, _ = grad_and_value(error)(weights)
+    velocity = {name: momentum * state[VELOCITY + name] + slope[name] for name in weights}
+    weights = {name: x - rate * velocity[name] for name, x in weights.items()}
+    with torch.no_grad():
+        eta = torch.stack([functional_call(h, weights | buffers, (x,)) for x in z])
+    held = {H + name: x for name, x in (weights | buffers).items()}
+    return eta, held | {VELOCITY + name: x for name, x in velocity.items()}

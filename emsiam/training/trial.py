@@ -1,0 +1,49 @@
+"""Does a solver answer as it must? It is asked for one batch, before anything is written."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ..alternate import Frozen, hold
+from ..build import Parts, stream
+from ..errors import ConfigError, refuse
+from ..methods import METHODS
+from ..traits import name_of, of_objective, of_solver
+from .monitors import place
+
+
+def try_solver(parts: Parts) -> None:
+    """Raises ConfigError with what is wrong with the solver that was chosen, and what was expected."""
+    c, net = parts.config, parts.network
+    batch = next(stream(c, parts.images, stop=1))
+    shape = (len(batch.trained), len(batch.ids), c.width)
+    own, name = ":" in (c.eta or ""), c.eta or name_of(parts.solver)
+    h = net.h if of_solver(parts.solver).needs_h else None
+    F_t = Frozen(net.F, hold(net.F, copy=True), batch, None, h, hold(h, copy=True) if h else {})
+    try:
+        answer = parts.solver({}, F_t, batch)
+    except ConfigError:
+        raise
+    except Exception as error:
+        refuse("eta", name, place(error) if own else str(error))
+    eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
+    if not isinstance(eta, Tensor) or not isinstance(state, dict):
+        given = type(answer).__name__
+        refuse("eta", name, f"must return a pair (eta, state), a tensor and a dict, but returned {given}")
+    if tuple(eta.shape) != shape:
+        refuse("eta", name, f"eta must have the shape [S, B, d] = {list(shape)}, but has {list(eta.shape)}")
+    if not eta.isfinite().all():
+        refuse("eta", name, "eta must be finite, but has NaN or infinity in its first batch")
+    if eta.requires_grad and c.stop_grad:
+        refuse("eta", name, "eta must have no gradient, but has one; detach what does not come from F_t")
+    for wanted in of_objective(METHODS[c.mode].objective).reads:
+        if not isinstance(state.get(wanted), Tensor):
+            refuse("eta", name, f"--mode {c.mode} needs a tensor in state[{wanted!r}], for its objective")
+    if odd := unsaved(state):
+        refuse("eta", name, f"state must hold tensors and plain values, but {odd} is a {type(state[odd]).__name__}")
+
+
+def unsaved(state: dict[str, Any]) -> str:
+    """The first name of what a checkpoint cannot hold, or nothing."""
+    kinds = Tensor | int | float | str | bool | None
+    return next((str(name) for name, x in state.items() if not isinstance(x, kinds) or not isinstance(name, str)), "")
