@@ -72,7 +72,7 @@ def eta_adam(state, F_t, batch, *, rate: float = 0.1, beta1: float = 0.9, beta2:
     Source: Kingma & Ba 2015, Algorithm 1.
     """
     z, eta, gradient, state = _gradient(state, F_t, batch, mean=True, square=True)
-    first, steps = _first(state, batch), state["visits"][batch.ids][:, None].clamp(min=1)
+    first, steps = _first(state, batch), state["visits"][batch.ids][:, None].clamp(min=1).to(z)
     mean = torch.where(first, 0.0, beta1 * state["mean"][batch.ids] + (1 - beta1) * gradient)
     square = torch.where(first, 0.0, beta2 * state["square"][batch.ids] + (1 - beta2) * gradient.square())
     step = mean / (1 - beta1**steps) / ((square / (1 - beta2**steps)).sqrt() + epsilon)

@@ -198,10 +198,10 @@ def recomputed(state, F_t, batch, *, m: float = 0.8, w: int = 9):
     views, visits = state["views"][batch.ids], state["visits"][batch.ids]
     total, weight = z, torch.ones_like(z[0, :, :1])
     for age in range(1, w):
-        known = (visits >= age)[:, None]
-        at = (visits - age) % max(w - 1, 1)
+        known = (visits >= age)[:, None].to(z)
+        at = (visits - age) % (w - 1)
         past = F_t(views[torch.arange(len(visits), device=z.device), at][None])[0]
-        total = total + torch.where(known, m**age * past, 0.0)
+        total = total + known * m**age * past
         weight = weight + m**age * known
     if w > 1:
         kept = batch.others[batch.step % len(batch.others)]

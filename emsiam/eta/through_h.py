@@ -6,10 +6,11 @@ The paper says that its hypothesis does not involve h (§5.1): these are our que
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call
 
 from .. import networks
 from ..objective import cosine
+from ..ranks import shard
 from ..streams import PREDICTOR, generator
 from ..traits import solver
 
@@ -88,24 +89,30 @@ def regressed(state, F_t, batch, *, rate: float = 0.05, momentum: float = 0.9):
     """
     z = F_t(batch.others)
     partner = z.roll(1, 0) if len(z) > 1 else F_t(batch.draw(1))
+    whole, seen = (batch.gather(x.transpose(0, 1)).transpose(0, 1) for x in (z, partner))  # of all processes
     d = z.shape[-1]
     with networks.initialised(generator(0, PREDICTOR)):
         h = networks.build_predictor("mlp", dim=d, pred_dim=max(1, d // 4), bn="default").to(z)
+    names = [name for name, _ in h.named_parameters()]
     if not state:
-        whole = {name: x.detach().clone() for name, x in h.state_dict().items()}
-        moved = {name: torch.zeros_like(x) for name, x in h.named_parameters()}
-        state = {H + n: x for n, x in whole.items()} | {VELOCITY + n: x for n, x in moved.items()}
-    weights = {name: state[H + name] for name, _ in h.named_parameters()}
-    buffers = {name: state[H + name].clone() for name, _ in h.named_buffers()}
+        state = {H + name: x.detach() for name, x in h.state_dict().items()}
+        state |= {VELOCITY + name: torch.zeros_like(state[H + name]) for name in names}
+    weights = {name: x.clone() for name, x in of_h(state, H).items()}  # buffers move as h is used
 
-    def error(weights: dict[str, Tensor]) -> Tensor:
-        given = torch.stack([functional_call(h, weights | buffers, (x,)) for x in z])
-        return cosine(given, partner).mean()
-
-    slope, _ = grad_and_value(error)(weights)
-    velocity = {name: momentum * state[VELOCITY + name] + slope[name] for name in weights}
-    weights = {name: x - rate * velocity[name] for name, x in weights.items()}
+    with torch.enable_grad():
+        for name in names:
+            weights[name].requires_grad_()
+        error = cosine(torch.stack([functional_call(h, weights, (x,)) for x in whole]), seen).mean()
+        slopes = torch.autograd.grad(error, [weights[name] for name in names])
+    for name, slope in zip(names, slopes, strict=True):
+        state = state | {VELOCITY + name: momentum * state[VELOCITY + name] + slope}
+        weights[name] = weights[name].detach() - rate * state[VELOCITY + name]
     with torch.no_grad():
-        eta = torch.stack([functional_call(h, weights | buffers, (x,)) for x in z])
-    held = {H + name: x for name, x in (weights | buffers).items()}
-    return eta, held | {VELOCITY + name: x for name, x in velocity.items()}
+        eta = torch.stack([functional_call(h, weights, (x,)) for x in whole])
+    eta = eta if eta.shape[1] == len(batch.ids) else shard(eta, 1)
+    return eta, state | {H + name: x for name, x in weights.items()}
+
+
+def of_h(state, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a state whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
