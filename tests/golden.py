@@ -137,8 +137,8 @@ class After:
         return max(0, 1 - self.left)
 
 
-def prepared(folder: Path) -> dict[str, str]:
-    """Files that cases name: images, a solver, a place for a bank."""
+def prepare(folder: Path) -> None:
+    """Files that cases name: images, a solver, a place for a bank. Once, before processes read them."""
     import numpy as np
     from PIL import Image
 
@@ -149,6 +149,10 @@ def prepared(folder: Path) -> dict[str, str]:
         Image.fromarray(rng.integers(256, size=(10 + i % 3, 12, 3), dtype=np.uint8)).save(place / f"{i}.png")
     (folder / "bank").mkdir(exist_ok=True)
     (folder / "solver.py").write_text(SOLVER)
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """What stands for them in CASES, and where they are."""
     return {
         "{images}": str(folder / "images"),
         "{bank}": str(folder / "bank"),
@@ -203,7 +207,7 @@ def run(name: str, folder: Path, *, resumed: bool, begun: Path | None = None) ->
     """
     import torch
 
-    files = prepared(folder)
+    files = files_of(folder)
     options = {n: files.get(v, v) if isinstance(v, str) else v for n, v in (COMMON | PLACES | CASES[name]).items()}
     ranks = int(os.environ.get("WORLD_SIZE", 1))
     mine = folder / name
@@ -256,7 +260,7 @@ def start(
 ) -> dict[str, dict[str, dict[str, str]]]:
     """{case: {way: digests}} by the code of a checkout, in processes of its own."""
     out = folder / "digests.json"
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare(folder)
     request = {"names": names, "folder": str(folder), "out": str(out), "resumed": resumed}
     request["begun"] = None if begun is None else str(begun)
     command = [sys.executable]
