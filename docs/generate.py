@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import architecture  # beside this file
 import methods
+import solvers
 
 import experiments
 from emsiam import data, networks, objective, optim
@@ -140,6 +141,7 @@ FILES: dict[str, Callable[[str], str]] = {
     "docs/architecture.md": between((("rooms", architecture.drawing),)),
     "emsiam/names.py": names,
     "docs/methods.md": lambda _: methods.text(),
+    "docs/solvers.md": lambda _: solvers.text(),
     "docs/numbers.md": between((("metrics", metrics),)),
     "docs/tables.md": between((("tables", tables),)),
     "docs/training.md": between((("options", options), ("data sets", data_sets))),

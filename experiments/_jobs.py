@@ -1,4 +1,4 @@
-"""How are the runs of a table made? By key, each once, several at a time; what is done is left as it is."""
+"""How are the runs of a table made? By key, each once, several at a time; what is recorded is not made again."""
 
 import fcntl
 import hashlib
@@ -24,9 +24,10 @@ from emsiam.evaluate import evaluate
 from emsiam.files import plain
 from emsiam.runs.run import Run
 
+from ._records import Records, record
+
 NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
 EVALUATIONS = 2  # likewise, of evaluations of the same runs
-SEAL = "seal"  # digest of a run that came to its end
 INTERRUPTED = "interrupted; the same command goes on"
 
 
@@ -38,11 +39,17 @@ class Job(NamedTuple):
     arguments: list[str]  # of `python -m emsiam.train`
     evaluations: dict[str, tuple[str, dict[str, Any]]]  # see `Row`
 
+    @property
+    def asked(self) -> dict[str, str]:
+        """{metric: what is asked}, by which tables share evaluations."""
+        return {
+            metric: "_".join([f"evaluated{EVALUATIONS}", task, *(f"{n}={v}" for n, v in options.items())])
+            for metric, (task, options) in self.evaluations.items()
+        }
+
     def evaluated(self, metric: str) -> Path:
-        """The file of an evaluation, named after what is asked, so that tables share it."""
-        task, options = self.evaluations[metric]
-        asked = "_".join([f"evaluated{EVALUATIONS}", task, *(f"{n}={v}" for n, v in options.items())])
-        return self.folder / f"{asked}.json"
+        """The file of an evaluation in the run's directory."""
+        return self.folder / f"{self.asked[metric]}.json"
 
 
 def together(jobs: Sequence[Job]) -> list[Job]:
@@ -50,7 +57,7 @@ def together(jobs: Sequence[Job]) -> list[Job]:
     by_key: dict[str, Job] = {}
     for job in jobs:
         shared = by_key.setdefault(job.key, job._replace(evaluations={}))
-        more = {str(job.evaluated(metric)): asked for metric, asked in job.evaluations.items()}
+        more = {job.asked[metric]: asked for metric, asked in job.evaluations.items()}
         by_key[job.key] = shared._replace(evaluations=shared.evaluations | more)
     return list(by_key.values())
 
@@ -65,7 +72,7 @@ def jobs(
 
     A key is that of all options, resolved, of the files of the data set and of a solver of one's own, and of NUMERICS.
     """
-    options = {"threads": 1, **options}
+    options = {"threads": 1, "precision": "fp32", **options}  # the same key on any machine
     config, data, _ = load_images(Config(**options))
     resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
     decisive = {name: value for name, value in resolved.to_dict().items() if name not in having("no_number")}
@@ -81,39 +88,25 @@ def jobs(
     return made
 
 
-def digest(folder: Path) -> str:
-    """The digest of the files that a table is made from."""
-    files = (folder / name for name in ("config.json", "env.json", "metrics.jsonl", "summary.json"))
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def done(job: Job) -> bool:
-    """Whether a run is there, whole, and evaluated. One that is damaged is removed."""
-    seal = job.folder / SEAL
-    if not job.folder.is_dir():
-        return False
-    try:
-        if seal.exists() and seal.read_bytes() == digest(job.folder).encode():
-            diverged = Run(job.folder).summary["verdict"] == "diverged"  # nothing to evaluate
-            return diverged or all(accuracy(job, metric) is not None for metric in job.evaluations)
-        if not seal.exists():  # to be gone on with, if it can be read
-            begun = Run(job.folder)
-            if (job.folder / "config.json").exists():
-                _ = begun.config, begun.summary if begun.finished else None
-            return False
-    except (OSError, ValueError):
-        pass
-    print(f"{job.folder} is damaged and is run again", file=sys.stderr)
-    shutil.rmtree(job.folder)
-    return False
-
-
 def accuracy(job: Job, metric: str) -> float | None:
-    """The accuracy of an evaluation; None where there is none, or a damaged one."""
+    """The accuracy of an evaluation in a run's directory; None where there is none, or a damaged one."""
     try:
         return float(json.loads(job.evaluated(metric).read_text())["acc1"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def clear_if_damaged(job: Job) -> None:
+    """Remove the directory of a run that cannot be gone on with."""
+    if not job.folder.is_dir():
+        return
+    try:
+        begun = Run(job.folder)
+        if (job.folder / "config.json").exists():
+            _ = begun.config, begun.summary if begun.finished else None
+    except (OSError, ValueError):
+        print(f"{job.folder} is damaged and is run again", file=sys.stderr)
+        shutil.rmtree(job.folder)
 
 
 def train(job: Job) -> int:
@@ -126,14 +119,17 @@ def train(job: Job) -> int:
     return status
 
 
-def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[str]:
-    """Run what is not done yet; what failed, a line each.
+def run(wanted: Sequence[Job], at_once: int, launcher: str, records: Records) -> list[str]:
+    """Run what is not done yet, and record each at once; what failed, a line each.
 
     Interrupted, runs save and end; the same command goes on with them.
     """
-    left = [job for job in wanted if not done(job)]
+    out, left = records.folder, [job for job in wanted if not records.find(job.key, job.asked.values())]
+    records.take(job.key for job in wanted if job not in left)
     if not left:
         return []
+    for job in left:
+        clear_if_damaged(job)
     out.mkdir(parents=True, exist_ok=True)
     alone = (out / ".sweep").open("w")
     try:
@@ -161,7 +157,7 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[s
             time.sleep(0.2)
             for job, submitted in [pair for pair in running if pair[1].done()]:
                 running.remove((job, submitted))
-                if reason := _ended(job, submitted):
+                if reason := _ended(job, submitted, records):
                     failed.append(reason)
                 bar.update()
     except KeyboardInterrupt:
@@ -180,16 +176,13 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, out: Path) -> list[s
     return failed
 
 
-def _ended(job: Job, submitted: submitit.Job) -> str:
-    """Seal a run that ended; else why it did not."""
+def _ended(job: Job, submitted: submitit.Job, records: Records) -> str:
+    """Record a run that ended; else why it did not."""
     error = submitted.exception()
     status = None if error else submitted.result()
     if status in (0, 3):  # 3: diverged, which is a result
-        (job.folder / SEAL).write_text(digest(job.folder))
+        found = {job.asked[metric]: accuracy(job, metric) for metric in job.evaluations}
+        evaluations = {asked: value for asked, value in found.items() if value is not None}
+        records.add(record(job.key, NUMERICS, job.folder, evaluations))
         return ""
     return f"python -m emsiam.train {' '.join(job.arguments)}: status {status}, see {submitted.paths.stderr}"
-
-
-def measured(job: Job) -> dict[str, Any]:
-    """A run's summary, and its evaluations."""
-    return Run(job.folder).summary | {metric: accuracy(job, metric) for metric in job.evaluations}

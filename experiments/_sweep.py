@@ -17,6 +17,7 @@ from emsiam.config import command
 from emsiam.errors import ConfigError, one_line
 
 from ._jobs import INTERRUPTED, jobs, run, together
+from ._records import Records
 from ._table import METRICS, Row, tabulate
 
 
@@ -55,10 +56,12 @@ def main(
         given.seeds, given.out = 1, given.out / "smoke"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # a KeyboardInterrupt, which ends the runs too
+    short = name.rpartition(".")[2]
     try:
         table = [jobs(row.options, given.seeds, given.out, row.evaluations) for row in rows]
         wanted = together([job for line in table for job in line])
-        failed = run(wanted, given.jobs, given.launcher, given.out)
+        records = Records(given.out, short)
+        failed = run(wanted, given.jobs, given.launcher, records)
     except KeyboardInterrupt:
         failed = [INTERRUPTED]
     except (ConfigError, OSError, RuntimeError, TypeError) as error:  # submitit raises RuntimeErrors of its own
@@ -67,8 +70,7 @@ def main(
     if failed:
         print(*failed, sep="\n", file=sys.stderr)
         return 130 if failed == [INTERRUPTED] else 1
-    result = tabulate(text, rows, table, metrics, by, curve)
-    short = name.rpartition(".")[2]
+    result = tabulate(text, rows, table, records, metrics, by, curve)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / f"{short}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     from .report import against, picture, table_of

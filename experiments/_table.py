@@ -1,6 +1,5 @@
 """How do runs become a table? Rows, intervals, differences of pairs, and where the paper says otherwise."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,10 @@ import pandas
 from emsiam.diagnostics.statistics import difference, mean_interval
 from emsiam.files import plain
 from emsiam.metrics import heading, shown_in
-from emsiam.runs.run import Run
 
-from ._jobs import NUMERICS, Job, measured
+from ._jobs import NUMERICS, Job
+from ._records import ENVIRONMENT, Records
+from ._records import table as curves_of
 
 METRICS = ("knn_acc1", *(m.name for m in shown_in("results") if m.name != "knn_acc1"))  # the outcome comes first
 
@@ -48,12 +48,17 @@ def tabulate(
     text: str,
     rows: Sequence[Row],
     table: Sequence[Sequence[Job]],
+    records: Records,
     metrics: Sequence[str] = METRICS,
     by: str = "knn_acc1",
     curve: str | None = None,
 ) -> dict[str, Any]:
     """The result of an experiment, as it is written; docs/tables.md has the fields."""
-    summaries = {row.name: [measured(job) for job in line] for row, line in zip(rows, table, strict=True)}
+    runs = {row.name: [records.known[job.key] for job in line] for row, line in zip(rows, table, strict=True)}
+    summaries = {
+        row.name: [found.measured(job.asked) for found, job in zip(runs[row.name], line, strict=True)]
+        for row, line in zip(rows, table, strict=True)
+    }
     made = []
     for row, line in zip(rows, table, strict=True):
         ended, baseline = summaries[row.name], row.against or rows[0].name
@@ -66,8 +71,8 @@ def tabulate(
                 entry["metrics"][metric] = mean_interval(values)
                 if row.name != baseline and len(base) == len(ended):
                     entry["difference"][metric] = difference(base, values, paired=True)._asdict()
-        if curve:
-            entry["curve"] = mean_curve([Run(job.folder).metrics.dropna(subset=curve) for job in line], curve)
+        if curve and (lines := curves_of(runs[row.name], curve)):
+            entry["curve"] = mean_curve(lines, curve)
         entry["verdicts"] = dict(Counter(s["verdict"] for s in ended))
         kinds = Counter(KINDS[s["verdict"]] for s in ended)
         entry["failed"] = max(kinds, key=lambda kind: (kinds[kind], kind))  # of as many a failure
@@ -78,9 +83,8 @@ def tabulate(
     claim = " ".join(text.partition("\n\n")[0].split())
     decides = " ".join(text.partition("To decide:")[2].partition("\nCommand:")[0].split())
     of_ours = " ".join(text.partition("Here:")[2].partition("\nTo decide:")[0].split())
-    environments = [json.loads((job.folder / "env.json").read_text()) for line in table for job in line]
-    names = ("torch", "torchvision", "numpy", "python", "platform", "device", "commit")
-    kept = {n: ", ".join(sorted({str(e[n]) for e in environments})) for n in names}
+    environments = [found.environment for line in runs.values() for found in line]
+    kept = {n: ", ".join(sorted({e[n] for e in environments})) for n in ENVIRONMENT}
     untrained = mean_interval([s["knn_acc1_init"] for s in summaries[rows[0].name]])
     head = {
         "claim": claim,

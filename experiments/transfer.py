@@ -39,5 +39,7 @@ PAIRS = (
 )
 ROWS = tuple(row for pair in PAIRS for row in rows(*pair))
 
+TABLE = {"metrics": ("linear", "kNN there"), "by": "linear"}
+
 if __name__ == "__main__":
-    sys.exit(main(__spec__.name, __doc__, ROWS, metrics=("linear", "kNN there"), by="linear"))
+    sys.exit(main(__spec__.name, __doc__, ROWS, **TABLE))

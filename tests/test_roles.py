@@ -19,7 +19,8 @@ from emsiam.config.rules import SWITCH
 from emsiam.config.words import unset
 from emsiam.data.sets import DATASETS
 from emsiam.methods import METHODS, hyperparameters
-from experiments import _jobs
+from experiments import _jobs, _table
+from experiments._records import Records
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,24 +94,22 @@ def test_prototypes_are_another_start(runs):
     assert "prototypes: F begins elsewhere" in pair["note"]
 
 
-def test_keys_of_committed_runs_are_those_of_today(monkeypatch):
-    """A renamed option, a moved default or a None turned into a value would orphan them.
-
-    Where `auto` takes bf16 depends on the processor: a key is that of a machine with it, or of one without.
+def test_committed_tables_are_made_of_the_committed_runs(monkeypatch):
+    """On any machine, without a run's directory. A renamed option, a moved default or a None turned into a value would
+    orphan runs: their keys would be others.
     """
     monkeypatch.setattr(_jobs, "load_images", functools.cache(lambda c: resolution.load_images(c)))
     monkeypatch.setattr(Config, "__hash__", lambda c: hash(repr(c)))
     checked = 0
     for name, module in experiments.tables().items():
-        for row, result in zip(
-            module.ROWS, json.loads((ROOT / f"results/{name}.json").read_text())["rows"], strict=True
-        ):
-            keys = []
-            for fast in (True, False):
-                monkeypatch.setattr(resolution, "_fast_bf16", lambda _, fast=fast: fast)
-                keys.append([job.key for job in _jobs.jobs(row.options, len(result["runs"]), Path("results"))])
-            assert [run["key"] for run in result["runs"]] in keys, (name, row.name)
-            checked += len(result["runs"])
+        committed = json.loads((ROOT / f"results/{name}.json").read_text())
+        seeds = [len(row["runs"]) for row in committed["rows"]]
+        records = Records(ROOT / "results", name)
+        table = [_jobs.jobs(row.options, n, ROOT, row.evaluations) for row, n in zip(module.ROWS, seeds, strict=True)]
+        assert all(job.key in records.own for line in table for job in line), name
+        made = _table.tabulate(module.__doc__, module.ROWS, table, records, **getattr(module, "TABLE", {}))
+        assert made | {"date": ""} == committed | {"date": ""}
+        checked += sum(seeds)
     assert checked >= 365
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import _warm
 import numpy as np
+import pandas
 import pytest
 import scipy.stats
 import submitit
@@ -17,9 +18,10 @@ import torchvision
 
 import emsiam
 import experiments
-from emsiam.config import parse, preset, resolve
+from emsiam.config import ConfigError, parse, preset, resolve
 from emsiam.evaluate import evaluate
-from experiments import _jobs, _sweep, _table, paper_scale, report
+from experiments import _jobs, _records, _sweep, _table, paper_scale, report
+from experiments._records import Record, Records
 from experiments._table import Row
 
 ROOT = Path(__file__).parents[1]
@@ -65,20 +67,28 @@ QUICK = {"protocol": "sgd", "epochs": 1}
 EVALUATED = {"linear": ("linear", QUICK), "there": ("knn", {"eval_dataset": "mnist5k"})}
 
 
+THIRD = {"metrics": ("linear", "there"), "by": "there", "curve": "loss"}
+
+
+def three_tables_rows():
+    """Those of the first and of the third."""
+    wild = Row("wild", SHORT | {"lr": 1e6, "bn": "none"}, None, "diverges", evaluations=EVALUATED)
+    return (
+        (Row("base", SHORT, 67.7), Row("without h", SHORT | {"predictor": "none"}, 0.1, "collapse")),
+        (Row("base", SHORT, 67.7, evaluations=EVALUATED), wild),
+    )
+
+
 def three_tables(out):
     """Three tables that share their baseline, one after the other; before.json: the runs after the first."""
-    rows = (Row("base", SHORT, 67.7), Row("without h", SHORT | {"predictor": "none"}, 0.1, "collapse"))
+    rows, more = three_tables_rows()
     arguments = ["--seeds", "2", "--jobs", "2", "--out", str(out)]
     assert _sweep.main("experiments.first", TEXT, rows, arguments) == 0
     before = {folder.name: (folder / "summary.json").stat().st_mtime_ns for folder in (out / "runs").iterdir()}
     rows = (rows[0]._replace(paper=None), Row("wild", SHORT | {"lr": 1e6, "bn": "none"}, None, "diverges"))
     assert _sweep.main("experiments.second", TEXT, rows, arguments) == 0
     (out / "runs" / "before").write_text(json.dumps(before))
-    rows = (Row("base", SHORT, 67.7, evaluations=EVALUATED), rows[1]._replace(evaluations=EVALUATED))
-    assert (
-        _sweep.main("experiments.third", TEXT, rows, arguments, metrics=("linear", "there"), by="there", curve="loss")
-        == 0
-    )
+    assert _sweep.main("experiments.third", TEXT, more, arguments, **THIRD) == 0
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +111,10 @@ def test_a_result_has_what_is_promised(results):
     assert other["difference"]["knn_acc1"]["p"] == pytest.approx(p)
     assert [run["seed"] for run in base["runs"]] == [0, 1]
     assert (results / "runs" / base["runs"][0]["key"] / "summary.json").exists()
+    lines = [json.loads(line) for line in (results / "first.runs.jsonl").read_text().splitlines()]
+    assert {line["key"]: line["summary"]["loss"] for line in lines} == {
+        run["key"]: run["summary"]["loss"] for row in (base, other) for run in row["runs"]
+    }
     assert (results / "first.png").stat().st_size > 5_000
     assert set(result["environment"]) >= {"torch", "device", "commit"}
 
@@ -148,38 +162,78 @@ def test_evaluations_of_runs_that_were_there_already(results, tmp_path, capsys):
     report.picture(third)
 
     out = shutil.copytree(results, tmp_path / "out")
-    table = [_jobs.jobs(row, 1, out, EVALUATED)[0] for row in (SHORT, SHORT | {"lr": 1e6, "bn": "none"})]
-    assert all(map(_jobs.done, table))
-    table[0].evaluated("there").write_text("{")
-    assert not _jobs.done(table[0])
-    assert _jobs.run(table[:1], 1, "local", out) == []
-    assert _jobs.accuracy(table[0], "there") == base["runs"][0]["summary"]["there"]
+    job = _jobs.jobs(SHORT, 1, out, EVALUATED)[0]
+    (out / "third.runs.jsonl").unlink()  # the first table has the run, but not the evaluations
+    job.evaluated("there").write_text("{")
+    records = Records(out, "third")
+    assert records.find(job.key, [])
+    assert not records.find(job.key, job.asked.values())
+    assert _jobs.run([job], 1, "local", records) == []
+    again = Records(out, "third").find(job.key, job.asked.values())
+    assert again.measured(job.asked)["there"] == base["runs"][0]["summary"]["there"]
 
 
-def test_a_damaged_result_is_run_again(results, tmp_path, capsys):
+def test_tables_are_made_of_the_recorded_runs_alone(results, tmp_path, monkeypatch):
+    """On a machine that has no run's directory: nothing is trained, and the table is the same."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("first", "third"):
+        shutil.copy(results / f"{name}.runs.jsonl", out)
+    monkeypatch.setattr(submitit, "AutoExecutor", None)  # which running needs
+    rows, more = three_tables_rows()
+    assert _sweep.main("experiments.first", TEXT, rows, ["--seeds", "2", "--out", str(out)]) == 0
+    assert _sweep.main("experiments.third", TEXT, more, ["--seeds", "2", "--out", str(out)], **THIRD) == 0
+    assert not (out / "runs").exists()
+    for name in ("first", "third"):
+        assert json.loads((out / f"{name}.json").read_text()) == json.loads((results / f"{name}.json").read_text())
+
+
+def test_a_table_takes_the_lines_of_another_into_its_own(results, tmp_path):
+    keys = [job.key for job in _jobs.jobs(SHORT, 2, tmp_path)]
+    own = [json.loads(line)["key"] for line in (results / "second.runs.jsonl").read_text().splitlines()]
+    assert own[:2] == keys
+    assert len(own) == 4
+
+
+def test_a_line_that_was_cut_off_is_run_again_and_a_wrong_one_is_named(results, tmp_path):
+    file = Path(shutil.copy(results / "first.runs.jsonl", tmp_path))
+    content = file.read_text()
+    file.write_text(content[:-40])
+    records = Records(tmp_path, "first")
+    assert len(records.known) == 3
+    last = json.loads(content.splitlines()[-1])
+    records.add(Record(**last))
+    assert file.read_text() == content
+    assert Records(tmp_path, "first").known.keys() == {json.loads(line)["key"] for line in content.splitlines()}
+    for wrong in ("nonsense", "{}", "[]", '{"key": 1}'):
+        file.write_text(f"{content}{wrong}\n")
+        with pytest.raises(ConfigError, match=f"^{file}: line 5 is not a run's"):
+            Records(tmp_path, "first")
+
+
+def test_curves_are_thinned_and_keep_their_evaluations():
+    steps = np.arange(1000)
+    knn = np.where(steps % 300 == 7, 0.5, np.nan)
+    lines = pandas.DataFrame({"step": steps, "loss": -1 / 3 - steps, "knn_acc1": knn, "seconds": 1.0, "r_h": np.inf})
+    kept = _records.curves(lines)
+    assert set(kept) == {"step", "loss", "knn_acc1", "r_h"}
+    assert {0, 7, 307, 607, 907, 999} <= set(kept["step"])
+    assert len(kept["step"]) <= _records.POINTS + 4
+    assert [x for x in kept["knn_acc1"] if x is not None] == [0.5] * 4
+    assert kept["loss"][0] == -0.333333
+    assert set(kept["r_h"]) == {None}
+
+
+@pytest.mark.parametrize("file", ["config.json", "summary.json"])
+def test_a_run_that_cannot_be_gone_on_with_is_begun_anew(results, tmp_path, capsys, file):
     out = shutil.copytree(results, tmp_path / "out")
     job = _jobs.jobs(SHORT, 1, out)[0]
-    assert _jobs.done(job)
-    good = (job.folder / "summary.json").read_text()
-    (job.folder / "summary.json").write_text(good.replace('"knn_acc1": 0.', '"knn_acc1": 0.1'))
-    assert not _jobs.done(job)
-    assert "is damaged and is run again" in capsys.readouterr().err
-    assert _jobs.run([job], 1, "local", out) == []
-    again = json.loads((job.folder / "summary.json").read_text())
-    assert again["knn_acc1"] == json.loads(good)["knn_acc1"]
-    assert _jobs.done(job)
-
-
-@pytest.mark.parametrize("file", ["env.json", "seal", "config.json", "summary.json"])
-@pytest.mark.parametrize("sealed", [True, False])
-def test_damage_of_any_file_is_seen(results, tmp_path, file, sealed):
-    out = shutil.copytree(results, tmp_path / "out")
-    job = _jobs.jobs(SHORT, 1, out)[0]
-    if not sealed:
-        (job.folder / "seal").unlink()
+    for lines in out.glob("*.runs.jsonl"):
+        lines.unlink()
     (job.folder / file).write_bytes(b"\xff\xfe{")
-    assert not _jobs.done(job)
-    assert job.folder.exists() == (not sealed and file == "env.json")  # which going on writes no more, and is not read
+    _jobs.clear_if_damaged(job)
+    assert "is damaged and is run again" in capsys.readouterr().err
+    assert not job.folder.exists()
 
 
 def test_two_sweeps_do_not_share_a_directory(tmp_path, capsys):
@@ -209,7 +263,7 @@ def test_a_run_that_fails_is_named(tmp_path, capsys):
     (tmp_path / "runs").mkdir()
     job = _jobs.jobs(SHORT, 1, tmp_path)[0]
     job.folder.write_text("a file where the run's directory should be")
-    (said,) = _jobs.run([job], 1, "local", tmp_path)
+    (said,) = _jobs.run([job], 1, "local", Records(tmp_path, "x"))
     assert said.startswith("python -m emsiam.train --threads 1")
     assert "status 2" in said
 
@@ -246,7 +300,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, number):
     arguments = ["--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "out")]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     (short,), (long_one,) = (_jobs.jobs(row.options, 1, tmp_path / "out") for row in rows)
-    assert _jobs.run([short], 1, "local", tmp_path / "out") == []
+    assert _jobs.run([short], 1, "local", Records(tmp_path / "out", "long")) == []
     short, long_one = short.folder, long_one.folder
     finished = (short / "summary.json").stat().st_mtime_ns
     process = _warm.Process("long", arguments, env=env, cwd=tmp_path)
@@ -256,7 +310,6 @@ def test_an_interrupted_sweep_goes_on(tmp_path, number):
     assert process.returncode == 130
     assert said.endswith("interrupted; the same command goes on\n")
     assert "Traceback" not in said
-    assert (short / "seal").exists()
     assert not (long_one / "summary.json").exists()
     (tmp_path / "go").touch()
     assert _sweep.main("long", "Claim.", rows, arguments) == 0

@@ -89,7 +89,8 @@ class Predictions:
 
     def evaluate(self) -> None:
         _, p = look(self.net, self.views, (0,))
-        self.last = {m.name: m.of_p(p[0]).item() for m in OF_P if m.of_p}
+        finite = p.isfinite().all()  # else the run is about to end
+        self.last = {m.name: m.of_p(p[0]).item() for m in OF_P if m.of_p} if finite else {}
         self.first = self.last if self.first is None else self.first
 
     def numbers(self) -> dict[str, float]:
