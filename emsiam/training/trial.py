@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..alternate import Frozen, hold
 from ..build import Parts, stream
+from ..data.batches import Batch
 from ..errors import ConfigError, refuse
 from ..methods import METHODS
 from ..traits import name_of, of_objective, of_solver
 from .monitors import place
+
+DRAWN = 32  # further views at most, in `check_places`
 
 
 def try_solver(parts: Parts) -> None:
@@ -47,3 +51,35 @@ def unsaved(state: dict[str, Any]) -> str:
     """The first name of what a checkpoint cannot hold, or nothing."""
     kinds = Tensor | int | float | str | bool | None
     return next((str(name) for name, x in state.items() if not isinstance(x, kinds) or not isinstance(name, str)), "")
+
+
+def check_places(parts: Parts) -> None:
+    """`try_solver`, and whether η belongs to the image and not to its place in the batch: the same images in another
+    order must have the same targets, after a visit in the first order. Raises ConfigError.
+    """
+    try_solver(parts)
+    c, net, name = parts.config, parts.network, parts.config.eta or name_of(parts.solver)
+    batch = next(stream(c, parts.images, stop=1))
+    h = net.h if of_solver(parts.solver).needs_h else None
+
+    def solve(state: dict[str, Any], b: Batch) -> tuple[Tensor, dict[str, Any]]:
+        weights = hold(net.F, copy=True), hold(h, copy=True) if h else {}
+        return parts.solver(state, Frozen(net.F, weights[0], b, None, h, weights[1]), b)
+
+    order = torch.arange(len(batch.ids)).flip(0)
+    drawn = batch.draw(DRAWN)
+    first = batch._replace(draw=lambda n: drawn[:n])
+    turned = first._replace(
+        ids=batch.ids[order],
+        views=batch.views[:, order],
+        others=batch.others[:, order],
+        draw=lambda n: drawn[:n, order],
+        labels=None if batch.labels is None else batch.labels[order],
+    )
+    _, state = solve({}, first)
+    kept = {key: x.clone() if isinstance(x, Tensor) else x for key, x in state.items()}
+    (same, _), (other, _) = solve(state, first), solve(kept, turned)
+    if not torch.allclose(same[:, order], other, atol=1e-3 * float(same.abs().max())):
+        refuse(
+            "eta", name, "the target of an image must not depend on its place in the batch; rows belong to batch.ids"
+        )
