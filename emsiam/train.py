@@ -55,12 +55,15 @@ def speaks() -> bool:
 def report(run: "Run") -> str:
     """What became of a run, in a few lines."""
     from .checkpoint import load_checkpoint
+    from .errors import given_flag
     from .metrics import shown_in, training_order
     from .runs.run import PICTURE
 
     s = run.summary
     shown = [m for m in training_order(shown_in("end")) if m.name in s]  # else of a run before it was measured
-    head = f"{s['mode']} on {s['dataset']}: {s['verdict']} after {s['steps']:,} steps, {s['seconds']:.0f} s"
+    c = run.config
+    solver = "".join(f" {given_flag(n, x)}" for n, x in (("eta", c.eta), ("eta_args", c.eta_args)) if x)
+    head = f"{s['mode']}{solver} on {s['dataset']}: {s['verdict']} after {s['steps']:,} steps, {s['seconds']:.0f} s"
     if s["verdict"] == "diverged":
         saved = load_checkpoint(run.path)
         kept = f"checkpoint of step {saved.step} is kept" if saved else "no checkpoint had been saved"
