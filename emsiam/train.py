@@ -67,7 +67,8 @@ def report(run: "Run") -> str:
     if s["verdict"] == "diverged":
         saved = load_checkpoint(run.path)
         kept = f"checkpoint of step {saved.step} is kept" if saved else "no checkpoint had been saved"
-        return f"{head}\n  loss or weights are not finite; {kept}\n  picture {run.path / PICTURE}"
+        until = f" after step {s['finite_until_step']}" if "finite_until_step" in s else ""  # else of a run before
+        return f"{head}\n  loss or weights are not finite{until}; {kept}\n  picture {run.path / PICTURE}"
     accuracies = "no accuracies: the images have no labels"
     if "knn_acc1" in s:
         accuracies = f"kNN {s['knn_acc1']:.3f} (untrained {s['knn_acc1_init']:.3f}, best {s['knn_acc1_best']:.3f})"

@@ -591,3 +591,45 @@ def test_wrong_arguments_are_refused_before_data_are_read(tmp_path, options, sai
 def test_arguments_have_names_and_values(text):
     with pytest.raises(ConfigError, match="allowed is NAME=VALUE, with commas between"):
         emsiam.Config(eta="window", eta_args=text)
+
+
+LATER = """
+def solve(state, F_t, batch):
+    z = F_t(batch.others)
+    small = len(batch.ids) < 400  # of a diagnostic
+    return ({answer}) if batch.step >= 3 and not small else z, state
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        ("z * float('nan')", 3, "--eta {eta} on digits: diverged after 6 steps"),
+        ("z * float('nan')", 3, "loss or weights are not finite after step 3; no checkpoint had been saved"),
+        (
+            "z[:1]",
+            2,
+            "emsiam.train: η of solve at step 3 has the shape [1, 479, 8]; allowed is [S, B, d] = [2, 479, 8]",
+        ),
+    ],
+)
+def test_what_goes_wrong_later_names_solver_and_step(tmp_path, capsys, plain_runs, answer, status, said):
+    (tmp_path / "mine.py").write_text(LATER.replace("{answer}", answer))
+    eta = f"{tmp_path / 'mine.py'}:solve"
+    command = [
+        "--eta",
+        eta,
+        "--epochs",
+        "2",
+        "--batch-size",
+        "479",
+        "--dim",
+        "8",
+        "--hidden-dim",
+        "8",
+        "--threads",
+        "1",
+    ]
+    assert emsiam.train.main([*command, "--out", str(tmp_path / "run"), "--quiet"]) == status
+    printed = capsys.readouterr()
+    assert said.format(eta=eta) in printed.out + printed.err

@@ -64,6 +64,12 @@ class Losses:
             self.local = 0
         return torch.stack(self.kept[-last:]).mean().item()
 
+    def finite_until(self, step: int) -> int:
+        """How many of the first `step` steps had a finite loss, as far back as losses are kept."""
+        self.mean(1)  # of all processes
+        bad = (~torch.stack(self.kept).isfinite()).nonzero()[:, 0].tolist()
+        return step - len(self.kept) + bad[0] if bad else step
+
     def numbers(self) -> dict[str, float]:
         return {"loss": self.mean(self.unlogged)}
 

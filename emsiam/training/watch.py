@@ -113,6 +113,7 @@ class Watch:
             **self.accuracies.summary(),
             **self.half_steps.summary(),
             **judged(self.parts, self.probe_set, self.finite),
+            **({} if self.finite else {"finite_until_step": self.losses.finite_until(self.step)}),
         }
         if self.writer:
             draw(run)
