@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ class Record(NamedTuple):
     evaluations: dict[str, float]  # top-1, by what was asked
     curves: dict[str, list]  # by the columns of metrics.jsonl, thinned
     environment: dict[str, str]
+    date: str  # when it ended
 
     def measured(self, evaluations: dict[str, str]) -> dict[str, Any]:
         """The summary, and evaluations {metric: what was asked}."""
@@ -48,8 +50,9 @@ class Records:
         self.own = _read(self.file)
         self.known: dict[str, Record] = {}
         for file in sorted(folder.glob("*.runs.jsonl")):
-            for key, record in _read(file).items():
-                self.known[key] = _together(self.known.get(key), record)
+            self.known |= {key: _together(self.known.get(key), record) for key, record in _read(file).items()}
+        for key, record in self.own.items():  # its own come first: on another machine numbers differ in the last digits
+            self.known[key] = _together(self.known.get(key), record)
 
     def find(self, key: str, asked: Iterable[str]) -> Record | None:
         """A run with its evaluations, where it is done; one that diverged has none."""
@@ -104,7 +107,8 @@ def record(key: str, numerics: int, folder: Path, evaluations: dict[str, float])
     run = Run(folder)
     environment = json.loads((folder / "env.json").read_text())
     kept = {n: str(environment[n]) for n in ENVIRONMENT}
-    return Record(key, numerics, run.config.to_dict(), run.summary, evaluations, curves(run.metrics), kept)
+    today = date.today().isoformat()
+    return Record(key, numerics, run.config.to_dict(), run.summary, evaluations, curves(run.metrics), kept, today)
 
 
 def curves(lines: pandas.DataFrame) -> dict[str, list]:

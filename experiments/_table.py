@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import date
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -90,7 +89,7 @@ def tabulate(
         "claim": claim,
         "here": of_ours,
         "untrained_knn_acc1": untrained,
-        "date": date.today().isoformat(),
+        "date": max(found.date for line in runs.values() for found in line),
         "numerics": NUMERICS,
         "by": by,
         "environment": kept,

@@ -49,7 +49,7 @@ def scaled(options: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A row's options under a preset: lengths and widths in proportion, and none that are of a small data set."""
     o, to = dict(options), PRESETS[name]
     if "dataset" in o:
-        o = {n: v for n, v in o.items() if n not in ("dataset", "num_images", "batch_size", "epochs")}
+        o = {n: v for n, v in o.items() if n not in ("dataset", "num_images", "batch_size", "epochs", "precision")}
     for option, of in (("epochs", "epochs"), ("warmup_epochs", "epochs"), ("dim", "dim")):
         if option in o:
             o[option] = o[option] * to[of] // DEFAULTS[of]

@@ -22,7 +22,7 @@ def record(ranks, verdict="healthy", seed=0):
     """A run whose PR of z was `ranks` at steps 0, 10, …"""
     steps = [10 * i for i in range(len(ranks))]
     curves = {"step": steps, "participation_ratio": ranks, "lr": [0.1] * len(ranks)}
-    return Record("k", 1, {"seed": seed}, {"verdict": verdict, "loss": 0.0}, {}, curves, {})
+    return Record("k", 1, {"seed": seed}, {"verdict": verdict, "loss": 0.0}, {}, curves, {}, "")
 
 
 @pytest.mark.parametrize(

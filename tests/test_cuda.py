@@ -16,14 +16,20 @@ from emsiam.eta import SOLVERS
 from emsiam.evaluate import evaluate
 from emsiam.methods import METHODS
 from emsiam.names import TASKS
-from emsiam.traits import fit_together
+from emsiam.traits import fit_together, of_solver
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 EIGH = "networks.py"  # of directpred and directcopy
 ROWS = "eta/bank.py"  # in host memory or a file
+ROOTS = "eta/linear.py"  # eigh of isoloss
+FINITE = {"augment": "scale=1:1,ratio=1:1,degrees=0,brightness=0,contrast=0,noise=0,flip=0.5"}
 CASES = {
     **{mode: {"mode": mode} for mode in METHODS},
-    **{f"eta {name}": {"eta": name} for name, f in SOLVERS.items() if fit_together(f, METHODS["onestep"].objective)},
+    **{
+        f"eta {name}": {"eta": name} | (FINITE if of_solver(f).needs_all_of_T else {})
+        for name, f in SOLVERS.items()
+        if fit_together(f, METHODS["onestep"].objective)
+    },
     "k": {"mode": "multistep", "k": 2},
     "k, bank": {"mode": "ema_eta", "k": 2},
     "bank in host memory": {"mode": "ema_eta", "bank": "host"},
@@ -56,7 +62,7 @@ def test_steps_are_those_of_the_cpu_and_wait_for_nothing(case, few_files):
     losses, log = cuda_dry_run.steps(**options)
     assert losses == cuda_dry_run.steps(device="cpu", **options)[0]
     reads = [event for event in log.events if event.kind == "read" and event.step > 0]
-    excused = EIGH if "direct" in case else ROWS if case == "bank in host memory" else None
+    excused = {"bank in host memory": ROWS, "eta isoloss": ROOTS}.get(case, EIGH if "direct" in case else None)
     assert [event for event in reads if excused is None or not any(excused in line for line in event.lines)] == []
     assert bool(reads) == bool(excused)
     assert [event for event in log.events if event.kind == "random"] == []  # draws are the CPU's, on any device

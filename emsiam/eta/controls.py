@@ -41,7 +41,6 @@ def permuted(state, F_t, batch):
 def class_means(state, F_t, batch):
     """The mean of the other views' z over the batch's images of the same class: what labels would give."""
     z = F_t(batch.others)
-    member = torch.nn.functional.one_hot(batch.gather(batch.labels)).to(z)  # [B, classes], of all processes
+    same = (batch.labels[:, None] == batch.gather(batch.labels)).to(z)  # [B, B of all processes]
     whole = batch.gather(z.transpose(0, 1)).transpose(0, 1)
-    means = member.mT @ whole / member.sum(0).clamp(min=1)[:, None]
-    return means[:, batch.labels], state
+    return same @ whole / same.sum(1, keepdim=True), state

@@ -29,7 +29,7 @@ def ridge_optimal(state, F_t, batch, *, c: float = 1.0, ridge: float = 0.01):
     partner = z.roll(1, 0) if len(z) > 1 else F_t(batch.draw(1))
     x, y = _centred(z, batch), _centred(partner, batch)
     between = (_covariance(y, x, batch) + _covariance(x, y, batch)) / 2
-    h = torch.linalg.solve(_regular(_covariance(x, x, batch), ridge), between)  # H*, transposed
+    h = _solve(_covariance(x, x, batch), between, ridge)  # H*, transposed
     return _mean(z, batch) + c * x @ h, state
 
 
@@ -56,7 +56,7 @@ def posterior(state, F_t, batch, *, n: int = 2, ridge: float = 0.01):
     inside = _covariance(z - means, z - means, batch) * n / (n - 1)
     centred = _centred(means, batch)
     total = _covariance(centred, centred, batch)
-    shrunk = centred @ (torch.eye(z.shape[-1]).to(z) - torch.linalg.solve(_regular(total, ridge), inside / n))
+    shrunk = centred @ (torch.eye(z.shape[-1]).to(z) - _solve(total, inside / n, ridge))
     eta = (_mean(means, batch) + shrunk)[0]
     return eta.expand(len(batch.trained), *eta.shape), state
 
@@ -106,6 +106,8 @@ def _covariance(x: Tensor, y: Tensor, batch) -> Tensor:
     return x.mT @ y / len(x)
 
 
-def _regular(covariance: Tensor, ridge: float) -> Tensor:
+def _solve(covariance: Tensor, right: Tensor, ridge: float) -> Tensor:
+    """(covariance + ridge·mean variance·I)⁻¹ right, by Cholesky. Its success is not asked for: a GPU would wait."""
     d = len(covariance)
-    return covariance + ridge * covariance.trace() / d * torch.eye(d).to(covariance)
+    regular = covariance + ridge * covariance.trace() / d * torch.eye(d).to(covariance)
+    return torch.cholesky_solve(right, torch.linalg.cholesky_ex(regular).L)
