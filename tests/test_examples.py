@@ -87,3 +87,9 @@ def test_the_page_on_a_solver_of_one_s_own(tmp_path):
     assert run.config.m == 0.9
     done = _warm.run(*compared, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_kmeans_is_the_loop(here):
+    values = [float(x) for x in re.findall(r"\d+\.\d+", example("kmeans", cwd=here))]
+    assert len(values) == 20
+    assert values == sorted(values, reverse=True)  # no half-step raises L
