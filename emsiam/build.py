@@ -104,7 +104,7 @@ def assemble(
     """The parts of a resolved configuration. start: a checkpoint to go on from. Raises ConfigError."""
     data = data.to(torch.device(c.device))
     net = network(c, data.shape).to(c.device)
-    check_solver(solver_of(c, solver), c, data, net)
+    kept = check_solver(solver_of(c, solver), c, data, net)
     ranks.convert(net)
     per_epoch = len(data.images) // c.batch_size
     optimizer = SGD(
@@ -131,7 +131,7 @@ def assemble(
         state=restored(c, start.state, solver) if start else None,
         theta={name: x.to(c.device) for name, x in start.theta.items()} if start else None,
         theta_h={name: x.to(c.device) for name, x in start.theta_h.items()} if start else None,
-        notes=notes or [],
+        notes=[*(notes or []), *kept],
     )
 
 
@@ -161,15 +161,22 @@ def solver_of(c: Config, function: Callable | None = None) -> partial:
     return _bound(c, function or (load_solver(c.eta) if c.eta else METHODS[c.mode].solve), **(c.eta_args or {}))
 
 
-def check_solver(solve: partial, c: Config, data: ImageSet, net: networks.Siamese) -> None:
-    """Raises ConfigError where a solver asks for what images or T do not have, or keeps more than it may."""
+def check_solver(solve: partial, c: Config, data: ImageSet, net: networks.Siamese) -> list[str]:
+    """Notes on what a solver keeps, where that has a limit.
+
+    Raises ConfigError where it asks for what images or T do not have, or keeps more than it may.
+    """
     traits, name = of_solver(solve), name_of(solve)
     if traits.needs_labels and data.classes is None:
         refuse("eta", name, f"needs labels, and the images of --dataset {c.dataset} have none")
     if traits.needs_all_of_T and (ranges := endless(data.recipe, data.shape[0])):
         refuse("eta", name, f"needs all of T, which has infinitely many draws here; --augment {ranges} makes it finite")
-    if traits.at_most < math.inf and (bytes_ := value(traits.memory, sizes(solve, c, data, net))) > traits.at_most:
-        refuse("eta", name, f"keeps {bytes_ / 2**30:.1f} GiB; allowed is {traits.at_most / 2**30:g}")
+    if traits.at_most == math.inf:
+        return []
+    size = value(traits.memory, sizes(solve, c, data, net))
+    if size > traits.at_most:
+        refuse("eta", name, f"keeps {size / 2**30:.1f} GiB; allowed is {traits.at_most / 2**30:g}")
+    return [f"--eta {name} keeps {size / 2**20:,.0f} MiB, in memory and in checkpoints"]
 
 
 def sizes(solve: partial, c: Config, data: ImageSet, net: networks.Siamese) -> dict[str, Any]:
