@@ -81,7 +81,7 @@ def measured(solve: Callable, t: Solver) -> em.Response | None:
     if odd or solve.__name__ in ("recomputed", "permuted"):
         return None
     constant = {"tau_schedule": "constant"} if "tau_schedule" in hyperparameters(solve) else {}
-    return em.response(partial(solve, **constant), steps_per_epoch=EPOCH, epochs=60)
+    return em.response(partial(solve, **constant), steps_per_epoch=EPOCH, epochs=40)
 
 
 def about(solve: Callable) -> str:

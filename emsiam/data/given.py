@@ -55,7 +55,7 @@ def pixels(images: Any) -> tuple[Tensor, list[Any] | None]:
     if not isinstance(images, np.ndarray | Tensor) or (isinstance(images, np.ndarray) and images.dtype == object):
         images, labels = _stacked(images)
     x = images.detach().cpu() if isinstance(images, Tensor) else _tensor(images)
-    if not len(x):
+    if x.ndim and not len(x):
         raise ConfigError("images: there are none")
     if x.ndim == 3:
         if x.shape[2] in CHANNELS or x.shape[0] == 3:
