@@ -2,6 +2,7 @@
 
 import difflib
 import tempfile
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -69,3 +70,9 @@ def one_line(error: Exception) -> str:
 def printable(text: str) -> str:
     """Text with what would move a terminal's cursor, or its colours, written as Python writes it."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def place(error: BaseException) -> str:
+    """What a user's code raised, and where."""
+    line = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(line.filename).name}:{line.lineno}: {error}"

@@ -85,9 +85,29 @@ def test_a_solver_of_one_s_own_stands_among_the_others(tmp_path, monkeypatch, ca
 MISTAKES = {
     "a shape": ("return F_t(batch.others)[0], state", "eta must have the shape [S, B, d]"),
     "a gradient": ("return F_t(batch.others).requires_grad_(), state", "eta must have no gradient"),
-    "a state": ("return F_t(batch.others), {'f': open}", "state must hold tensors and plain values, but f is a"),
+    "a state": (
+        "return F_t(batch.others), {'f': open}",
+        "state must hold tensors and plain values under names, but f is a",
+    ),
+    "no name": (
+        "return F_t(batch.others), {1: batch.ids}",
+        "state must hold tensors and plain values under names, but 1",
+    ),
+    "no state": (
+        "return F_t(batch.others), None",
+        "must return a pair (eta, state), a tensor and a dict, but returned T",
+    ),
     "no pair": ("return F_t(batch.others)", "must return a pair (eta, state)"),
     "not finite": ("return F_t(batch.others) / 0 * 0, state", "eta must be finite"),
+    "a name of its trait": (
+        "from emsiam.eta import solver\n@solver(per_image=('rowz',))\ndef solve(state, F_t, batch):\n"
+        "    return F_t(batch.others), {'rows': batch.ids}",
+        "@solver says rowz, which state does not have; it has rows",
+    ),
+    "an option's name": (
+        "def solve(state, F_t, batch, *, lr=0.1):\n    return F_t(batch.others), state",
+        "its parameter lr is an option that is not a solver's; call it otherwise",
+    ),
     "ids ignored": (
         "z = F_t(batch.others)\n    return z + state.get('rows', 0), {'rows': z.mean(0)}",
         "the target of an image must not depend on its place in the batch; rows belong to batch.ids",
@@ -98,7 +118,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_a_solver_is_one_line(tmp_path, mistake, capsys):
     body, said = MISTAKES[mistake]
-    (tmp_path / "mine.py").write_text(f"def solve(state, F_t, batch):\n    {body}\n")
+    (tmp_path / "mine.py").write_text(body if "def " in body else f"def solve(state, F_t, batch):\n    {body}\n")
     eta = f"{tmp_path / 'mine.py'}:solve"
     assert battery.main(["--eta", eta, "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith(f"python -m experiments.battery: --eta {eta}: {said}")

@@ -604,7 +604,8 @@ LATER = """
 def solve(state, F_t, batch):
     z = F_t(batch.others)
     small = len(batch.ids) < 400  # of a diagnostic
-    return ({answer}) if batch.step >= 3 and not small else z, state
+    answer = ({answer}) if batch.step >= 3 and not small else z
+    return (answer[0], {"f": answer[1]}) if isinstance(answer, tuple) else (answer, state)
 """
 
 
@@ -613,6 +614,7 @@ def solve(state, F_t, batch):
     [
         ("z * float('nan')", 3, "--eta {eta} on digits: diverged after 6 steps"),
         ("z * float('nan')", 3, "loss or weights are not finite after step 3; no checkpoint had been saved"),
+        ("z, object()", 2, "emsiam.train: the state of solve after step 5 cannot be saved, for f is a object; allowed"),
         (
             "z[:1]",
             2,

@@ -135,6 +135,9 @@ def _hyperparameters(o: Options, s: Setting) -> Changes:
         refuse("eta", o["eta"], f"its parameter {missing[0]} needs a default")
     if "k" in hyperparameters(s.solve):
         refuse("eta", o["eta"], "k belongs to the loop, call it otherwise")
+    for name in hyperparameters(s.solve):
+        if name in o and name not in HYPERPARAMETERS:
+            refuse("eta", o["eta"], f"its parameter {name} is an option that is not a solver's; call it otherwise")
     changes: dict[str, Any] = {}
     notes = []
     for name in HYPERPARAMETERS:

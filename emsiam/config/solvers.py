@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-from ..errors import flag, nearest, refuse
+from ..errors import flag, nearest, place, refuse
 from ..eta import SOLVERS
 from ..methods import METHODS, hyperparameters
 from ..traits import name_of
@@ -25,6 +25,8 @@ def load_solver(eta: str) -> Callable:
     if not Path(file).is_file():
         refuse("eta", eta, f"there is no file {file}")
     scope = vars(_module(Path(file).resolve(), Path(file).stat().st_mtime_ns, eta))
+    if name in scope and not callable(scope[name]):
+        refuse("eta", eta, f"{name} of {file} is no function, but a {type(scope[name]).__name__}")
     if not callable(scope.get(name)):
         functions = [n for n, v in scope.items() if callable(v) and not n.startswith("_")]
         refuse("eta", eta, f"{file} has no function {name}{nearest(name, functions)}")
@@ -43,7 +45,7 @@ def _module(file: Path, changed: int, eta: str) -> ModuleType:
         spec.loader.exec_module(module)
         return module
     except (Exception, SystemExit) as error:
-        refuse("eta", eta, f"{file} does not run ({type(error).__name__}: {error})")
+        refuse("eta", eta, f"{file} does not run ({place(error)})")
     finally:
         sys.path.remove(str(file.parent))
 
@@ -73,7 +75,7 @@ def typed(solve: Callable, given: Mapping[str, Any] | None) -> dict[str, Any] | 
             refuse("eta_args", f"{name}={text}", f"{name} is an option; {hint}")
         if name not in own:
             may = [n for n in own if n not in options]
-            has = f"{name_of(solve)} has {', '.join(may) or 'no parameters'}"
+            has = f"{name_of(solve)} has {', '.join(may) or 'no parameters'} (keyword-only, after a *)"
             refuse("eta_args", f"{name}={text}", f"{has}{nearest(name, may)}")
         try:
             values[name] = _typed(own[name], text)
@@ -101,5 +103,7 @@ def _typed(parameter: inspect.Parameter, text: Any) -> Any:
 def _allowed(parameter: inspect.Parameter) -> str:
     if choices := get_args(parameter.annotation):
         return ", ".join(map(str, choices))
+    if parameter.default is parameter.empty:
+        return "nothing: it needs a default, whose type is taken"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     return words.get(type(parameter.default), "nothing: its default has no plain type")

@@ -84,6 +84,11 @@ def directions(number: int, d: int) -> Tensor:
     return unit(torch.randn(number, d, generator=torch.Generator().manual_seed(0)))
 
 
+def _at_least_one(w: int) -> None:
+    if w < 1:
+        raise ValueError(f"w = {w}; allowed is 1 or more visits")
+
+
 def counted(state, batch, z: Tensor, **rows: tuple[int, ...]):
     """A state with how often each image was visited, `visits`, and tensors [num_images, *shape] of zeros, by name."""
     if state:
@@ -165,6 +170,7 @@ def window(state, F_t, batch, *, w: int = 9):
     w = 9 has about the lag and the number of views of a moving average with m = 0.8.
     state: recent [num_images, w − 1, d], visits [num_images].
     """
+    _at_least_one(w)
     z = F_t(batch.others)
     state = counted(state, batch, z, recent=(w - 1, *z.shape[2:]))
     recent, visits = state["recent"][batch.ids], state["visits"][batch.ids]
@@ -193,6 +199,7 @@ def recomputed(state, F_t, batch, *, m: float = 0.8, w: int = 9):
     The views of earlier visits are kept, and pass through F_θᵗ again. With two trained views an image's two views are
     kept in turn. state: views [num_images, w − 1, C, H, W], visits [num_images].
     """
+    _at_least_one(w)
     z = F_t(batch.others)
     state = counted(state, batch, z, views=(w - 1, *batch.others.shape[2:]))
     views, visits = state["views"][batch.ids], state["visits"][batch.ids]

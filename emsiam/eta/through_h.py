@@ -80,7 +80,7 @@ def mixed(state, F_t, batch, *, part: float = 0.5):
     lag="",
     views="",
 )
-def regressed(state, F_t, batch, *, rate: float = 0.05, momentum: float = 0.9):
+def regressed(state, F_t, batch, *, rate: float = 0.05, beta: float = 0.9):
     """h in the η-step, §5.1 read literally: F is trained on h(F_θᵗ(T′(x))), while h learns E_T[F_θᵗ(T(x))] from F.
 
     h is the package's predictor, d → d/4 → d with BN, in the solver's state; it takes a step of SGD on D(h(z_b), z_a)
@@ -105,7 +105,7 @@ def regressed(state, F_t, batch, *, rate: float = 0.05, momentum: float = 0.9):
         error = cosine(torch.stack([functional_call(h, weights, (x,)) for x in whole]), seen).mean()
         slopes = torch.autograd.grad(error, [weights[name] for name in names])
     for name, slope in zip(names, slopes, strict=True):
-        state = state | {VELOCITY + name: momentum * state[VELOCITY + name] + slope}
+        state = state | {VELOCITY + name: beta * state[VELOCITY + name] + slope}
         weights[name] = weights[name].detach() - rate * state[VELOCITY + name]
     with torch.no_grad():
         eta = torch.stack([functional_call(h, weights, (x,)) for x in whole])

@@ -5,9 +5,7 @@ process measures (batch statistics are shared), the first one writes. `watch` sa
 """
 
 import math
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +18,7 @@ from ..data.batches import Batch
 from ..data.probe_set import ProbeSet
 from ..diagnostics.em import response
 from ..diagnostics.trajectory import sketch
+from ..errors import place
 from ..evaluation import classifiers
 from ..methods import METHODS
 from ..metrics import OF_P
@@ -281,9 +280,3 @@ def views_of_solver(solve: Callable) -> tuple[float, str]:
     except Exception as error:  # a user's solver may need real images, or be wrong
         reason = f"the solver fails on vectors in place of images ({place(error)})"
         return math.nan, f"{reason}; eta_gap_lag and eta_gap_sampling are left out; @solver(measurable=False) says so"
-
-
-def place(error: Exception) -> str:
-    """What a user's code raised, and where."""
-    line = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(line.filename).name}:{line.lineno}: {error}"

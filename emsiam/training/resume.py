@@ -1,6 +1,7 @@
 """From where does a run go on? From its last checkpoint, under the options that it had."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,17 @@ from ..config import Config, having
 from ..errors import ConfigError, given_flag, refuse
 from ..runs.run import check_code, load_run
 from ..runs.writer import leftovers
+
+
+def edited(path: Path, eta: str | None) -> list[str]:
+    """A note where the file of a solver is not what it was when a run began."""
+    file = Path(str(eta).rpartition(":")[0])
+    try:
+        before = json.loads((path / "env.json").read_text()).get("eta")
+    except (OSError, ValueError):
+        return []
+    changed = ":" in (eta or "") and before is not None and file.is_file() and file.read_text() != before
+    return [f"{file} is not what it was when {path} began: one run has two solvers"] if changed else []
 
 
 def texts(values: Mapping[str, Any] | None) -> dict[str, str]:

@@ -19,7 +19,7 @@ from ..config.solvers import with_arguments
 from ..errors import ConfigError, refuse
 from ..runs.run import Run
 from ..runs.writer import Writer, new_directory
-from .resume import resumed
+from .resume import edited, resumed
 from .signals import Interrupted, Signals
 from .trial import try_solver
 from .watch import Watch
@@ -51,6 +51,7 @@ def fit(
     torch.set_num_threads(config.threads or 1)
     with ranks.together(config.device):
         ranks.agree("")  # no process writes before all have seen what is there
+        more += edited(Path(str(config.out)), config.eta) if start else []
         return _fit(assemble(config, data, start, notes=notes + more), start, stop)
 
 

@@ -8,10 +8,9 @@ from torch import Tensor
 from ..alternate import Frozen, hold
 from ..build import Parts, stream
 from ..data.batches import Batch
-from ..errors import ConfigError, refuse
+from ..errors import ConfigError, place, refuse
 from ..methods import METHODS
 from ..traits import name_of, of_objective, of_solver
-from .monitors import place
 
 DRAWN = 32  # further views at most, in `check_places`
 
@@ -32,7 +31,8 @@ def try_solver(parts: Parts) -> None:
         refuse("eta", name, place(error) if own else str(error))
     eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
     if not isinstance(eta, Tensor) or not isinstance(state, dict):
-        given = type(answer).__name__
+        parts_of = answer if isinstance(answer, tuple) else (answer,)
+        given = ", ".join(type(x).__name__ for x in parts_of)
         refuse("eta", name, f"must return a pair (eta, state), a tensor and a dict, but returned {given}")
     if tuple(eta.shape) != shape:
         refuse("eta", name, f"eta must have the shape [S, B, d] = {list(shape)}, but has {list(eta.shape)}")
@@ -44,13 +44,20 @@ def try_solver(parts: Parts) -> None:
         if not isinstance(state.get(wanted), Tensor):
             refuse("eta", name, f"--mode {c.mode} needs a tensor in state[{wanted!r}], for its objective")
     if odd := unsaved(state):
-        refuse("eta", name, f"state must hold tensors and plain values, but {odd} is a {type(state[odd]).__name__}")
+        refuse("eta", name, f"state must hold tensors and plain values under names, but {odd}")
+    traits = of_solver(parts.solver)
+    for said in {*(traits.per_image or ()), *traits.placed, *traits.keeps} - state.keys():
+        refuse("eta", name, f"@solver says {said}, which state does not have; it has {', '.join(state) or 'nothing'}")
 
 
 def unsaved(state: dict[str, Any]) -> str:
-    """The first name of what a checkpoint cannot hold, or nothing."""
-    kinds = Tensor | int | float | str | bool | None
-    return next((str(name) for name, x in state.items() if not isinstance(x, kinds) or not isinstance(name, str)), "")
+    """What of a state a checkpoint cannot hold, in words, or nothing."""
+    for name, x in state.items():
+        if not isinstance(name, str):
+            return f"{name!r} is no name"
+        if not isinstance(x, Tensor | int | float | str | bool | None):
+            return f"{name} is a {type(x).__name__}"
+    return ""
 
 
 def check_places(parts: Parts) -> None:

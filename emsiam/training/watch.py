@@ -20,10 +20,11 @@ from ..errors import ConfigError
 from ..metrics import MEASURED, shown_in, training_order
 from ..runs.run import PICTURE, Run
 from ..runs.writer import Writer
-from ..traits import of_solver
+from ..traits import name_of, of_solver
 from .monitors import Accuracies, HalfSteps, Losses, Monitor, Predictions, Snapshots
 from .observe import look
 from .summary import facts, judged
+from .trial import unsaved
 
 
 class Watch:
@@ -138,7 +139,10 @@ class Watch:
 
 
 def checkpoint(watch: Watch, step: Step) -> Checkpoint:
-    """All that is needed to go on after a step with the same bits."""
+    """All that is needed to go on after a step with the same bits. Raises ConfigError for a state that has no form."""
+    if odd := unsaved(step.state):
+        what = f"the state of {name_of(watch.parts.solver)} after step {step.step}"
+        raise ConfigError(f"{what} cannot be saved, for {odd}; allowed are tensors and plain values under names")
     return Checkpoint(
         step=watch.step,
         seconds=time.perf_counter() - watch.began,
