@@ -214,7 +214,7 @@ def test_grey_images_have_one_channel():
         (np.zeros((9, 8, 8, 4), np.uint8), None, r"the shape \[9, 8, 8, 4\] is not of \[N, H, W\]"),
         (np.zeros((9, 64), np.uint8), None, r"the shape \[9, 64\] is not of"),
         (np.zeros((0, 8, 8), np.uint8), None, "images: there are none"),
-        (np.zeros((), np.uint8), None, r"the shape \[\] is not of"),
+        (np.zeros((), np.uint8), None, r"the shape \[1\] is not of"),
         (np.zeros((8, 8, 3), np.uint8), None, r"\[8, 8, 3\] could be one image in colour; .* image\[None\] for one"),
         (torch.zeros(3, 8, 8), None, r"\[3, 8, 8\] could be one image in colour"),
         (np.zeros((8, 8, 1)), None, "could be one image"),
