@@ -16,7 +16,7 @@ def trimmed_mean(state, F_t, batch, *, n=6):
 
 
 if __name__ == "__main__":
-    parts = emsiam.prepare(emsiam.Config(epochs=5, n=6), solver=trimmed_mean)
+    parts = emsiam.prepare(emsiam.Config(epochs=3, n=6), solver=trimmed_mean)
     for step in parts.alternation():
         if (step.step + 1) % 11 == 0:
             print(f"step {step.step + 1:3} of {parts.steps}  loss {step.loss:.3f}")

@@ -46,7 +46,7 @@ def test_without_predictor_the_moving_average_loses_its_rank(here):
 
 
 def test_own_solver(here):
-    assert "step  55 of 55" in example("own_solver", cwd=here)
+    assert "step  33 of 33" in example("own_solver", cwd=here)
 
 
 def test_own_data(here):

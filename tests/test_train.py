@@ -358,7 +358,10 @@ def test_a_solver_s_state_is_saved(tmp_path):
         ("return F_t(batch.others)", "must return a pair (eta, state), a tensor and a dict, but returned Tensor"),
         ("return F_t(batch.others), None", "must return a pair (eta, state)"),
         ("return F_t(batch.others)[0], state", "eta must have the shape [S, B, d] = [2, 128, 128], but has [128, 128]"),
-        ("return F_t(batch.others), {'f': print}", "state must hold tensors and plain values, but f is a builtin"),
+        (
+            "return F_t(batch.others), {'f': print}",
+            "state must hold tensors and plain values under names, but f is a builtin",
+        ),
         ("raise KeyError('oops')", "KeyError in mine.py:2: 'oops'"),
     ],
 )
@@ -376,7 +379,7 @@ def test_a_wrong_solver_is_refused_before_anything_is_written(tmp_path, body, sa
         ("def solve(state, F_t, batch, *, alpha): pass", "its parameter alpha needs a default"),
         ("def solve(state, F_t, batch, *, k=3): pass", "k belongs to the loop"),
         ("def slove(state, F_t, batch): pass", "has no function solve (did you mean slove?)"),
-        ("import sys; sys.exit(4)", "does not run (SystemExit: 4)"),
+        ("import sys; sys.exit(4)", "does not run (SystemExit in mine.py:1: 4)"),
         ("def solve(:", "does not run (SyntaxError"),
     ],
 )
