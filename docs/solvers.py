@@ -77,8 +77,7 @@ def formula(solve: Callable, expression: str, name: str, read: em.Response | Non
 
 def measured(solve: Callable, t: Solver) -> em.Response | None:
     """How old η is, and of how many views, where a clock can tell."""
-    odd = t.needs_labels or t.needs_all_of_T or t.gives != "representations" or not (t.lag and t.views)
-    if odd or solve.__name__ in ("recomputed", "permuted"):
+    if t.needs_labels or t.needs_all_of_T or t.gives != "representations" or not (t.lag and t.views):
         return None
     constant = {"tau_schedule": "constant"} if "tau_schedule" in hyperparameters(solve) else {}
     return em.response(partial(solve, **constant), steps_per_epoch=EPOCH, epochs=40)

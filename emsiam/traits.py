@@ -56,7 +56,7 @@ SIZES = {  # what expressions of costs may speak of
 
 
 def value(expression: str, numbers: Mapping[str, Any]) -> float:
-    """What an expression of a trait comes to; empty: NaN."""
+    """What an expression of a trait comes to; empty: NaN. It stands in a decorator, which is code itself."""
     return float(eval(expression, {"__builtins__": {}}, dict(numbers))) if expression else math.nan
 
 

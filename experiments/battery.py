@@ -25,7 +25,6 @@ import numpy as np
 
 from emsiam.build import assemble, sizes
 from emsiam.config import Config, command, load_images, resolve
-from emsiam.config.rules import solver as solver_rule
 from emsiam.config.solvers import load_solver
 from emsiam.diagnostics.statistics import difference, mean_interval
 from emsiam.errors import ConfigError, one_line
@@ -46,10 +45,8 @@ SETS = {"digits": (LOOKS, 5), "Fashion-MNIST": (LOOKS | FASHION, 3)}  # options,
 LINEAR = {"linear": ("linear", {"protocol": "ridge"})}
 SIMSIAM, UNTRAINED = "other_view", "untrained"
 CONSTANT = {"momentum_encoder": {"tau_schedule": "constant"}}
-SECONDS = {
-    "digits": 22,
-    "Fashion-MNIST": 50,
-}  # of a run of SimSiam, about, on one core; every further pass of F adds a third
+# A run of SimSiam on one core, about; every further pass of F adds a third.
+SECONDS = {"digits": 22, "Fashion-MNIST": 50}
 
 
 class Entry(NamedTuple):
@@ -272,9 +269,7 @@ def battery(eta: str | None, at_once: int, launcher: str, out: Path, smoke: bool
     """Run what is left of the battery, or of one solver beside it, and write what they say."""
     which: Sequence[Entry] = COMMITTED
     if eta:
-        solver_rule(SOLVERS).parse(eta)
-        if eta not in SOLVERS:
-            tried(eta)
+        tried(eta)
         which = [e for e in COMMITTED if e.name == SIMSIAM and e.h] + entries([eta])
     if smoke:
         which, out = shortened(which), out / "smoke"
@@ -315,14 +310,12 @@ def shortened(which: Sequence[Entry]) -> list[Entry]:
 
 
 def tried(eta: str) -> None:
-    """Ask a user's solver for two batches, one of them in another order. Raises ConfigError."""
-    config = Config(eta=eta, **{n: x for n, x in LOOKS.items() if n != "schedule"}, precision="fp32")
-    config, data, _ = load_images(config)
-    predictor = "mlp"
-    config, _ = resolve(
-        Config(**(vars(config) | {"predictor": predictor})), len(data.images), data.shape, len(data.labels)
-    )
-    check_places(assemble(config, data))
+    """Raises ConfigError where a solver does not go with loss and T; a user's is asked for batches in two orders."""
+    config, data, _ = load_images(Config(eta=eta, predictor="mlp", precision="fp32"))
+    config, _ = resolve(config, len(data.images), data.shape, len(data.labels))
+    parts = assemble(config, data)
+    if eta not in SOLVERS:
+        check_places(parts)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ How to read the tables. Intervals are 95 %, by t over seeds.
   `kept`: its interval at the end lies above one half, and the PR at the end is at least 0.9 of that at two thirds of
   the run. `falling`: above one half, but less than that. `lost`: the interval lies below one half. `undecided`: it
   contains one half. The rule was written before the runs.
-- *lost at*: when the PR is, from then on, below half of SimSiam's: the mean step over seeds, in lags of the solver's
-  formula, and the sum of learning rates until then.
+- *lost at*: when the PR is, from then on, below half of SimSiam's: the step, over seeds, and its mean in lags of the
+  solver's formula and as the sum of learning rates until then.
 - *std of z, of p*: std·√d of the unit vectors; 1 is healthy, 0 collapsed. Without h, p is z.
 - *kNN of z*, *linear*: accuracy on test images, of z by 20 neighbours and of the backbone by ridge regression; beside
   them the difference to SimSiam and to untrained weights, by pairs of seeds.
@@ -99,12 +99,12 @@ def lost(s: Mapping[str, Any]) -> str:
     if not s["lost_at_step"]:
         return "" if s["lost_in"].startswith("0") else f"in {s['lost_in']} seeds"
     lags = f", {s['lost_at_lags']:.1f} lags" if s["lost_at_lags"] else ""
-    return f"step {s['lost_at_step']['mean']:.0f}{lags}, Σlr {s['lost_at_sum_lr']:.1f}"
+    return f"step {span(s['lost_at_step'], 0)}{lags}, Σlr {s['lost_at_sum_lr']:.1f}"
 
 
 def accuracy(s: Mapping[str, Any], name: str) -> str:
     """An accuracy, and its differences to SimSiam and to untrained weights."""
-    parts = [f"{s[name]['mean']:.3f}"]
+    parts = [span(s[name], 3)]
     for what, key in (("SimSiam", "against_simsiam"), ("untrained", "against_untrained")):
         d = s[key][name]
         interval = f" ({d['low']:+.3f} to {d['high']:+.3f})" if d["low"] is not None and math.isfinite(d["low"]) else ""

@@ -141,3 +141,17 @@ def test_the_page_is_made_of_the_committed_runs(monkeypatch):
         assert all(job.key in records.own for line in table[name].values() for job in line)
         assert {len(line) for line in table[name].values()} == {seeds}
         assert np.array_equal([s["name"] for s in made[name]["solvers"]], [e.name for e in battery.COMMITTED])
+
+
+@pytest.mark.parametrize(
+    ("eta", "said"),
+    [
+        ("nothing", "--eta nothing: allowed is "),
+        ("nowhere.py:solve", "--eta nowhere.py:solve: there is no file nowhere.py"),
+        ("every_view", "--eta every_view: needs all of T, which has infinitely many draws here"),
+    ],
+)
+def test_a_solver_that_does_not_go_with_it_is_one_line(tmp_path, capsys, eta, said):
+    assert battery.main(["--eta", eta, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"python -m experiments.battery: {said}")
+    assert not (tmp_path / "out").exists()

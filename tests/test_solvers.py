@@ -112,7 +112,8 @@ def test_the_bank_s_choices():
     start = {"step": 10.0}
 
     class F_t:
-        theta = {"step": torch.tensor(0.0)}  # noqa: RUF012
+        def __init__(self):
+            self.theta = {"step": torch.tensor(0.0)}
 
         def __call__(self, x):
             return x
@@ -449,13 +450,12 @@ def test_any_solver_goes_with_any_k_and_goes_on_with_the_same_bits(siamese, digi
         assert torch.equal(a, b)
 
 
-# A clock takes their η, and a formula says what it should read; what `recomputed` keeps are pixels.
+# A clock takes their η, and a formula says what it should read.
 READ = [
     name
     for name, f in SOLVERS.items()
     for t in [of_solver(f)]
     if t.lag and t.views and t.gives == "representations" and not (t.needs_labels or t.needs_all_of_T)
-    if name not in ("recomputed", "permuted")
 ]
 
 

@@ -11,6 +11,8 @@ from . import bank as banks
 
 THETA0 = "theta0."  # names of θ⁰ in the state
 PIXELS = 2 * 2**30  # bytes of views that are kept
+# Of weights m^age, today's view with the variance of one view and earlier visits with that of two.
+AVERAGED = {"lag": "m / (1 - m) * epoch", "views": "2 / ((1 - m) / (1 + m) + (1 - m)**2)"}
 
 
 @solver(
@@ -21,8 +23,7 @@ PIXELS = 2 * 2**30  # bytes of views that are kept
     eta="m·η_x + (1−m)·F(T′(x))",
     forwards="0",
     memory="4 * N * d",
-    lag="m / (1 - m) * epoch",
-    views="2 / ((1 - m) / (1 + m) + (1 - m)**2)",
+    **AVERAGED,
 )
 def moving_average(
     state,
@@ -63,7 +64,7 @@ def moving_average(
     known = banks.read(rows, batch.ids, z)
     if first == "random":
         known = torch.where(before, known, unit(known) * z.norm(dim=-1, keepdim=True))
-    elif first == "theta0" and not before.all():
+    elif first == "theta0" and not before.all():  # a GPU waits, and saves a pass later
         of_theta0 = {name.removeprefix(THETA0): x for name, x in state.items() if name.startswith(THETA0)}
         start = F_t.under(of_theta0, batch.others)
         known = torch.where(before, known, unit(start) if rows_of == "unit" else start)
@@ -114,8 +115,7 @@ def store(state, batch, **values: Tensor) -> None:
     eta="(1−m)/(1−mᶜ) Σ mʲ F(T_j(x))",
     forwards="0",
     memory="4 * N * d",
-    lag="m / (1 - m) * epoch",
-    views="2 / ((1 - m) / (1 + m) + (1 - m)**2)",
+    **AVERAGED,
 )
 def bias_corrected(state, F_t, batch, *, m: float = 0.8):
     """A moving average from zero, divided by 1 − mᶜ at visit c, so that no visit weighs more for being the first.

@@ -169,8 +169,12 @@ def ridge(features: Tensor, labels: Tensor, queries: Tensor, *, seed: int = 0) -
         centre, share = sums / n, counts / n
         values, vectors = torch.linalg.eigh(gram - n * centre[:, None] * centre)
         turned = vectors.T @ (cross - n * centre[:, None] * share)
-        weights = [vectors @ (turned / (values.clamp_min(0) + p * n)[:, None]) for p in penalties]
-        return [lambda q, w=w: (standardised(q) - centre) @ w + share for w in weights]  # type: ignore[misc]  # of w
+
+        def classifier(penalty: float) -> Callable[[Tensor], Tensor]:
+            w = vectors @ (turned / (values.clamp_min(0) + penalty * n)[:, None])
+            return lambda q: (standardised(q) - centre) @ w + share
+
+        return [classifier(penalty) for penalty in penalties]
 
     fit, kept = (
         torch.from_numpy(rows).to(labels.device) for rows in _fifth_aside(labels.cpu().numpy(), seed, "the penalty")

@@ -17,14 +17,12 @@ DRAWN = 32  # further views at most, in `check_places`
 
 def try_solver(parts: Parts) -> None:
     """Raises ConfigError with what is wrong with the solver that was chosen, and what was expected."""
-    c, net = parts.config, parts.network
+    c = parts.config
     batch = next(stream(c, parts.images, stop=1))
     shape = (len(batch.trained), len(batch.ids), c.width)
     own, name = ":" in (c.eta or ""), c.eta or name_of(parts.solver)
-    h = net.h if of_solver(parts.solver).needs_h else None
-    F_t = Frozen(net.F, hold(net.F, copy=True), batch, None, h, hold(h, copy=True) if h else {})
     try:
-        answer = parts.solver({}, F_t, batch)
+        answer = solved(parts, {}, batch)
     except ConfigError:
         raise
     except Exception as error:
@@ -50,6 +48,14 @@ def try_solver(parts: Parts) -> None:
         refuse("eta", name, f"@solver says {said}, which state does not have; it has {', '.join(state) or 'nothing'}")
 
 
+def solved(parts: Parts, state: dict[str, Any], batch: Batch) -> Any:
+    """What the solver answers under copies of the weights, h among them where it asks for it."""
+    net = parts.network
+    h = net.h if of_solver(parts.solver).needs_h else None
+    F_t = Frozen(net.F, hold(net.F, copy=True), batch, None, h, hold(h, copy=True) if h else {})
+    return parts.solver(state, F_t, batch)
+
+
 def unsaved(state: dict[str, Any]) -> str:
     """What of a state a checkpoint cannot hold, in words, or nothing."""
     for name, x in state.items():
@@ -65,14 +71,7 @@ def check_places(parts: Parts) -> None:
     order must have the same targets, after a visit in the first order. Raises ConfigError.
     """
     try_solver(parts)
-    c, net, name = parts.config, parts.network, parts.config.eta or name_of(parts.solver)
-    batch = next(stream(c, parts.images, stop=1))
-    h = net.h if of_solver(parts.solver).needs_h else None
-
-    def solve(state: dict[str, Any], b: Batch) -> tuple[Tensor, dict[str, Any]]:
-        weights = hold(net.F, copy=True), hold(h, copy=True) if h else {}
-        return parts.solver(state, Frozen(net.F, weights[0], b, None, h, weights[1]), b)
-
+    batch = next(stream(parts.config, parts.images, stop=1))
     order = torch.arange(len(batch.ids)).flip(0)
     drawn = batch.draw(DRAWN)
     first = batch._replace(draw=lambda n: drawn[:n])
@@ -83,10 +82,9 @@ def check_places(parts: Parts) -> None:
         draw=lambda n: drawn[:n, order],
         labels=None if batch.labels is None else batch.labels[order],
     )
-    _, state = solve({}, first)
+    _, state = solved(parts, {}, first)
     kept = {key: x.clone() if isinstance(x, Tensor) else x for key, x in state.items()}
-    (same, _), (other, _) = solve(state, first), solve(kept, turned)
+    (same, _), (other, _) = solved(parts, state, first), solved(parts, kept, turned)
     if not torch.allclose(same[:, order], other, atol=1e-3 * float(same.abs().max())):
-        refuse(
-            "eta", name, "the target of an image must not depend on its place in the batch; rows belong to batch.ids"
-        )
+        reason = "the target of an image must not depend on its place in the batch; rows belong to batch.ids"
+        refuse("eta", parts.config.eta or name_of(parts.solver), reason)
