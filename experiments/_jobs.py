@@ -8,11 +8,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import submitit
 from tqdm import tqdm
@@ -29,6 +30,8 @@ from ._records import Records, record
 NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
 EVALUATIONS = 2  # likewise, of evaluations of the same runs
 INTERRUPTED = "interrupted; the same command goes on"
+
+Task = TypeVar("Task")
 
 
 class Job(NamedTuple):
@@ -124,12 +127,30 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, records: Records) ->
 
     Interrupted, runs save and end; the same command goes on with them.
     """
-    out, left = records.folder, [job for job in wanted if not records.find(job.key, job.asked.values())]
+    left = [job for job in wanted if not records.find(job.key, job.asked.values())]
     records.take(job.key for job in wanted if job not in left)
-    if not left:
-        return []
     for job in left:
         clear_if_damaged(job)
+    return at_work(left, train, partial(_ended, records=records), at_once, launcher, records.folder, len(wanted))
+
+
+def at_work(
+    left: Sequence[Task],
+    do: Callable[[Task], Any],
+    ended: Callable[[Task, submitit.Job], str],
+    at_once: int,
+    launcher: str,
+    out: Path,
+    total: int,
+) -> list[str]:
+    """Do tasks, several at once, each in a process of its own with a thread; what failed, a line each.
+
+    ended: called with each task that ended and its job; a reason where it failed, else nothing. total: with those that
+    were done before. Raises ConfigError where another sweep is at work in `out`.
+    """
+    left = list(left)
+    if not left:
+        return []
     out.mkdir(parents=True, exist_ok=True)
     alone = (out / ".sweep").open("w")
     try:
@@ -140,35 +161,28 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, records: Records) ->
     executor = submitit.AutoExecutor(folder=out / "logs", cluster=launcher)
     executor.update_parameters(name="emsiam", timeout_min=24 * 60, cpus_per_task=1, slurm_array_parallelism=at_once)
     failed: list[str] = []
-    running: list[tuple[Job, submitit.Job]] = []
-    bar = tqdm(total=len(wanted), initial=len(wanted) - len(left), unit="run", smoothing=0, mininterval=1)
+    running: list[tuple[Task, submitit.Job]] = []
+    bar = tqdm(total=total, initial=total - len(left), unit="run", smoothing=0, mininterval=1)
     try:
         if launcher == "slurm":  # which sees to how many run at once
-            running = list(zip(left, executor.map_array(train, left), strict=True))
+            running = list(zip(left, executor.map_array(do, left), strict=True))
             left = []
         while left or running:
             while left and len(running) < at_once:
-                job = left.pop(0)
+                task = left.pop(0)
                 handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a job takes this over
-                running.append((job, executor.submit(train, job)))
+                running.append((task, executor.submit(do, task)))
                 signal.signal(signal.SIGINT, handler)
             bar.set_postfix(running=len(running), left=len(left), refresh=False)
             bar.update(0)
             time.sleep(0.2)
-            for job, submitted in [pair for pair in running if pair[1].done()]:
-                running.remove((job, submitted))
-                if reason := _ended(job, submitted, records):
+            for task, submitted in [pair for pair in running if pair[1].done()]:
+                running.remove((task, submitted))
+                if reason := ended(task, submitted):
                     failed.append(reason)
                 bar.update()
     except KeyboardInterrupt:
-        for _, submitted in running:
-            if launcher == "local":
-                with suppress(ProcessLookupError):
-                    os.kill(int(submitted.job_id), signal.SIGTERM)  # which submitit hands on
-            else:
-                submitted.cancel()
-        while launcher == "local" and not all(submitted.done() for _, submitted in running):
-            time.sleep(0.1)
+        _stop([submitted for _, submitted in running], launcher)
         return [INTERRUPTED]
     finally:
         bar.close()
@@ -176,7 +190,19 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, records: Records) ->
     return failed
 
 
-def _ended(job: Job, submitted: submitit.Job, records: Records) -> str:
+def _stop(running: Sequence[submitit.Job], launcher: str) -> None:
+    """Ask jobs to end, and wait for those of this machine."""
+    for submitted in running:
+        if launcher == "local":
+            with suppress(ProcessLookupError):
+                os.kill(int(submitted.job_id), signal.SIGTERM)  # which submitit hands on
+        else:
+            submitted.cancel()
+    while launcher == "local" and not all(submitted.done() for submitted in running):
+        time.sleep(0.1)
+
+
+def _ended(job: Job, submitted: submitit.Job, *, records: Records) -> str:
     """Record a run that ended; else why it did not."""
     error = submitted.exception()
     status = None if error else submitted.result()

@@ -132,10 +132,12 @@ def fashion_mnist(
     else:
         sets = (_torchvision("FashionMNIST", data_dir, download, train=part) for part in (True, False))
         parts = [(part.data, part.targets) for part in sets]
-    (images, labels), test = ((idx.averaged(x, image_size or 28), torch.as_tensor(y)) for x, y in parts)
-    kept = torch.arange(len(images)) if num_images is None else idx.stratified(labels, num_images)
-    recipe = HANDWRITTEN._replace(degrees=5, flip=0.5)
-    return image_set("fashion_mnist", recipe, (images[kept], labels[kept]), test)
+    (images, labels), test = ((x, torch.as_tensor(y)) for x, y in parts)
+    if num_images is not None:
+        kept = idx.stratified(labels, num_images)
+        images, labels = images[kept], labels[kept]
+    train, test = ((idx.averaged(x, image_size or 28), y) for x, y in ((images, labels), test))
+    return image_set("fashion_mnist", HANDWRITTEN._replace(degrees=5, flip=0.5), train, test)
 
 
 @data_set(epochs=30)

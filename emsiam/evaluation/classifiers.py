@@ -84,6 +84,21 @@ def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, **options: An
     return knn_votes(features, labels, queries, **options).argmax(1)
 
 
+@torch.no_grad()
+def leave_one_out(features: Tensor, labels: Tensor, *, k: int, t: float, num_classes: int) -> Tensor:
+    """Labels [N] of features [N, f], each by its k nearest among all others, voting as in `knn_votes`.
+
+    All N² similarities are in memory. Raises ValueError where k is not below N.
+    """
+    if not 1 <= k < len(features):
+        raise ValueError(f"k = {k} neighbours of {len(features)} vectors, but the own")
+    x = unit(features)
+    similarity, neighbour = _top((x @ x.T).fill_diagonal_(-math.inf), k)
+    votes = x.new_zeros(len(x), num_classes)
+    votes.scatter_add_(1, labels[neighbour], ((similarity - similarity[:, :1]) / t).exp())
+    return votes.argmax(1)
+
+
 class Score(NamedTuple):
     """How many test images were classified right: shares in [0, 1]."""
 

@@ -1,0 +1,183 @@
+"""python -m experiments.claims [CLAIM …]: run what is not done, and decide.
+
+Runs are recorded in results/claims.runs.jsonl as they end; what they decide is printed, and written to
+results/claims.json.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import submitit
+
+from emsiam.config import command
+from emsiam.errors import ConfigError, nearest, one_line
+from emsiam.files import write_json
+
+from .._jobs import INTERRUPTED, at_work
+from .._records import Record, Records
+from . import NAMES, claims, rule_of, title
+from ._rules import Cell, holm, verdict
+from ._runs import Task
+
+NAME = "claims"
+HERE = Path(__file__).parent
+
+
+@command
+def main(arguments: list[str]) -> int:
+    """The command. Status 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.claims", description=__doc__)
+    parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"of {', '.join(NAMES)} (all)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
+    parser.add_argument("--out", type=lambda text: Path(text).expanduser(), default=Path("results"), help="results")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of each kind of run; nothing is decided")
+    given = parser.parse_args(arguments)
+    if given.jobs < 1:
+        parser.error("--jobs: allowed is a number from 1")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        for name in given.claims:
+            if name not in NAMES:
+                raise ConfigError(f"{name}: allowed is one of {', '.join(NAMES)}{nearest(name, NAMES)}")
+        return decide(given.claims or NAMES, given.jobs, given.launcher, given.out, given.smoke)
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
+    except (ConfigError, OSError, RuntimeError) as error:
+        print(f"{parser.prog}: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def decide(names: Sequence[str], at_once: int, launcher: str, out: Path, smoke: bool) -> int:
+    """Run what the claims of these names lack; then decide all that can be."""
+    known = claims()
+    table = {name: claim.wanted() for name, claim in known.items()}
+    if smoke:
+        table = {name: {group: [runs[0].shortened()] for group, runs in table[name].items()} for name in names}
+        out = out / "smoke"
+    rules = rules_by_run(known, table)
+    records = Records(out, NAME)
+    wanted = {task.key: task for name in names for runs in table[name].values() for task in runs}
+    left = [task for key, task in wanted.items() if key not in records.own]
+    if left:
+        print(estimate(left, at_once), file=sys.stderr)
+        if not smoke:
+            check_committed()
+    failed = at_work(left, partial(perform, rules), partial(ended, records), at_once, launcher, out, len(wanted))
+    if failed:
+        print(*failed, sep="\n", file=sys.stderr)
+        return 130 if failed == [INTERRUPTED] else 1
+    if smoke:
+        print(*(f"{name}: {len(groups)} kinds of run, a few steps each" for name, groups in table.items()), sep="\n")
+        return 0
+    made = judgements(known, table, records)
+    write_json(out / f"{NAME}.json", made, indent=1)
+    print(*(shown(name, made[name]) for name in (names if len(names) < len(NAMES) else NAMES)), sep="\n\n")
+    return 0
+
+
+def rules_by_run(known: Mapping[str, ModuleType], table: Mapping[str, Mapping[str, Sequence[Task]]]) -> dict:
+    """{key of a run: {claim: hash of its rule}} of all claims that ask for it."""
+    asked: dict[str, dict[str, str]] = {}
+    for name, groups in table.items():
+        rule = rule_of(known[name])
+        for runs in groups.values():
+            for task in runs:
+                asked.setdefault(task.key, {})[name] = rule
+    return asked
+
+
+def perform(rules: Mapping[str, Mapping[str, str]], task: Task) -> Record:
+    """What a process runs."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a run that is interrupted begins anew
+    os.setpgid(0, 0)  # Ctrl-C is for the command
+    return task.perform(rules[task.key])
+
+
+def ended(records: Records, task: Task, job: submitit.Job) -> str:
+    """Record a run that ended; else why it did not."""
+    error = job.exception()
+    if error is None:
+        records.add(job.result())
+        return ""
+    return f"{task}: see {job.paths.stderr}"
+
+
+def estimate(left: Sequence[Task], at_once: int) -> str:
+    """How many runs there are to do, and about how long that takes."""
+    seconds = sum(task.seconds for task in left) / at_once
+    return f"{len(left)} runs to do, about {seconds / 60:.0f} minutes with {at_once} at once"
+
+
+def check_committed() -> None:
+    """Raises ConfigError where a rule differs from the commit that a run would name."""
+    git = subprocess.run(["git", "status", "--porcelain", "."], cwd=HERE, capture_output=True, text=True, check=False)
+    if git.returncode:
+        print("note: this is no git checkout, so that nothing shows that rules came before runs", file=sys.stderr)
+    elif git.stdout.strip():
+        raise ConfigError(f"commit the rules before their runs: {git.stdout.strip()}")
+
+
+def judgements(
+    known: Mapping[str, ModuleType], table: Mapping[str, Mapping[str, Sequence[Task]]], records: Records
+) -> dict[str, Any]:
+    """{claim: verdict, p, cells and how many runs there are}; a claim that lacks runs says so."""
+    made: dict[str, Any] = {}
+    for name, claim in known.items():
+        tasks = [task for runs in table[name].values() for task in runs]
+        runs = [records.own[task.key] for task in tasks if task.key in records.own]
+        entry = {"title": title(claim), "rule": rule_of(claim), "runs": len(runs), "wanted": len(tasks)}
+        entry["diverged"] = sum(r.summary["verdict"] == "diverged" for r in runs)
+        entry["other_rules"] = sum(r.environment.get(f"rule_{name}") != entry["rule"] for r in runs)
+        entry["cells"] = []
+        if len(runs) == len(tasks):
+            groups = {group: [records.own[task.key] for task in of] for group, of in table[name].items()}
+            going = {group: [r for r in of if r.summary["verdict"] != "diverged"] for group, of in groups.items()}
+            entry["cells"] = [cell._asdict() for cell in claim.judge(going)]
+        made[name] = entry
+    decided = {name: [Cell(**cell) for cell in entry["cells"]] for name, entry in made.items()}
+    primary = {n: max((c.p for c in cells), default=1.0) for n, cells in decided.items() if n not in DESCRIPTIVE}
+    corrected = holm(primary)
+    for name, entry in made.items():
+        entry |= {"p": primary.get(name), "holm": corrected.get(name)}
+        if not decided[name]:
+            entry["verdict"] = f"not finished: {entry['runs']} of {entry['wanted']} runs"
+        elif name in DESCRIPTIVE:
+            entry["verdict"] = "shown"
+        else:
+            entry["verdict"] = verdict(decided[name], corrected[name])
+    return made
+
+
+DESCRIPTIVE = ("controls",)
+
+
+def shown(name: str, entry: Mapping[str, Any]) -> str:
+    """A claim, its verdict and its cells, for the terminal."""
+    p = f", p = {entry['holm']:.2g} after Holm" if entry["holm"] is not None and entry["cells"] else ""
+    lines = [f"{name}: {entry['verdict']}{p}", f"  {entry['title']}"]
+    for cell in entry["cells"]:
+        span = f"{cell['mean']:+.3f} ({cell['low']:+.3f} to {cell['high']:+.3f})"
+        predicted = f", predicted {cell['predicted']}: {cell['verdict']}" if cell["predicted"] else ""
+        lines.append(f"    {cell['name']}: {span}{predicted}")
+        if cell["note"]:
+            lines.append(f"        {cell['note']}")
+    if entry["diverged"]:
+        lines.append(f"    {entry['diverged']} runs diverged, and are left out")
+    if entry["other_rules"]:
+        lines.append(f"    {entry['other_rules']} runs were made before the rule as it is now; see Changes in its file")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

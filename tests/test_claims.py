@@ -1,0 +1,407 @@
+"""The claims: words, statistics against scipy and scikit-learn, what a run measures, rules that come before runs."""
+
+import copy
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+import emsiam
+from emsiam.evaluation.classifiers import knn_predict, leave_one_out
+from emsiam.networks import Siamese
+from emsiam.objective import unit
+from experiments._records import Record, Records
+from experiments.claims import NAMES, _rules, claims, rule_hash
+from experiments.claims import __main__ as command
+from experiments.claims import _changes as changes
+from experiments.claims import _measure as measure
+from experiments.claims import _runs as runs
+from experiments.claims import _settings as settings
+
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "results" / "claims.runs.jsonl"
+rng = np.random.default_rng(0)
+A, B = rng.normal(0.9, 0.01, 10), rng.normal(0.8, 0.03, 5)
+
+
+def record(curves=None, **summary):
+    """A run that has been."""
+    base = {"verdict": "ended", "loss": 0.0, "steps": 0}
+    return Record("k", 1, {}, base | summary, {}, curves or {}, {}, "")
+
+
+# Statistics
+
+
+def test_differences_are_welch_s():
+    ours = _rules.difference(A, B)
+    theirs = stats.ttest_ind(A, B, equal_var=False)
+    assert ours.interval() == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert ours.p_above(0.0) == pytest.approx(stats.ttest_ind(A, B, equal_var=False, alternative="greater").pvalue)
+    shifted = stats.ttest_ind(A - 0.05, B, equal_var=False, alternative="greater").pvalue
+    assert ours.p_above(0.05) == pytest.approx(shifted)
+
+
+@pytest.mark.parametrize(
+    ("x", "margin", "fails", "said"),
+    [
+        ([0.2, 0.21, 0.22], 0.05, 0.01, "passes"),
+        ([0.02, 0.03, 0.04], 0.05, 0.01, "undecided"),  # between the margins
+        ([0.0, 0.002, 0.004], 0.05, 0.01, "fails"),
+        ([-0.3, 0.1, 0.5], 0.05, 0.01, "undecided"),
+    ],
+)
+def test_a_cell_passes_and_fails_where_its_interval_lies_wholly_beyond(x, margin, fails, said):
+    assert _rules.above("", _rules.mean(x), margin, fails=fails).verdict == said
+    turned = _rules.below("", _rules.mean([-y for y in x]), -margin, fails=-fails)
+    assert turned.verdict == said
+    assert turned.p == pytest.approx(_rules.above("", _rules.mean(x), margin).p)
+
+
+def test_equivalence_is_two_one_sided_tests():
+    x = [0.001, 0.004, -0.003, 0.002, 0.0]
+    cell = _rules.within("", _rules.mean(x), -0.01, 0.01)
+    above, below = (stats.ttest_1samp(x, m, alternative=a).pvalue for m, a in ((-0.01, "greater"), (0.01, "less")))
+    assert cell.p == pytest.approx(max(above, below))
+    assert cell.verdict == "passes"
+    assert (cell.p < 0.05) == (cell.verdict == "passes")
+    assert (
+        _rules.within("", _rules.mean([0.0, 0.03, -0.02]), -0.01, 0.01).verdict == "undecided"
+    )  # never "no difference"
+    assert _rules.within("", _rules.mean([0.03, 0.031, 0.032]), -0.01, 0.01).verdict == "fails"
+
+
+def test_counts_have_exact_intervals():
+    cell = _rules.counted("", [True] * 9 + [False], passes=9, fails=7)
+    assert (cell.low, cell.high) == pytest.approx((stats.beta.ppf(0.025, 9, 2), stats.beta.ppf(0.975, 10, 1)))
+    assert cell.p == pytest.approx(11 / 1024)
+    assert [_rules.counted("", [True] * n + [False] * (10 - n), passes=9, fails=7).verdict for n in (9, 8, 7)] == [
+        "passes", "undecided", "fails",
+    ]  # fmt: skip
+
+
+def test_holm():
+    assert _rules.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
+        {"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06}
+    )
+    passes = [_rules.above("", _rules.mean([1, 1.01, 1.02]), 0.0)]
+    assert _rules.verdict(passes, 0.04) == "supported"
+    assert _rules.verdict(passes, 0.06) == "undecided"
+    assert _rules.verdict([*passes, _rules.below("", _rules.mean([1, 1.01, 1.02]), 0.0)], 0.04) == "contradicted"
+
+
+def test_the_bootstrap_knows_that_seeds_share_images():
+    """Of one seed a group it is the interval of the difference over images; of images alike, that over seeds."""
+    images = 2000
+    x, y = rng.random(images) < 0.9, rng.random(images) < 0.8
+    low, high = _rules.bootstrap([x], [y])
+    error = (x.astype(float) - y).std() / math.sqrt(images)
+    assert (low + high) / 2 == pytest.approx(x.mean() - y.mean(), abs=0.2 * error)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert _rules.bootstrap([x, x], [x]) == (0, 0)  # the same images are drawn for both
+
+
+# What a run measures
+
+
+def test_leave_one_out_is_scikit_learn_s():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    x = torch.randn(120, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 3, [120], generator=torch.Generator().manual_seed(1))
+    ours = leave_one_out(x, labels, k=7, t=0.1, num_classes=3)
+    z = unit(x).numpy()
+    for i in range(len(x)):
+        others = np.arange(len(x)) != i
+        model = KNeighborsClassifier(7, metric="cosine", weights=lambda distance: np.exp(-distance / 0.1))
+        assert model.fit(z[others], labels[others]).predict(z[i : i + 1])[0] == ours[i]
+    one = knn_predict(x[1:], labels[1:], x[:1], k=7, t=0.1, num_classes=3)
+    assert one[0] == ours[0]
+    with pytest.raises(ValueError, match="120 neighbours of 120"):
+        leave_one_out(x, labels, k=120, t=0.1, num_classes=3)
+
+
+def test_re_estimated_statistics_are_those_of_all_images_and_leave_no_trace():
+    parts = emsiam.prepare(runs.configured({"epochs": 1}, 0))
+    net, images = parts.network, parts.images.images
+    x = parts.images.normalise(images[torch.arange(len(images))])
+    before = copy.deepcopy(net.state_dict())
+    made = measure.re_estimated(net, x)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    first, bn = made.F.backbone.trunk[0], made.F.backbone.trunk[1]
+    with torch.no_grad():
+        seen = first(x)
+    torch.testing.assert_close(bn.running_mean, seen.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(bn.running_var, seen.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        z = made.F(x)  # in eval mode: what a BN without running statistics gives
+    torch.testing.assert_close(z.mean(0), torch.zeros(128), rtol=0, atol=1e-2)
+    torch.testing.assert_close(z.var(0), torch.ones(128), rtol=1e-2, atol=0)
+
+
+def test_the_rows_that_share_one_loss_take_all_of_its_descent():
+    """g₁ = 1: their η is the best one there is. Without h the trained loss is (5), too."""
+    for options in (settings.NO_H.options, settings.H_TARGET.options):
+        parts = emsiam.prepare(runs.configured({"epochs": 2, **options}, 0))
+        ledger = measure.Ledger(parts)
+        ledger.look({})
+        *_, step = parts.alternation()
+        found = ledger.look(step.state)
+        assert found["trained_solved"] == pytest.approx(found["trained_least"])
+        assert found["trained_before"] > found["trained_least"]
+        if options is settings.NO_H.options:
+            assert found["f_solved"] == pytest.approx(found["trained_solved"])
+            assert found["cosine"] == pytest.approx(1)
+
+
+def test_the_best_eta_of_unit_vectors_is_their_mean_made_one():
+    """argmin_η E‖ĝ − η̂‖² = m/‖m‖ with m = E ĝ, where it is 2(1 − ‖m‖); n views make it too good by about (1−‖m‖²)/n."""
+    g = unit(torch.randn(4000, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5)
+    m = g.mean(0)
+
+    def loss(eta):
+        return (g - unit(eta)).square().sum(-1).mean()
+
+    assert loss(m).item() == pytest.approx(2 * (1 - m.norm().item()))
+    assert all(loss(m + 0.1 * torch.randn(16, dtype=torch.float64)) > loss(m) for _ in range(20))
+    groups = g.view(500, 8, 16)
+    own = (groups - unit(groups.mean(1, keepdim=True))).square().sum(-1).mean()
+    other = (groups.roll(1, 0) - unit(groups.mean(1, keepdim=True))).square().sum(-1).mean()
+    assert own < loss(m) < other
+
+
+def test_a_target_through_h_is_no_h_with_a_deeper_projector():
+    """h∘F as target with h in θ, and F′ = h∘F without h: the same losses and the same weights."""
+    config = runs.configured({"epochs": 2, "precision": "fp64", "eta": "predicted"}, 0)
+    parts = emsiam.prepare(config)
+    bare = emsiam.prepare(replace(config, eta=None, predictor="none"))
+    deeper = nn.Sequential(*copy.deepcopy(parts.network.F.projector), *copy.deepcopy(parts.network.h))
+    net = Siamese(bare.network.F.backbone, deeper, nn.Identity())
+    net.F.backbone.load_state_dict(parts.network.F.backbone.state_dict())
+    bare = replace(bare, network=net, optimizer=emsiam.optim.SGD(
+        net, lr=config.lr * 0.5 if config.lr else 0.05, momentum=0.9, wd=5e-4, steps=22, schedule="constant",
+    ))  # fmt: skip
+    losses = [[step.loss.item() for step in p.alternation()] for p in (parts, bare)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    mine = [*parts.network.F.parameters(), *parts.network.h.parameters()]
+    for a, b in zip(mine, net.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_a_solved_h_is_the_regression_of_the_other_view():
+    parts = emsiam.prepare(runs.configured({"epochs": 1, "predictor": "linear", "precision": "fp64"}, 0))
+    solved = changes.solved_h(parts, c=0.9)
+    batch = next(iter(solved.batches))
+    x, y = (measure.look(parts.network.F, view) for view in batch.views)
+    both, other = torch.cat([x, y]), torch.cat([y, x])
+    ridge = changes.RIDGE * both.square().sum(1).mean() / both.shape[1] * len(both)
+    eye = ridge.sqrt() * torch.eye(both.shape[1], dtype=both.dtype)
+    best = torch.linalg.lstsq(torch.cat([both, eye]), torch.cat([other, 0 * eye])).solution
+    torch.testing.assert_close(
+        parts.network.h.weight.detach(), 0.9 * best.T, rtol=0.05, atol=0.02
+    )  # shares below 0 are 0
+    assert not parts.network.h.weight.requires_grad
+
+
+def test_bits_of_images_are_packed_and_unpacked():
+    bits = torch.rand(1797, generator=torch.Generator().manual_seed(0)) < 0.9
+    text = runs.packed(bits)
+    assert len(text) < 460
+    np.testing.assert_array_equal(runs.unpacked(text), bits.numpy())
+
+
+def test_a_switch_goes_on_from_simsiam_s_weights():
+    spec = runs.Spec({"epochs": 3, **settings.NO_H.options}, 0, switched_at=11)
+    alone = emsiam.prepare(runs.configured({"epochs": 3}, 0))
+    for step in alone.alternation():
+        if step.step == 10:
+            break
+    parts = runs.switched(emsiam.prepare(runs.configured(spec.options, 0)), spec)
+    for a, b in zip(alone.network.F.parameters(), parts.network.F.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert [step.step for step in parts.alternation()] == list(range(11, 33))
+    own = runs.Spec({"epochs": 3, **settings.H_IN_ETA.options}, 0, switched_at=11)
+    of_h = runs.switched(emsiam.prepare(runs.configured(own.options, 0)), own).state
+    torch.testing.assert_close(of_h["h.0.weight"], alone.network.h[0].weight.detach())
+
+
+def test_a_run_is_the_same_twice_and_its_looks_leave_no_trace():
+    spec = runs.Spec({"epochs": 1}, 0, spread_every=5, right_every=5, ledger_every=5)
+    often, seldom = (s.perform({"one_loss": "abc"}) for s in (spec, spec._replace(spread_every=11, ledger_every=0)))
+    assert often.summary["linear"] == seldom.summary["linear"]
+    assert often.summary["right"] == seldom.summary["right"]
+    assert often.environment["rule_one_loss"] == "abc"
+    assert often.curves["step"] == [0, 5, 10, 11]
+    assert spec.key != spec._replace(spread_every=11).key
+
+
+# Decisions
+
+
+def ranks(values, every=20, s=1.0):
+    return {"step": [every * i for i in range(len(values))], "pr_z": list(values), "std_z": [s] * len(values)}
+
+
+def test_rank_falls_at_two_looks_in_a_row():
+    simsiam = settings.mean_rank([record(ranks([8] * 10)), record(ranks([6] * 10))])
+    assert settings.falls(record(ranks([7, 3, 7, 3, 3, 3])), simsiam) == 60
+    assert settings.falls(record(ranks([7] * 6)), simsiam) is None
+    assert settings.falls(record(ranks([7] * 6, s=0.4)), simsiam) == 0
+
+
+def lag_found(times, censored=()):
+    """Runs whose PR falls at times {(k, n): step}; those of `censored` never."""
+    lag = claims()["lag"]
+    found = {"SimSiam": [record(ranks([8] * 400))] * 2}
+    for cell, step in times.items():
+        runs_ = []
+        for factor in (0.98, 1.0, 1.02):
+            falls = 10**9 if cell in censored else step * factor
+            runs_.append(record(ranks([8 if 20 * i < falls else 1 for i in range(400)]), steps=7980))
+        found[lag.name(*cell)] = runs_
+    return found
+
+
+def test_lag_delays_and_averaging_does_not():
+    lag = claims()["lag"]
+    times = {(1, 1): 1200, (1, 9): 1200, (100, 1): 3000, (100, 9): 3000, (400, 1): 7000, (400, 9): 7000}
+    assert {cell.verdict for cell in lag.judge(lag_found(times))} == {"passes"}
+    helps = lag.judge(lag_found({**times, (1, 9): 2900}))
+    assert Counter(cell.verdict for cell in helps) == {
+        "passes": 5,
+        "fails": 2,
+    }  # over n at k = 1, and over lag at n = 9
+    censored = {cell.name: cell for cell in lag.judge(lag_found(times, {(400, 1)}))}
+    assert censored["n = 9 over n = 1, k = 400"].verdict == "undecided"
+    assert censored["k = 400 over 100, n = 1"].verdict == "passes"  # a lower bound is beyond the margin
+    assert "did not fall in 3" in censored["k = 400 over 100, n = 1"].note
+
+
+def test_order_counts_runs():
+    order = claims()["order"]
+
+    def run(z, hidden, backbone):
+        """Steps at which outputs lose images; None: never."""
+
+        def knn(at):
+            return [0.9 if at is None or step < at else 0.8 for step in range(0, 500, 10)]
+
+        columns = {"knn_z": knn(z), "knn_hidden": knn(hidden), "knn_backbone": knn(backbone)}
+        return record({"step": list(range(0, 500, 10)), **columns})
+
+    cells = order.judge({"moving average": [run(100, 200, None)] * 9 + [run(200, 100, None)]})
+    assert [cell.verdict for cell in cells] == ["passes"] * 3
+    cells = order.judge({"moving average": [run(100, 100, 200)] * 10})  # a tie is not first
+    assert [cell.verdict for cell in cells] == ["fails", "passes", "passes"]
+    cells = order.judge({"moving average": [run(100, None, 200)] * 10})
+    assert [cell.verdict for cell in cells] == ["passes", "undecided", "undecided"]
+
+
+def test_steps_per_alternation_are_equivalent_or_not_decidable():
+    many = claims()["many_steps"]
+
+    def found(sd, better=0.0):
+        noise = np.array([-1.5, -1, -0.5, -0.2, 0, 0, 0.2, 0.5, 1, 1.5]) * sd
+        groups = {
+            f"k = {k}": [record(linear=0.8 + x + better * (k > 1)) for x in noise] for k in (1, 10, 100, 160, 1000)
+        }
+        return {many.TRIAL: groups["k = 1"][:5], **groups}
+
+    assert [cell.verdict for cell in many.judge(found(0.003))] == ["passes"] * 2
+    assert [cell.verdict for cell in many.judge(found(0.003, -0.02))] == ["fails"] * 2
+    assert [cell.verdict for cell in many.judge(found(0.003, 0.02))] == ["undecided"] * 2  # better contradicts nothing
+    assert "not decidable" in many.judge(found(0.02))[0].note
+
+
+def test_every_claim_says_its_rule_and_asks_for_runs_of_the_seeds_that_are_no_trials():
+    known = claims()
+    assert tuple(known) == NAMES
+    files = {f.stem for f in (ROOT / "experiments" / "claims").glob("[a-z]*.py")}
+    assert files == set(NAMES)
+    for name, claim in known.items():
+        for word in ("Setting:", "Outcome:", "Changes:"):
+            assert word in claim.__doc__, name
+        for group, tasks in claim.wanted().items():
+            assert tasks, group
+            assert {task.seed for task in tasks} <= set(_rules.SEEDS) or "trial" in group
+            assert all(task.seconds > 0 for task in tasks)
+
+
+def test_runs_are_shared_between_claims():
+    known = claims()
+    key = known["delay"].wanted()["SimSiam"][0].key
+    assert key == known["one_loss"].wanted()["digits, k = 1: SimSiam"][0].key
+    assert key == known["consistency"].wanted()["λ = 0"][0].key
+
+
+# Rules before runs
+
+
+def at_commit(commit, path):
+    done = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def refused(line, source=at_commit):
+    """Claims whose rule a run names, though its commit does not contain it."""
+    commit, folder = line["environment"]["commit"], "experiments/claims"
+    rules = source(commit, f"{folder}/_rules.py")
+    named = {n.removeprefix("rule_"): x for n, x in line["environment"].items() if n.startswith("rule_")}
+    if commit.endswith("+") or rules is None or not named:
+        return ["commit"]
+    return [
+        name for name, said in named.items() if rule_hash(source(commit, f"{folder}/{name}.py") or "", rules) != said
+    ]
+
+
+def test_a_run_whose_commit_does_not_contain_its_rule_is_refused():
+    files = {"experiments/claims/_rules.py": "words", "experiments/claims/lag.py": "a rule"}
+
+    def source(commit, path):
+        return files.get(path) if commit == "abc1234" else None
+
+    good = {"environment": {"commit": "abc1234", "rule_lag": rule_hash("a rule", "words")}}
+    assert refused(good, source) == []
+    for change in ({"commit": "abc1234+"}, {"commit": "def"}, {"commit": "None"}):
+        assert refused({"environment": good["environment"] | change}, source)
+    assert refused({"environment": {"commit": "abc1234"}}, source)
+    assert refused({"environment": good["environment"] | {"rule_lag": rule_hash("moved margins", "words")}}, source)
+    assert refused({"environment": good["environment"] | {"rule_order": rule_hash("", "words")}}, source) == []
+
+
+@pytest.mark.skipif(not RUNS.exists(), reason="no run of a claim is committed yet")
+def test_the_rule_of_each_committed_run_was_committed_before_it():
+    if subprocess.run(["git", "rev-parse", "HEAD^"], cwd=ROOT, capture_output=True, check=False).returncode:
+        pytest.skip("the history of commits is not here")
+    lines = [json.loads(line) for line in RUNS.read_text().splitlines()]
+    bad = {line["key"]: wrong for line in lines if (wrong := refused(line))}
+    assert not bad
+
+
+def test_a_claim_without_all_runs_is_not_finished_and_none_is_left_out(tmp_path):
+    known = claims()
+    table = {name: claim.wanted() for name, claim in known.items()}
+    made = command.judgements(known, table, Records(tmp_path, "claims"))
+    assert tuple(made) == NAMES
+    assert all(entry["verdict"].startswith("not finished: 0 of") for entry in made.values() if entry["wanted"])
+
+
+def test_the_command_is_refused_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.claims", "lags", "--out", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("(did you mean lag?)\n")
+    assert done.stderr.count("\n") == 1
