@@ -1,6 +1,7 @@
 """How are the runs of a table made? By key, each once, several at a time; what is recorded is not made again."""
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -10,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import emsiam.train
 from emsiam.config import Config, having, load_images, resolve
+from emsiam.config.resolution import read_images
 from emsiam.errors import ConfigError, given_flag
 from emsiam.evaluate import evaluate
 from emsiam.files import plain
@@ -65,6 +66,19 @@ def together(jobs: Sequence[Job]) -> list[Job]:
     return list(by_key.values())
 
 
+seen = functools.lru_cache(maxsize=8)(read_images)  # many rows are of one data set
+
+
+def decisive(config: Config) -> dict[str, Any]:
+    """The options, resolved, that decide about a run's numbers, and the digest of its images. Raises ConfigError."""
+    config, data, _ = load_images(config, read=seen)
+    resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
+    kept = {name: value for name, value in resolved.to_dict().items() if name not in having("no_number")}
+    if ":" in (config.eta or ""):
+        kept["eta"] = f"{kept['eta']} {Path(str(config.eta).rpartition(':')[0]).read_text()}"
+    return kept | {"files": data.digest}
+
+
 def jobs(
     options: Mapping[str, Any],
     seeds: int,
@@ -76,14 +90,10 @@ def jobs(
     A key is that of all options, resolved, of the files of the data set and of a solver of one's own, and of NUMERICS.
     """
     options = {"threads": 1, "precision": "fp32", **options}  # the same key on any machine
-    config, data, _ = load_images(Config(**options))
-    resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
-    decisive = {name: value for name, value in resolved.to_dict().items() if name not in having("no_number")}
-    if ":" in (config.eta or ""):
-        decisive["eta"] = f"{decisive['eta']} {Path(str(config.eta).rpartition(':')[0]).read_text()}"
+    text_of = decisive(Config(**options))
     made = []
     for seed in range(seeds):
-        text = json.dumps(decisive | {"seed": seed, "files": data.digest, "numerics": NUMERICS}, sort_keys=True)
+        text = json.dumps(text_of | {"seed": seed, "numerics": NUMERICS}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
         flags = [part for n, v in (options | {"seed": seed}).items() for part in given_flag(n, v).split(" ", 1)]
         asked = {metric: (task, {**more}) for metric, (task, more) in evaluations.items()}
@@ -131,7 +141,9 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, records: Records) ->
     records.take(job.key for job in wanted if job not in left)
     for job in left:
         clear_if_damaged(job)
-    return at_work(left, train, partial(_ended, records=records), at_once, launcher, records.folder, len(wanted))
+    return at_work(
+        left, train, functools.partial(_ended, records=records), at_once, launcher, records.folder, len(wanted)
+    )
 
 
 def at_work(

@@ -1,8 +1,8 @@
 """How does a list of configurations become a table? The command of an experiment.
 
-An experiment is a module with a docstring and ROWS, the first of them the baseline. Of the docstring a table takes its
-first paragraph, the claim; what follows "Here:", what is run; and what follows "To decide:", what would settle where
-rows and paper differ.
+An experiment is a module with a docstring and ROWS, the first of them the baseline. Of the docstring a table takes
+its first paragraph, the claim; what follows "Here:", what is run; and what follows "What would settle it:", what
+would settle where rows and paper differ.
 """
 
 import argparse

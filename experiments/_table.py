@@ -29,6 +29,7 @@ KINDS = {  # of failure, by the verdict that shows it
 
 
 NO_TABLE = "The paper has no such table."
+ACCURACY_ALONE = "the paper reports an accuracy of this row, no rank"
 
 
 class Row(NamedTuple):
@@ -80,8 +81,8 @@ def tabulate(
         ]
         made.append(entry)
     claim = " ".join(text.partition("\n\n")[0].split())
-    decides = " ".join(text.partition("To decide:")[2].partition("\nCommand:")[0].split())
-    of_ours = " ".join(text.partition("Here:")[2].partition("\nTo decide:")[0].split())
+    decides = " ".join(text.partition("What would settle it:")[2].partition("\nCommand:")[0].split())
+    of_ours = " ".join(text.partition("Here:")[2].partition("\nWhat would settle it:")[0].split())
     environments = [found.environment for line in runs.values() for found in line]
     kept = {n: ", ".join(sorted({e[n] for e in environments})) for n in ENVIRONMENT}
     untrained = mean_interval([s["knn_acc1_init"] for s in summaries[rows[0].name]])
@@ -122,6 +123,8 @@ def differs(rows: Sequence[dict[str, Any]], by: str = "knn_acc1") -> list[str]:
         kinds = [kind or "no failure" for kind in (row["failed"], row["fails"])]
         if row["fails"] is None and row["failed"]:
             said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}); the paper does not have it.")
+        elif row["fails"] == "" and row["failed"] == "collapse":
+            said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}), by std and rank; {ACCURACY_ALONE}.")
         elif row["fails"] is not None and row["failed"] != row["fails"]:
             said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}), {kinds[1]} in the paper.")
         moved, base = row["difference"].get(by), papers[row["baseline"]]
@@ -133,7 +136,8 @@ def differs(rows: Sequence[dict[str, Any]], by: str = "knn_acc1") -> list[str]:
         theirs = f"accuracy {points:+.1f} points in the paper"
         none = moved["low"] <= 0 <= moved["high"]
         if points and none:
-            said.append(f"{ours}: no difference seen, where {moved['detectable']:.3f} would have been; {theirs}.")
+            half = (moved["high"] - moved["low"]) / 2
+            said.append(f"{ours}: no significant difference (the interval is ±{half:.3f}); {theirs}.")
         elif not none and points * moved["mean"] <= 0:
             said.append(f"{ours}, {theirs}.")
     return said

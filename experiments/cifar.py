@@ -4,8 +4,9 @@
 Paper: linear, after 800 epochs, SimSiam 91.8, SimCLR 91.1.
 Here: CIFAR-10 is not embedded, and ResNet-18 takes days without a GPU: 5,000 generated images of its size (shapes), 12
 epochs, the tiny network; kNN after each epoch, then linear classification, C chosen on a part of the training images.
-SimSiam's lr and weight decay for both.
-To decide: the same on CIFAR-10 (docs/paper_scale.md), then `python -m emsiam.evaluate linear RUN --protocol sgd`.
+SimSiam's lr and weight decay for both: at one lr, tuned for neither, at which shapes are not trained to the end.
+What would settle it: the same on CIFAR-10 (docs/paper_scale.md), then `python -m emsiam.evaluate linear RUN
+--protocol sgd`.
 Command: python -m experiments.cifar
 """
 

@@ -3,8 +3,8 @@
 Paper: d = 2048 68.1, 1024 67.5, 512 67.2, 256 65.3.
 Here: digits, 120 epochs, d = 128, 64, 32, 16: the paper's divided by 16. 20 runs, 6 minutes on 2 cores. The
 verdict's bound on PR is min(4, d/6): lower for small d.
-To decide: more seeds, as the direction is the paper's; or CIFAR-10 (docs/paper_scale.md), where kNN is not near its
-ceiling.
+What would settle it: more seeds, as the direction is the paper's; or CIFAR-10 (docs/paper_scale.md), where kNN is not
+near its ceiling.
 Command: python -m experiments.output_dim
 """
 

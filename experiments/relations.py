@@ -6,8 +6,8 @@ BYOL's own ablation (Grill et al. 2020, 300 epochs): no h 0.3; τ = 0 0.3, which
 paper. τ = 1 is a fixed random target.
 Here: digits, 120 epochs, every system with SimSiam's optimiser, lr and weight decay, none tuned. The std, PR and loss
 of SwAV are of the scores of its 128 prototypes, which h stands before.
-To decide: kNN on digits is near its ceiling, as in the other tables; CIFAR-10 (docs/paper_scale.md), with an lr of its
-own for each system.
+What would settle it: kNN on digits is near its ceiling, as in the other tables; CIFAR-10 (docs/paper_scale.md), with
+an lr of its own for each system.
 Command: python -m experiments.relations
 """
 

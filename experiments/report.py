@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emsiam.diagnostics.statistics import holm
 from emsiam.metrics import heading, shown_in
 
 from ._table import METRICS, NO_TABLE
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = [m for m in METRICS if m in {dot.name for dot in shown_in("dots")}]  # in pictures and the README
+LEVEL = 0.05
+NOT_SIGNIFICANT = "no significant difference"
 HEAD = """# Results
 
 Made by `python -m experiments.report` from results/*.json; nothing here is typed by hand. Mean (95 % interval, t) over
 seeds; the difference in kNN to the baseline, the first row unless another is named, is that of pairs of the same seed,
-with its interval and p, uncorrected for their number; rows of different tables are not compared, as the same options
-end in other numbers on another processor. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
+with its interval and p, uncorrected for their number. A difference that is not significant is not equality: its
+interval says how large it may be. Rows of different tables are not compared, as the same options end in other numbers
+on another processor. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
 no measure for differences here; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
 """
 SECTION_5 = {  # the rows that the README shows
@@ -85,12 +89,14 @@ def table_of(result: dict[str, Any]) -> str:
 def against(result: dict[str, Any]) -> str:
     """Where an experiment and the paper differ, what is seen where the paper has no number, what would decide it."""
     lines = result["agrees"].splitlines()
-    listed = "Not as in the paper, or not seen:\n\n" + "\n".join(f"- {line}" for line in lines)
+    listed = "\n".join(
+        ["Where this differs from the paper, or cannot show what it has:\n", *(f"- {line}" for line in lines)]
+    )
     parts = [listed if result["decides"] and lines != [NO_TABLE] else result["agrees"]]
     if apart := told_apart(result):
         parts.append(apart)
     if result["decides"]:
-        parts.append(f"To decide: {result['decides']}")
+        parts.append(f"What would settle it: {result['decides']}")
     return "\n\n".join(parts)
 
 
@@ -98,11 +104,11 @@ def told_apart(result: dict[str, Any]) -> str:
     """Which rows without a number of the paper differ from those they are compared with, by each accuracy."""
     sentences = []
     for metric in accuracies(result):
-        rows: dict[str, list[str]] = {"higher": [], "lower": [], "not told apart": []}
+        rows: dict[str, list[str]] = {"higher": [], "lower": [], NOT_SIGNIFICANT: []}
         for row in result["rows"]:
             if row["paper"] is None and (moved := row["difference"].get(metric)):
                 low, high = (0 if moved[end] is None else moved[end] for end in ("low", "high"))  # None: of one seed
-                rows["higher" if low > 0 else "lower" if high < 0 else "not told apart"].append(f'"{row["name"]}"')
+                rows["higher" if low > 0 else "lower" if high < 0 else NOT_SIGNIFICANT].append(f'"{row["name"]}"')
         ways = [f"{way} {', '.join(names)}" for way, names in rows.items() if names]
         if ways:
             sentences.append(f"{heading(metric)[0]}: {'; '.join(ways)}.")
@@ -185,8 +191,23 @@ def _curves(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 def report(results: dict[str, dict[str, Any]]) -> str:
     """The text of RESULTS.md."""
-    head = f"{HEAD}All tables: {spent(results.values())}; tables share runs."
+    head = f"{HEAD}All tables: {spent(results.values())}; tables share runs. {multiplicity(results)}"
     return "\n\n".join([head, *(section(name, result) for name, result in results.items())]) + "\n"
+
+
+def multiplicity(results: dict[str, dict[str, Any]]) -> str:
+    """How many differences are significant, and how many would be after Holm's correction over all tables."""
+    p = {
+        (name, row["name"], metric): moved["p"]
+        for name, result in results.items()
+        for row in result["rows"]
+        for metric in accuracies(result)
+        if (moved := row["difference"].get(metric)) and moved["p"] is not None
+    }
+    kept = sorted({f"{name}, {row}" for (name, row, _), x in holm(p).items() if x < LEVEL})
+    few = sum(x < LEVEL for x in p.values())
+    listed = "; ".join(kept) or "none"
+    return f"Of {len(p)} differences {few} have p < {LEVEL:g}; after Holm's correction over all: {listed}."
 
 
 def readme(text: str, results: dict[str, dict[str, Any]]) -> str:

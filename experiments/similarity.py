@@ -2,7 +2,7 @@
 
 Paper: cosine 68.1, cross-entropy 63.2.
 Here: digits, 120 epochs, 10 runs, 3 minutes on 2 cores.
-To decide: CIFAR-10 (docs/paper_scale.md).
+What would settle it: CIFAR-10 (docs/paper_scale.md).
 Command: python -m experiments.similarity
 """
 

@@ -4,7 +4,7 @@ Paper: symmetric 68.1, asymmetric 64.8, asymmetric with two pairs an image (2×)
 Here: digits, 120 epochs. "asymmetric" makes as many passes of F a step as "symmetric", and trains half the pairs of
 views; 2× trains as many pairs a step, and should be its equal if symmetrisation is denser sampling; twice the epochs
 trains as many in all, in twice the steps. 20 runs, 9 minutes on 2 cores.
-To decide: shapes or CIFAR-10 (docs/paper_scale.md), where kNN is not near its ceiling.
+What would settle it: shapes or CIFAR-10 (docs/paper_scale.md), where kNN is not near its ceiling.
 Command: python -m experiments.symmetrization
 """
 

@@ -16,7 +16,9 @@ from scipy import stats
 from torch import nn
 
 import emsiam
+from emsiam.diagnostics.statistics import holm
 from emsiam.evaluation.classifiers import knn_predict, leave_one_out
+from emsiam.files import plain
 from emsiam.networks import Siamese
 from emsiam.objective import unit
 from experiments._records import Record, Records
@@ -24,6 +26,7 @@ from experiments.claims import NAMES, _rules, claims, rule_hash
 from experiments.claims import __main__ as command
 from experiments.claims import _changes as changes
 from experiments.claims import _measure as measure
+from experiments.claims import _page as page
 from experiments.claims import _runs as runs
 from experiments.claims import _settings as settings
 
@@ -90,7 +93,7 @@ def test_counts_have_exact_intervals():
 
 
 def test_holm():
-    assert _rules.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
         {"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06}
     )
     passes = [_rules.above("", _rules.mean([1, 1.01, 1.02]), 0.0)]
@@ -393,6 +396,63 @@ def test_a_claim_without_all_runs_is_not_finished_and_none_is_left_out(tmp_path)
     made = command.judgements(known, table, Records(tmp_path, "claims"))
     assert tuple(made) == NAMES
     assert all(entry["verdict"].startswith("not finished: 0 of") for entry in made.values() if entry["wanted"])
+
+
+# Pages
+
+
+def entry(verdict, *cells):
+    """What claims.json says of a claim."""
+    base = {"title": "T.", "runs": 1, "wanted": 1, "diverged": 0, "other_rules": 0, "p": 0.01, "holm": 0.02}
+    return base | {"verdict": verdict, "cells": [cell._asdict() for cell in cells]}
+
+
+def test_a_docstring_s_parts_are_found():
+    claim = claims()["lag"]
+    assert page.said(claim, "Reason").startswith("trials had 1,282")
+    assert page.said(claim, "Setting").endswith("does not depend on n.")
+    assert page.said(claim, "Cells").endswith("one over n is undecided.")
+    assert page.said(claim, "Changes") == "none."
+    assert page.said(claim, "Nothing") == ""
+
+
+def test_the_page_says_what_a_verdict_means_as_it_was_written_before():
+    passes = _rules.above("a", _rules.mean([1, 1.1, 1.2]), 0.0)
+    near = _rules.above("near", _rules.mean([0.1, 0.2, 0.3]), 0.0)
+    fails = _rules.below("b", _rules.mean([1, 1.1, 1.2]), 0.0)
+    made = {
+        "lag": entry("contradicted", passes, fails),
+        "delay": entry("supported", passes, near),
+        "order": entry("undecided", near),
+        "edge": entry("not finished: 3 of 30 runs"),
+    }
+    text = page.hypothesis(made)
+    assert f"- `lag` contradicted: {page.said(claims()['lag'], 'Contradicted means')}" in text
+    assert f"- `delay` supported: {page.said(claims()['delay'], 'Supported means')}" in text
+    assert "- `order`" not in text
+    assert "not finished: 3 of 30 runs" in text
+    rows = [line for line in text.splitlines() if line.startswith("| T")]
+    assert "b: +1.100" in rows[0]  # what contradicts decides
+    assert "near: +0.200" in rows[1]  # else the worst
+    assert page.MARK not in text
+
+
+def test_every_claim_says_what_either_answer_means():
+    for name, claim in claims().items():
+        if name not in command.DESCRIPTIVE:
+            assert page.said(claim, "Supported means"), name
+            assert page.said(claim, "Contradicted means"), name
+
+
+@pytest.mark.skipif(not RUNS.exists(), reason="no run of a claim is committed yet")
+def test_the_pages_are_made_of_the_committed_runs():
+    known = claims()
+    table = {name: claim.wanted() for name, claim in known.items()}
+    made = command.judgements(known, table, Records(ROOT / "results", "claims"))
+    assert plain(made) == json.loads((ROOT / "results" / "claims.json").read_text())
+    groups = command.grouped(table, Records(ROOT / "results", "claims"))
+    assert (ROOT / "docs" / "hypothesis.md").read_text() == page.hypothesis(made)
+    assert (ROOT / "docs" / "claims.md").read_text() == page.details(made, groups)
 
 
 def test_the_command_is_refused_in_one_line(tmp_path):

@@ -76,7 +76,7 @@ def halves() -> ImageSet:
 
 Paper: it has no such table.
 Here: digits.
-To decide: more seeds.
+What would settle it: more seeds.
 Command: python -m experiments.medians
 """
 

@@ -27,7 +27,7 @@ from experiments._table import Row
 ROOT = Path(__file__).parents[1]
 PINNED = 0.1109  # loss of SHORT, seed 0
 SHORT = {"epochs": 1, "batch_size": 479, "dim": 8, "hidden_dim": 8, "diagnose_every": 9}
-TEXT = "A claim,\nin two lines.\n\nMore.\nTo decide: more\nseeds.\nCommand: this"
+TEXT = "A claim,\nin two lines.\n\nMore.\nWhat would settle it: more\nseeds.\nCommand: this"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -355,8 +355,8 @@ def test_agreement_is_said_in_words():
         "a: kNN +0.100 (+0.050 to +0.150) here, accuracy -8.0 points in the paper."
     ]
     assert _table.differs([base, row(60.0, "", "", 0.1, 0.15)]) == [
-        "a: kNN +0.100 (-0.050 to +0.250) here: no difference seen, where 0.250 would have been; accuracy -8.0 points"
-        " in the paper."
+        "a: kNN +0.100 (-0.050 to +0.250) here: no significant difference (the interval is ±0.150); accuracy"
+        " -8.0 points in the paper."
     ]
     assert _table.differs([base, row(None, "collapse", "", 0.1, 0.3)]) == [
         "a: no failure here (verdicts: healthy 3, diverged 2), collapse in the paper."
@@ -370,7 +370,7 @@ def test_results_are_made_from_what_was_measured(results):
     assert f"| without h | 0.1 | {mean:.3f} (" in text
     assert text.index("experiments.first") < text.index("experiments.second")
     assert all(f"- {line}" in text for line in first["agrees"].splitlines())
-    assert "To decide: more seeds." in text
+    assert "What would settle it: more seeds." in text
 
 
 COMMITTED = report.load(ROOT / "results")
@@ -407,7 +407,7 @@ def test_every_table_has_its_results():
         assert [row["baseline"] for row in rows] == [row.against or module.ROWS[0].name for row in module.ROWS]
         assert (ROOT / "results" / f"{name}.png").exists()
         assert f"Command: python -m experiments.{name}\n" in module.__doc__
-        assert "\nTo decide: " in module.__doc__
+        assert "\nWhat would settle it: " in module.__doc__
 
 
 def test_commands_at_the_paper_s_scale_are_made_from_the_rows(monkeypatch):
@@ -452,6 +452,6 @@ def test_rows_without_a_number_of_the_paper_are_said_to_differ_or_not():
     rows = [row("up", None, 0.1, 0.2), row("down", None, -0.2, -0.1), row("either", None, -0.1, 0.1)]
     rows += [row("one seed", None, None, None), row("the paper's", 68.1, 0.1, 0.2)]
     assert report.told_apart({"rows": rows}).endswith(
-        'kNN: higher "up"; lower "down"; not told apart "either", "one seed".'
+        'kNN: higher "up"; lower "down"; no significant difference "either", "one seed".'
     )
     assert report.told_apart({"rows": rows[-1:]}) == ""

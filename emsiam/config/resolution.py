@@ -35,11 +35,25 @@ def preset(config: Config) -> Config:
     return dataclasses.replace(config, **{n: v for n, v in values.items() if getattr(config, n) is None})
 
 
-def load_images(config: Config, images: Any = None, labels: Any = None) -> tuple[Config, ImageSet, list[str]]:
+def read_images(dataset: str, **options: Any) -> ImageSet:
+    """A data set by name, with the options that its loader reads. Raises ConfigError where there is none."""
+    try:
+        return DATASETS[dataset](**options)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        refuse("dataset", dataset, str(error))
+    except OSError as error:
+        refuse("dataset", dataset, f"{error.filename} cannot be read ({error.strerror})")
+
+
+def load_images(
+    config: Config, images: Any = None, labels: Any = None, *, read: Callable[..., ImageSet] = read_images
+) -> tuple[Config, ImageSet, list[str]]:
     """The data set of a configuration, that configuration with what the data set chose, and notes for the user.
 
-    images, labels: in place of a named data set, see `data.given`. Raises ConfigError where there is no such data, or
-    where those of a run are others.
+    images, labels: in place of a named data set, see `data.given`. read: `read_images`, or what remembers its answers.
+    Raises ConfigError where there is no such data, or where those of a run are others.
     """
     handed = None
     if images is not None or labels is not None:
@@ -51,22 +65,14 @@ def load_images(config: Config, images: Any = None, labels: Any = None) -> tuple
             raise ConfigError(f"images: they, or their labels, are not those of {run}")
         config = dataclasses.replace(config, dataset="given")
     config = preset(config)
-    loader = DATASETS[config.dataset]
-    read = hyperparameters(loader)
+    options = hyperparameters(DATASETS[config.dataset])
     notes: list[str] = []
     unread: dict[str, Any] = {}
     for name in DATA_OPTIONS:
-        if name not in read and getattr(config, name) not in (None, False):
+        if name not in options and getattr(config, name) not in (None, False):
             notes.append(f"{given_flag(name, getattr(config, name))} is not used by --dataset {config.dataset}")
             unread[name] = False if name == "download" else None
-    try:
-        data = handed or loader(**{name: getattr(config, name) for name in read})
-    except ConfigError:
-        raise
-    except ValueError as error:
-        refuse("dataset", config.dataset, str(error))
-    except OSError as error:
-        refuse("dataset", config.dataset, f"{error.filename} cannot be read ({error.strerror})")
+    data = handed or read(config.dataset, **{name: getattr(config, name) for name in options})
     notes += data.notes
     asked = config.augment or {}
     if asked.get("redraw") and not data.recipe.redraw:

@@ -1,10 +1,12 @@
 """What do so many seeds say? Means with one kind of interval everywhere: 95 %, by the t distribution."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+Key = TypeVar("Key")
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -52,3 +54,13 @@ def difference(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Diffe
     p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
     detectable = (float(stats.t.ppf(0.975, freedom)) + float(stats.t.ppf(0.8, freedom))) * error
     return Difference(mean, mean - half, mean + half, p, detectable, paired, n)
+
+
+def holm(p: Mapping[Key, float]) -> dict[Key, float]:
+    """p values, corrected for their number. Source: Holm 1979."""
+    corrected: dict[Key, float] = {}
+    so_far = 0.0
+    for i, name in enumerate(sorted(p, key=p.__getitem__)):
+        so_far = max(so_far, min(1.0, (len(p) - i) * p[name]))
+        corrected[name] = so_far
+    return corrected

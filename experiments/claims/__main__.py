@@ -18,13 +18,14 @@ from typing import Any
 import submitit
 
 from emsiam.config import command
+from emsiam.diagnostics.statistics import holm
 from emsiam.errors import ConfigError, nearest, one_line
 from emsiam.files import write_json
 
 from .._jobs import INTERRUPTED, at_work
 from .._records import Record, Records
 from . import NAMES, claims, rule_of, title
-from ._rules import Cell, holm, verdict
+from ._rules import Cell, verdict
 from ._runs import Task
 
 NAME = "claims"
@@ -82,6 +83,7 @@ def decide(names: Sequence[str], at_once: int, launcher: str, out: Path, smoke: 
         return 0
     made = judgements(known, table, records)
     write_json(out / f"{NAME}.json", made, indent=1)
+    publish(made, table, records, out)
     print(*(shown(name, made[name]) for name in (names if len(names) < len(NAMES) else NAMES)), sep="\n\n")
     return 0
 
@@ -160,6 +162,29 @@ def judgements(
 
 
 DESCRIPTIVE = ("controls",)
+
+
+def grouped(table: Mapping[str, Mapping[str, Sequence[Task]]], records: Records) -> dict[str, dict[str, list[Record]]]:
+    """{claim: {group: its runs, as far as there are any}}."""
+    return {
+        name: {group: [records.own[t.key] for t in tasks if t.key in records.own] for group, tasks in of.items()}
+        for name, of in table.items()
+    }
+
+
+def publish(
+    made: Mapping[str, Any], table: Mapping[str, Mapping[str, Sequence[Task]]], records: Records, out: Path
+) -> None:
+    """The pages, under docs/, and the pictures; where runs are written elsewhere than results/, the pages too."""
+    from . import _page, _pictures
+
+    groups = grouped(table, records)
+    pages = Path("docs") if out == Path("results") else out
+    (pages / "hypothesis.md").write_text(_page.hypothesis(made))
+    (pages / "claims.md").write_text(_page.details(made, groups))
+    for picture, needed in _pictures.PICTURES.items():
+        if all(made[name]["cells"] for name in needed):
+            _pictures.draw(picture, groups).savefig(out / f"{NAME}_{picture}.png", dpi=110)
 
 
 def shown(name: str, entry: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ beside. A run in which an event did not happen is censored, and a ratio with suc
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,15 +131,6 @@ def verdict(cells: Sequence[Cell], p: float) -> str:
     if all(cell.verdict == "passes" for cell in cells):
         return "supported" if p < LEVEL else "undecided"
     return "undecided"
-
-
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p values, corrected for their number. Source: Holm 1979."""
-    corrected, so_far = {}, 0.0
-    for i, name in enumerate(sorted(p, key=p.__getitem__)):
-        so_far = max(so_far, min(1.0, (len(p) - i) * p[name]))
-        corrected[name] = so_far
-    return corrected
 
 
 def bootstrap(a: Iterable[np.ndarray], b: Iterable[np.ndarray], weight: float = 1.0) -> tuple[float, float]:

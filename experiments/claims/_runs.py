@@ -4,14 +4,12 @@ Runs are recorded in results/claims.runs.jsonl, a line each, with the commit tha
 that asked for them there.
 """
 
-import functools
 import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,7 +18,7 @@ from torch import Tensor
 
 import emsiam
 from emsiam.build import Parts, dtype, stream
-from emsiam.config import Config, having, load_images, resolve
+from emsiam.config import Config
 from emsiam.config.presets import DEFAULTS
 from emsiam.data.probe_set import probe
 from emsiam.eta.through_h import H
@@ -28,7 +26,7 @@ from emsiam.evaluation.classifiers import ridge
 from emsiam.runs.environment import environment
 from emsiam.traits import name_of
 
-from .._jobs import NUMERICS
+from .._jobs import NUMERICS, decisive
 from .._records import ENVIRONMENT, Record
 from ._measure import Ledger, re_estimated, right, spread
 
@@ -68,8 +66,8 @@ class Spec(NamedTuple):
     @property
     def key(self) -> str:
         """Of all that decides about numbers. Raises ConfigError."""
-        text = {**decisive(json.dumps(dict(self.options), sort_keys=True)), **self._asdict(), "numerics": NUMERICS}
-        text["options"] = None
+        decided = decisive(configured(self.options, self.seed))
+        text = {**decided, **self._asdict(), "options": None, "numerics": NUMERICS}
         return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -92,15 +90,6 @@ class Spec(NamedTuple):
             switched_at=min(self.switched_at, 11),
             ledger_every=11 if self.ledger_every else 0,
         )
-
-
-@functools.cache
-def decisive(options: str) -> Mapping[str, Any]:
-    """The resolved options that decide about numbers, and the digest of the data."""
-    config, data, _ = load_images(configured(json.loads(options), 0))
-    resolved, _ = resolve(config, len(data.images), data.shape, len(data.labels))
-    kept = {name: x for name, x in resolved.to_dict().items() if name not in (*having("no_number"), "seed")}
-    return MappingProxyType(kept | {"files": data.digest})
 
 
 def configured(options: Mapping[str, Any], seed: int) -> Config:

@@ -9,8 +9,8 @@ Outcome: the time at which PR comes to be below half of SimSiam's mean PR at the
 (20 steps apart; s < 0.5 counts too, as PR is not read there). A run ends once PR is below 2.
 Cells: time at n = 9 over n = 1, for each k: passes where the 90 % interval lies in 0.75 to 1.33, fails where the 95
 % one lies outside. Time at each k over the k before, for each n: passes above 1.5, fails below. Of logarithms, by
-Welch.
-A run that does not lose rank is censored: a ratio over lag then is a bound, one over n is undecided.
+Welch. Where a run does not lose rank it is censored, so that a ratio over lag is a bound, and one over n is
+undecided.
 Reason: trials had 1,282, 3,246 and more than 5,645 steps at lag 0, 50 and 209.
 Supported means: age of η is what delays the fall of rank; the number of views that η averages is not. §5.2's
 explanation, a better estimate of E_T[F], is not what is seen.

@@ -1,0 +1,112 @@
+"""What do the claims say to a reader? docs/hypothesis.md in two pages, docs/claims.md with every cell and every row."""
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .._records import Record
+from . import claims
+from ._rules import CONSTANT, LOST, READ
+
+PROSE = Path(__file__).with_name("hypothesis.md")  # with a mark where the claims stand
+MARK = "<!-- claims -->"
+DETAILS = f"""# The claims, cell by cell
+
+Made by `python -m experiments.claims`; [hypothesis.md](hypothesis.md) says what they mean. Intervals are 95 %, by
+Welch's t over seeds; the bootstrap is over seeds and images. Images are *lost* where the accuracy of the output that
+the trained loss sees is {100 * LOST:g} points or more below that of untrained z; z is *constant* where its std·√d is
+below {CONSTANT:g}; PR is left out where that is below {READ:g}."""
+
+
+def said(claim: ModuleType, key: str) -> str:
+    """What a claim's docstring has under a key, in one line."""
+    text = inspect.getdoc(claim) or ""
+    found = re.search(rf"^{key}: (.*?)(?=^[A-Z][\w ]*(?:\([^)]*\))?: |\Z)", text, re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def number(x: float) -> str:
+    return f"{x:+.3f}" if abs(x) < 10 else f"{x:.1f}"
+
+
+def span(cell: Mapping[str, Any]) -> str:
+    return f"{number(cell['mean'])} ({number(cell['low'])} to {number(cell['high'])})"
+
+
+def worst(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The cell that decides: one that fails, else that of the largest p."""
+    cells = entry["cells"]
+    failed = [cell for cell in cells if cell["verdict"] == "fails"]
+    return (failed or sorted(cells, key=lambda cell: -cell["p"]) or [None])[0]
+
+
+def hypothesis(made: Mapping[str, Any]) -> str:
+    """The text of docs/hypothesis.md."""
+    lines = ["| claim | verdict | decided by | p (Holm) |", "|---|---|---|---|"]
+    for name, entry in made.items():
+        cell = worst(entry)
+        if entry["p"] is None:
+            continue
+        decided = f"{cell['name']}: {span(cell)}, predicted {cell['predicted']}" if cell else ""
+        p = f"{entry['holm']:.2g}" if cell else ""
+        lines.append(f"| {entry['title'].rstrip('.')} (`{name}`) | {entry['verdict']} | {decided} | {p} |")
+    meant = {name: meaning(claims()[name], entry) for name, entry in made.items()}
+    lines += ["", *(f"- `{name}` {made[name]['verdict']}: {text}" for name, text in meant.items() if text)]
+    return PROSE.read_text().replace(MARK, "\n".join(lines))
+
+
+def meaning(claim: ModuleType, entry: Mapping[str, Any]) -> str:
+    """What the verdict means, as it was written before the runs."""
+    return (
+        said(claim, f"{entry['verdict'].capitalize()} means")
+        if entry["verdict"] in ("supported", "contradicted")
+        else ""
+    )
+
+
+def details(made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> str:
+    """The text of docs/claims.md."""
+    parts = [DETAILS]
+    for name, entry in made.items():
+        claim = claims()[name]
+        p = f", p = {entry['holm']:.2g} after Holm" if entry["holm"] is not None and entry["cells"] else ""
+        parts.append(f"## `{name}`: {entry['verdict']}{p}\n\n{entry['title']}")
+        parts += [
+            f"*{key}.* {text}" for key in ("Setting", "Outcome", "Cells", "Margins") if (text := said(claim, key))
+        ]
+        if (changes := said(claim, "Changes")) != "none.":
+            parts.append(f"*Changes.* {changes}")
+        if entry["cells"]:
+            parts.append(cells(entry["cells"]))
+        if rows := [row(group, runs) for group, runs in groups[name].items() if runs and "knn_z" in runs[0].summary]:
+            heads = ["A_z", "A_p", "A of the backbone", "linear", "std·√d of z", "of p", "PR of z"]
+            parts.append("\n".join([f"| runs | n | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2), *rows]))
+        left = [f"{entry['diverged']} runs diverged"] * bool(entry["diverged"])
+        left += [f"{entry['other_rules']} runs were made before the rule as it is now"] * bool(entry["other_rules"])
+        parts += [f"*{'; '.join(left)}.*"] * bool(left)
+    return "\n\n".join(parts) + "\n"
+
+
+def cells(found: Sequence[Mapping[str, Any]]) -> str:
+    """Cells as a table."""
+    lines = ["| cell | found | predicted | | bootstrap | |", "|---|---|---|---|---|---|"]
+    for cell in found:
+        both = f"{number(cell['bootstrap'][0])} to {number(cell['bootstrap'][1])}" if cell["bootstrap"] else ""
+        lines.append(
+            f"| {cell['name']} | {span(cell)} | {cell['predicted']} | {cell['verdict']} | {both} | {cell['note']} |"
+        )
+    return "\n".join(lines)
+
+
+def row(group: str, runs: Sequence[Record]) -> str:
+    """Means of the last look of a group of runs."""
+    names = ("knn_z", "knn_p", "knn_backbone", "linear", "std_z", "std_p", "pr_z")
+    values = {n: float(np.mean([r.summary[n] for r in runs])) for n in names}
+    shown = [f"{values[n]:.3f}" for n in names[:4]] + [f"{values[n]:.2f}" for n in names[4:6]]
+    shown.append(f"{values['pr_z']:.1f}" if values["std_z"] >= READ else "")
+    return f"| {group} | {len(runs)} | {' | '.join(shown)} |"

@@ -1,0 +1,135 @@
+"""How do the claims look? The staircase of L over half-steps, what a mixed target keeps, and rank over lags."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emsiam import linear_theory as theory
+
+from .._records import Record
+from . import consistency, delay, first_visits
+from ._settings import H_TARGET, NO_H, SIMSIAM, curve, last, ranks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Groups = Mapping[str, Mapping[str, Sequence[Record]]]
+ALTERNATIONS = 12  # shown of the staircase
+SHARES = (0.5, 0.7, 0.9)  # ρ
+SIZE, WD = 128, 5e-4  # d, and weight decay, of `consistency`
+
+
+def descent(groups: Groups) -> "Figure":
+    """L over half-steps for three ways to alternate; beside it accuracy and rank over λ."""
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.8):
+        figure = Figure(figsize=(13, 6), layout="constrained")
+        grid = figure.add_gridspec(2, 4)
+        for column, row in enumerate((SIMSIAM, NO_H, H_TARGET)):
+            runs = groups["eta_step"][f"digits, k = 100: {row.name}"]
+            for line, of in enumerate(("trained", "f")):
+                axis = figure.add_subplot(grid[line, column])
+                staircase(axis, runs, of)
+                axis.set(title=row.name if not line else "", xlabel="alternation" if line else "")
+                if not column:
+                    axis.set_ylabel("L of the trained loss" if of == "trained" else "L of (5), without h")
+        for line, (name, label) in enumerate((("knn_z", "A_z"), ("pr_z", "PR of z"))):
+            over_lambda(figure.add_subplot(grid[line, 3]), groups["consistency"], name, label)
+    return figure
+
+
+def staircase(axis: "Axes", runs: Sequence[Record], of: str) -> None:
+    """L before and after each η-step, and on to the next: means over runs."""
+    before, solved = (np.mean([curve(r, f"{of}_{end}")[1] for r in runs], 0) for end in ("before", "solved"))
+    solved = solved[1:]
+    for t in range(min(ALTERNATIONS, len(before))):
+        axis.plot([t, t], [before[t], solved[t]], color="C3", linewidth=2, label="_" if t else "η-step")
+        if t + 1 < min(ALTERNATIONS, len(before)):
+            axis.plot([t, t + 1], [solved[t], before[t + 1]], color="C0", linewidth=1.5, label="_" if t else "θ-steps")
+    axis.legend(loc="best")
+
+
+def over_lambda(axis: "Axes", found: Mapping[str, Sequence[Record]], name: str, label: str) -> None:
+    """A number at the end over λ, a dot a seed; where linear theory lets modes die."""
+    parts = np.array(consistency.LAMBDAS)
+    values = [last(found[consistency.name(part)], name) for part in parts]
+    axis.plot(parts, [np.mean(v) for v in values], color="C0")
+    for part, of in zip(parts, values, strict=True):
+        axis.plot([part] * len(of), of, "o", color="C0", markersize=4, alpha=0.6)
+    fine = np.linspace(0, 1, 1000)
+    _, wd = theory.in_half_squares(0.0, WD, SIZE)
+    for share in SHARES:
+        dies = theory.fixed_points(share, 1 - share, wd=wd, part=fine).critical < wd
+        if dies.any():
+            at = fine[dies.argmax()]
+            axis.axvline(at, color="0.5", linestyle="--", linewidth=1)
+            axis.text(
+                at, axis.get_ylim()[0], f" ρ = {share}", rotation=90, va="bottom", ha="right", fontsize=8, color="0.3"
+            )
+    axis.set(xlabel="λ: share of h∘F in the target", ylabel=label)
+
+
+def lags(groups: Groups) -> "Figure":
+    """PR of z over SimSiam's, over time in mean lags."""
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.8):
+        figure = Figure(figsize=(12, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        found = groups["first_visits"]
+        styles = {320: ":", 1280: "--", 5120: "-"}
+        for colour, first in enumerate(first_visits.FIRST):
+            for images, style in styles.items():
+                name = f"{images} images"
+                x, y = relative(found[f"{name}, {first}"], found[f"{name}, {SIMSIAM.name}"])
+                lag = first_visits.LAG * first_visits.IMAGES[images]
+                left.plot(x / lag, y, style, color=f"C{colour}", label=f"{first}, {images} images")
+        cosine(left, found)
+        left.set(title="Fashion-MNIST, m = 0.8, by first visit", ylabel="PR of z over SimSiam's")
+        bank, simsiam = (groups["delay"][name] for name in (delay.BANK, SIMSIAM.name))
+        x, y = relative(bank, simsiam)
+        right.plot(x * 25 / delay.EARLY, y, color="C0", label="m = 0.8")
+        right.set(title="digits, m = 0.8")
+        for axis in (left, right):
+            axis.axhline(0.5, color="0.3", linestyle="--", linewidth=1)
+            axis.set(xlabel="time in mean lags of η", yscale="log")
+            for at, text in ((12.5, "paper, Σlr"), (25, "paper, epochs")):
+                axis.axvline(at, color="0.6", linewidth=1)
+                axis.text(at, 0.98, f" {text}", transform=axis.get_xaxis_transform(), va="top", fontsize=8, color="0.3")
+            axis.legend(fontsize=7, loc="lower left")
+    return figure
+
+
+def cosine(axis: "Axes", found: Mapping[str, Sequence[Record]]) -> None:
+    """The cosine row, its time being Σlr over peak lr × lag."""
+    images = 1280
+    x, y = relative(found[first_visits.COSINE], found[f"{images} images, {SIMSIAM.name}"])
+    steps = x[-1]
+    sum_lr = (x + steps / np.pi * np.sin(np.pi * x / steps)) / 2  # of half a cosine to 0, peak 1
+    axis.plot(sum_lr / (first_visits.LAG * first_visits.IMAGES[images]), y, color="0.2", label="own z, 1280, cosine")
+
+
+def relative(runs: Sequence[Record], simsiam: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and the geometric mean of PR over SimSiam's, where it is read in all runs."""
+    base = [ranks(r) for r in simsiam]
+    steps = base[0][0]
+    for x, _ in [*base, *(ranks(r) for r in runs)]:
+        steps = np.intersect1d(steps, x)
+
+    def mean_log(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        return np.mean([np.log(y[np.isin(x, steps)]) for x, y in curves], 0)
+
+    return steps, np.exp(mean_log([ranks(r) for r in runs]) - mean_log(base))
+
+
+PICTURES = {"descent": ("eta_step", "consistency"), "lag": ("first_visits", "delay")}  # and the claims they are of
+
+
+def draw(picture: str, groups: Groups) -> "Figure":
+    """One of PICTURES."""
+    return {"descent": descent, "lag": lags}[picture](groups)
