@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,7 +192,8 @@ def _curves(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 def report(results: dict[str, dict[str, Any]]) -> str:
     """The text of RESULTS.md."""
-    head = f"{HEAD}All tables: {spent(results.values())}; tables share runs. {multiplicity(results)}"
+    counted = f"All tables: {spent(results.values())}; tables share runs. {multiplicity(results)}"
+    head = HEAD + textwrap.fill(counted, 118)
     return "\n\n".join([head, *(section(name, result) for name, result in results.items())]) + "\n"
 
 
