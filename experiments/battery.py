@@ -36,6 +36,7 @@ from emsiam.traits import of_solver, value
 
 from ._jobs import INTERRUPTED, Job, jobs, run, together
 from ._records import Record, Records
+from ._times import step_ms
 
 NAME = "battery"
 HALF, STEADY = 0.5, 0.9  # of SimSiam's rank; of the rank at two thirds
@@ -193,7 +194,6 @@ def about(
         "against_simsiam": {n: against(of_base, found, n) for n in ACCURACIES},
         "against_untrained": {n: against(of_start, found, n) for n in ACCURACIES},
         **numbers,
-        "ms_per_step": float(np.median([1000 * r.config["batch_size"] / r.summary["images_per_second"] for r in runs])),
     }
     return result
 
@@ -287,6 +287,9 @@ def battery(eta: str | None, at_once: int, launcher: str, out: Path, smoke: bool
         print(*failed, sep="\n", file=sys.stderr)
         return 130 if failed == [INTERRUPTED] else 1
     made = tabulate(which, table, records)
+    for name, taken in times(which, records.file.with_suffix("").with_suffix(".times.json")).items():
+        for e, found in zip(which, made[name]["solvers"], strict=True):
+            found["time_over_simsiam"] = taken[e.shown] / taken[Entry(SIMSIAM, True, {}).shown]
     file = out / f"{NAME}.json"
     if eta:
         others = json.loads(file.read_text()) if file.exists() else {}
@@ -302,6 +305,18 @@ def battery(eta: str | None, at_once: int, launcher: str, out: Path, smoke: bool
     page.write_text(text(made))
     print(page)
     return 0
+
+
+def times(which: Sequence[Entry], file: Path) -> dict[str, dict[str, float]]:
+    """{data set: {entry: milliseconds per step}}, measured in one go, alone on the machine, and kept."""
+    known = json.loads(file.read_text()) if file.exists() else {}
+    if all(e.shown in known.get(name, {}) for name in SETS for e in which):
+        return known
+    minutes = 2.5 * len(which) * len(SETS) / 60
+    print(f"the time of a step of each, one after the other: about {minutes:.0f} minutes", file=sys.stderr)
+    taken = {name: {e.shown: step_ms({**options, **e.options}) for e in which} for name, (options, _) in SETS.items()}
+    write_json(file, taken, indent=1)
+    return taken
 
 
 def shortened(which: Sequence[Entry]) -> list[Entry]:

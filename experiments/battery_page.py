@@ -28,8 +28,8 @@ How to read the tables. Intervals are 95 %, by t over seeds.
 - *std of z, of p*: std·√d of the unit vectors; 1 is healthy, 0 collapsed. Without h, p is z.
 - *kNN of z*, *linear*: accuracy on test images, of z by 20 neighbours and of the backbone by ridge regression; beside
   them the difference to SimSiam and to untrained weights, by pairs of seeds.
-- *passes*, *memory*, *ms*: forward passes of F for each trained view beside the θ-step's, MiB beside the network, and
-  milliseconds per step over SimSiam's; runs shared the machine, so that ms is rough.
+- *passes*, *memory*, *time*: forward passes of F for each trained view beside the θ-step's, MiB beside the network, and
+  the time of a step over SimSiam's, each measured alone, one after the other, in one thread.
 """
 ORDER = {"kept": 0, "falling": 1, "undecided": 2, "lost": 3, "diverged": 4}
 
@@ -73,13 +73,12 @@ COLUMNS = (
     "PR of p",
     "kNN of z",
     "linear",
-    "passes, memory, ms",
+    "passes, memory, time",
 )
 
 
 def table(result: Mapping[str, Any], h: bool, mine: str = "") -> str:
     """The solvers as a table; mine: a name that is shown in bold."""
-    base = next(s for s in result["solvers"] if s["name"] == SIMSIAM and s["h"])
     lines = [f"| η | {' | '.join(COLUMNS)} |", "|" + "---|" * (len(COLUMNS) + 1)]
     for s in of(result, h):
         name = f"**{s['name']}**" if s["name"] == mine else f"`{s['name']}`"
@@ -89,7 +88,7 @@ def table(result: Mapping[str, Any], h: bool, mine: str = "") -> str:
         cells = [s["rank"], span(s["rank_of_simsiam"], 2), lost(s)]
         cells += [span(s["z_std_ratio"], 2), span(s["p_std_ratio"], 2), span(s["p_participation_ratio"], 1)]
         cells += [accuracy(s, n) for n in ("knn_z_acc1", "linear")]
-        cells.append(f"{s['forwards']:g}, {s['memory'] / 2**20:.1f}, {s['ms_per_step'] / base['ms_per_step']:.1f}")
+        cells.append(f"{s['forwards']:g}, {s['memory'] / 2**20:.1f}, {s['time_over_simsiam']:.1f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
