@@ -182,8 +182,8 @@ def publish(
     pages = Path("docs") if out == Path("results") else out
     (pages / "hypothesis.md").write_text(_page.hypothesis(made))
     (pages / "claims.md").write_text(_page.details(made, groups))
-    for picture, needed in _pictures.PICTURES.items():
-        if all(made[name]["cells"] for name in needed):
+    for picture in _pictures.PICTURES:
+        if _page.drawn(picture, made):
             _pictures.draw(picture, groups).savefig(out / f"{NAME}_{picture}.png", dpi=110)
 
 

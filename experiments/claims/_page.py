@@ -11,6 +11,7 @@ import numpy as np
 
 from .._records import Record
 from . import claims
+from ._pictures import PICTURES
 from ._rules import CONSTANT, LOST, READ
 
 PROSE = Path(__file__).with_name("hypothesis.md")  # with a mark where the claims stand
@@ -57,7 +58,17 @@ def hypothesis(made: Mapping[str, Any]) -> str:
         lines.append(f"| {entry['title'].rstrip('.')} (`{name}`) | {entry['verdict']} | {decided} | {p} |")
     meant = {name: meaning(claims()[name], entry) for name, entry in made.items()}
     lines += ["", *(f"- `{name}` {made[name]['verdict']}: {text}" for name, text in meant.items() if text)]
-    return PROSE.read_text().replace(MARK, "\n".join(lines))
+    text = PROSE.read_text().replace(MARK, "\n".join(lines).rstrip())
+
+    def pictured(block: re.Match) -> str:
+        return block[2].strip() if drawn(block[1], made) else "Not all of its claims are decided yet."
+
+    return re.sub(r"<!-- picture (\w+) -->(.*?)<!-- /picture -->", pictured, text, flags=re.DOTALL)
+
+
+def drawn(picture: str, made: Mapping[str, Any]) -> bool:
+    """Whether all claims that a picture is of are decided."""
+    return all(name in made and made[name]["cells"] for name in PICTURES[picture])
 
 
 def meaning(claim: ModuleType, entry: Mapping[str, Any]) -> str:
