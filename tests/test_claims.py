@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ from scipy import stats
 from torch import nn
 
 import emsiam
+from emsiam.config import parse
 from emsiam.diagnostics.statistics import holm
 from emsiam.evaluation.classifiers import knn_predict, leave_one_out
 from emsiam.files import plain
@@ -442,6 +444,15 @@ def test_every_claim_says_what_either_answer_means():
         if name not in command.DESCRIPTIVE:
             assert page.said(claim, "Supported means"), name
             assert page.said(claim, "Contradicted means"), name
+
+
+def test_the_commands_of_the_page_are_runs():
+    text = page.PROSE.read_text()
+    train = re.search(r'TRAIN="python -m emsiam.train (.*)"', text)[1]
+    commands = re.findall(r"\$TRAIN (.*)", text)
+    assert len(commands) == 7
+    for line in commands:
+        parse([*train.split(), *line.split()])
 
 
 @pytest.mark.skipif(not RUNS.exists(), reason="no run of a claim is committed yet")
