@@ -4,12 +4,12 @@ A claim is a module with wanted(), its runs by group, and judge(), the cells tha
 and the statistics, `_runs` what a run is.
 """
 
+import ast
 import hashlib
 import importlib
-import inspect
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
-
-from . import _rules
 
 NAMES = (  # in the order in which they are run
     "one_loss",
@@ -37,11 +37,28 @@ def title(claim: ModuleType) -> str:
     return (claim.__doc__ or "").partition("\n")[0]
 
 
-def rule_hash(source: str, rules: str) -> str:
-    """Of the file of a claim and of the rules that hold for all."""
-    return hashlib.sha256(f"{source}\n{rules}".encode()).hexdigest()[:12]
+def parts(name: str, read: Callable[[str], str | None]) -> dict[str, str]:
+    """{file: its text} of a claim and of all that it imports here. read: a file of this folder to its text, or None."""
+    found: dict[str, str] = {}
+    left = [f"{name}.py"]
+    while left:
+        file = left.pop()
+        text = read(file)
+        if text is None or file in found:
+            continue
+        found[file] = text
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                left += [f"{node.module}.py"] if node.module else [f"{alias.name}.py" for alias in node.names]
+    return found
 
 
-def rule_of(claim: ModuleType) -> str:
-    """The hash of a claim's rule as it is now."""
-    return rule_hash(inspect.getsource(claim), inspect.getsource(_rules))
+def rule_hash(name: str, read: Callable[[str], str | None] | None = None) -> str:
+    """The hash of a claim's rule: of its file, and of all that it is made of. read: see `parts`; as they are now."""
+    text = "\0".join(f"{file}\0{content}" for file, content in sorted(parts(name, read or _read).items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _read(file: str) -> str | None:
+    path = Path(__file__).with_name(file)
+    return path.read_text() if path.exists() else None

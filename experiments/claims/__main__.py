@@ -7,7 +7,6 @@ results/claims.json.
 import argparse
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,12 +23,11 @@ from emsiam.files import write_json
 
 from .._jobs import INTERRUPTED, at_work
 from .._records import Record, Records
-from . import NAMES, claims, rule_of, title
-from ._rules import Cell, verdict
-from ._runs import Task
+from . import NAMES, claims, rule_hash, title
+from ._rules import Cell, primary, verdict
+from ._runs import Task, code_commit
 
 NAME = "claims"
-HERE = Path(__file__).parent
 
 
 @command
@@ -66,7 +64,7 @@ def decide(names: Sequence[str], at_once: int, launcher: str, out: Path, smoke: 
     if smoke:
         table = {name: {group: [runs[0].shortened()] for group, runs in table[name].items()} for name in names}
         out = out / "smoke"
-    rules = rules_by_run(known, table)
+    rules = rules_by_run(table)
     records = Records(out, NAME)
     wanted = {task.key: task for name in names for runs in table[name].values() for task in runs}
     left = [task for key, task in wanted.items() if key not in records.own]
@@ -88,11 +86,11 @@ def decide(names: Sequence[str], at_once: int, launcher: str, out: Path, smoke: 
     return 0
 
 
-def rules_by_run(known: Mapping[str, ModuleType], table: Mapping[str, Mapping[str, Sequence[Task]]]) -> dict:
+def rules_by_run(table: Mapping[str, Mapping[str, Sequence[Task]]]) -> dict[str, dict[str, str]]:
     """{key of a run: {claim: hash of its rule}} of all claims that ask for it."""
     asked: dict[str, dict[str, str]] = {}
     for name, groups in table.items():
-        rule = rule_of(known[name])
+        rule = rule_hash(name)
         for runs in groups.values():
             for task in runs:
                 asked.setdefault(task.key, {})[name] = rule
@@ -123,11 +121,11 @@ def estimate(left: Sequence[Task], at_once: int) -> str:
 
 def check_committed() -> None:
     """Raises ConfigError where a rule differs from the commit that a run would name."""
-    git = subprocess.run(["git", "status", "--porcelain", "."], cwd=HERE, capture_output=True, text=True, check=False)
-    if git.returncode:
+    commit = code_commit()
+    if commit is None:
         print("note: this is no git checkout, so that nothing shows that rules came before runs", file=sys.stderr)
-    elif git.stdout.strip():
-        raise ConfigError(f"commit the rules before their runs: {git.stdout.strip()}")
+    elif commit.endswith("+"):
+        raise ConfigError("emsiam/ or experiments/ differs from the last commit: commit the rules before their runs")
 
 
 def judgements(
@@ -138,24 +136,27 @@ def judgements(
     for name, claim in known.items():
         tasks = [task for runs in table[name].values() for task in runs]
         runs = [records.own[task.key] for task in tasks if task.key in records.own]
-        entry = {"title": title(claim), "rule": rule_of(claim), "runs": len(runs), "wanted": len(tasks)}
+        entry = {"title": title(claim), "rule": rule_hash(name), "runs": len(runs), "wanted": len(tasks)}
         entry["diverged"] = sum(r.summary["verdict"] == "diverged" for r in runs)
         entry["other_rules"] = sum(r.environment.get(f"rule_{name}") != entry["rule"] for r in runs)
         entry["cells"] = []
         if len(runs) == len(tasks):
             groups = {group: [records.own[task.key] for task in of] for group, of in table[name].items()}
             going = {group: [r for r in of if r.summary["verdict"] != "diverged"] for group, of in groups.items()}
-            entry["cells"] = [cell._asdict() for cell in claim.judge(going)]
+            if name in DESCRIPTIVE or min(len(of) for of in going.values()) >= 2:
+                entry["cells"] = [cell._asdict() for cell in claim.judge(going)]
         made[name] = entry
     decided = {name: [Cell(**cell) for cell in entry["cells"]] for name, entry in made.items()}
-    primary = {n: max((c.p for c in cells), default=1.0) for n, cells in decided.items() if n not in DESCRIPTIVE}
-    corrected = holm(primary)
+    worst = {n: primary(cells) for n, cells in decided.items() if n not in DESCRIPTIVE}
+    corrected = holm(worst)
     for name, entry in made.items():
-        entry |= {"p": primary.get(name), "holm": corrected.get(name)}
-        if not decided[name]:
+        entry |= {"p": worst.get(name), "holm": corrected.get(name)}
+        if entry["runs"] < entry["wanted"]:
             entry["verdict"] = f"not finished: {entry['runs']} of {entry['wanted']} runs"
         elif name in DESCRIPTIVE:
             entry["verdict"] = "shown"
+        elif entry["diverged"]:
+            entry["verdict"] = f"undecided: {entry['diverged']} runs diverged"
         else:
             entry["verdict"] = verdict(decided[name], corrected[name])
     return made
@@ -198,7 +199,7 @@ def shown(name: str, entry: Mapping[str, Any]) -> str:
         if cell["note"]:
             lines.append(f"        {cell['note']}")
     if entry["diverged"]:
-        lines.append(f"    {entry['diverged']} runs diverged, and are left out")
+        lines.append(f"    {entry['diverged']} runs diverged; numbers are of the others")
     if entry["other_rules"]:
         lines.append(f"    {entry['other_rules']} runs were made before the rule as it is now; see Changes in its file")
     return "\n".join(lines)

@@ -70,10 +70,11 @@ def right(net: Siamese, data: ImageSet, numbers: torch.dtype) -> dict[str, Tenso
 
 
 def spread(net: Siamese, view: Tensor) -> dict[str, float]:
-    """std·√d and participation ratio of z and p of a view [P, C, H, W], with batch statistics, and E‖z‖²."""
+    """std·√d and participation ratio of z and p of a view [P, C, H, W], with batch statistics, and mean squares."""
     z, p = look(net, view[None], (0,))
-    numbers = {"square_z": z[0].square().sum(-1).mean().item()}
+    numbers = {}
     for name, x in (("z", z[0]), ("p", p[0])):
+        numbers[f"square_{name}"] = x.square().sum(-1).mean().item()
         numbers[f"std_{name}"] = collapse.z_std_ratio(x).item()
         numbers[f"pr_{name}"] = collapse.participation_ratio(x).item()
     return numbers

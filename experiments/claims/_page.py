@@ -1,6 +1,7 @@
 """What do the claims say to a reader? docs/hypothesis.md in two pages, docs/claims.md with every cell and every row."""
 
 import inspect
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ MARK = "<!-- claims -->"
 DETAILS = f"""# The claims, cell by cell
 
 Made by `python -m experiments.claims`; [hypothesis.md](hypothesis.md) says what they mean. Intervals are 95 %, by
-Welch's t over seeds; the bootstrap is over seeds and images. Images are *lost* where the accuracy of the output that
-the trained loss sees is {100 * LOST:g} points or more below that of untrained z; z is *constant* where its std·√d is
-below {CONSTANT:g}; PR is left out where that is below {READ:g}."""
+Welch's t over seeds; the bootstrap is over seeds and images. Images are *lost* where the accuracy of an output is
+{100 * LOST:g} points or more below that of the same output of untrained weights; it is *constant* where its std·√d is
+below {CONSTANT:g}; PR is left out where that of z is below {READ:g}."""
 
 
 def said(claim: ModuleType, key: str) -> str:
@@ -32,7 +33,7 @@ def said(claim: ModuleType, key: str) -> str:
 
 
 def number(x: float) -> str:
-    return f"{x:+.3f}" if abs(x) < 10 else f"{x:.1f}"
+    return "" if math.isnan(x) else f"{x:+.3f}" if abs(x) < 10 else f"{x:.1f}"
 
 
 def span(cell: Mapping[str, Any]) -> str:
@@ -90,12 +91,12 @@ def details(made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[
         parts += [
             f"*{key}.* {text}" for key in ("Setting", "Outcome", "Cells", "Margins") if (text := said(claim, key))
         ]
-        if (changes := said(claim, "Changes")) != "none.":
+        if not (changes := said(claim, "Changes")).startswith("none"):
             parts.append(f"*Changes.* {changes}")
         if entry["cells"]:
             parts.append(cells(entry["cells"]))
         if rows := [row(group, runs) for group, runs in groups[name].items() if runs and "knn_z" in runs[0].summary]:
-            heads = ["A_z", "A_p", "A of the backbone", "linear", "std·√d of z", "of p", "PR of z"]
+            heads = ["A_z", "A_p", "A of the backbone", "linear", "std·√d of z", "of p", "PR of z", "what is lost"]
             parts.append("\n".join([f"| runs | n | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2), *rows]))
         left = [f"{entry['diverged']} runs diverged"] * bool(entry["diverged"])
         left += [f"{entry['other_rules']} runs were made before the rule as it is now"] * bool(entry["other_rules"])
@@ -120,4 +121,16 @@ def row(group: str, runs: Sequence[Record]) -> str:
     values = {n: float(np.mean([r.summary[n] for r in runs])) for n in names}
     shown = [f"{values[n]:.3f}" for n in names[:4]] + [f"{values[n]:.2f}" for n in names[4:6]]
     shown.append(f"{values['pr_z']:.1f}" if values["std_z"] >= READ else "")
-    return f"| {group} | {len(runs)} | {' | '.join(shown)} |"
+    return f"| {group} | {len(runs)} | {' | '.join([*shown, fate(runs, values)])} |"
+
+
+def fate(runs: Sequence[Record], values: Mapping[str, float]) -> str:
+    """What is lost, and what constant, of z and p at the end."""
+    words = []
+    for of in ("z", "p"):
+        first = [r.curves[f"knn_{of}"][0] for r in runs if r.curves["step"][0] == 0]
+        if first and values[f"knn_{of}"] <= np.mean(first) - LOST:
+            words.append(f"images of {of} lost")
+        if values[f"std_{of}"] < CONSTANT:
+            words.append(f"{of} constant")
+    return ", ".join(words)

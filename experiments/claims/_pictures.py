@@ -70,7 +70,7 @@ def over_lambda(axis: "Axes", found: Mapping[str, Sequence[Record]], name: str, 
             axis.text(
                 at, axis.get_ylim()[0], f" ρ = {share}", rotation=90, va="bottom", ha="right", fontsize=8, color="0.3"
             )
-    axis.set(xlabel="λ: share of h∘F in the target", ylabel=label)
+    axis.set(xlabel="λ: h∘F in the target", ylabel=label)
 
 
 def lags(groups: Groups) -> "Figure":

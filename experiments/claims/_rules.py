@@ -5,8 +5,8 @@ which is p, and z where there is no h on that side. Before it BN statistics are 
 for untrained weights too. On digits each of all 1,797 images is compared with all others (labels are never trained
 on); on other data test images are compared with the images trained on. s: std·√d of unit vectors on the probe set,
 with batch statistics; PR: their participation ratio, read only where s ≥ 0.5, as of noise around a constant it is 35.
-Images are lost: A is below that of untrained weights by 3 points or more. Constant: s < 0.1. Rank falls: PR is below
-half of SimSiam's at the same sum of learning rates. Three things, never one word.
+Images are lost: A is below that of the same output of untrained weights by 3 points or more. Constant: s < 0.1. Rank
+falls: PR is below half of SimSiam's at the same sum of learning rates. Three things, never one word.
 
 Decisions. The unit is the seed: 100 to 109; others were trials. A cell is a number with a 95 % interval, by Welch's t
 over seeds (pairing by seed gained nothing in trials). It passes where the interval lies wholly beyond the margin of
@@ -14,7 +14,8 @@ its prediction, and fails where it lies wholly beyond the other margin. A claim 
 contradicted where one fails, else undecided. Equivalence is two one-sided tests at 5 %: a 90 % interval within the
 margin. The primary p of a claim is its worst cell's, one-sided, and Holm's correction is over all claims: supported
 needs 0.05 after it. All else is descriptive. Seeds share test images: a bootstrap over seeds and images stands
-beside. A run in which an event did not happen is censored, and a ratio with such runs is a bound.
+beside. A run in which an event did not happen is censored, and a ratio with such runs is a bound. Where a run
+diverges the claim is undecided: no run is left out.
 """
 
 import math
@@ -29,6 +30,7 @@ FIVE, THREE = SEEDS[:5], SEEDS[:3]
 LOST, CONSTANT, RANK, READ = 0.03, 0.1, 0.5, 0.5  # see Words: points, s, of SimSiam's PR, s
 POINT = 0.01
 LEVEL = 0.05
+UNDECIDABLE = "not decidable here"  # of a cell whose setting says nothing, whatever the rows do
 RESAMPLES = 2000
 
 
@@ -51,8 +53,10 @@ class Estimate(NamedTuple):
 
 
 def mean(x: Sequence[float]) -> Estimate:
-    """Of two runs or more."""
+    """Of two runs or more. Raises ValueError for fewer."""
     y = np.asarray(x, float)
+    if len(y) < 2:
+        raise ValueError(f"an interval needs two runs or more, not {len(y)}")
     return Estimate(float(y.mean()), float(y.std(ddof=1) / math.sqrt(len(y))), len(y) - 1)
 
 
@@ -73,7 +77,7 @@ class Cell(NamedTuple):
     low: float
     high: float
     predicted: str
-    verdict: str  # passes, fails, undecided
+    verdict: str  # passes, fails, undecided, or UNDECIDABLE
     p: float  # one-sided, of the prediction
     bootstrap: tuple[float, float] | None = None  # over seeds and images
     note: str = ""
@@ -126,11 +130,15 @@ def _verdict(good: bool, bad: bool) -> str:
 
 def verdict(cells: Sequence[Cell], p: float) -> str:
     """Of a claim: cells, and its primary p after Holm."""
-    if any(cell.verdict == "fails" for cell in cells):
+    said = {cell.verdict for cell in cells} - {UNDECIDABLE}
+    if "fails" in said:
         return "contradicted"
-    if all(cell.verdict == "passes" for cell in cells):
-        return "supported" if p < LEVEL else "undecided"
-    return "undecided"
+    return "supported" if said == {"passes"} and p < LEVEL else "undecided"
+
+
+def primary(cells: Sequence[Cell]) -> float:
+    """The p of a claim: its worst cell's."""
+    return max((cell.p for cell in cells if cell.verdict != UNDECIDABLE), default=1.0)
 
 
 def bootstrap(a: Iterable[np.ndarray], b: Iterable[np.ndarray], weight: float = 1.0) -> tuple[float, float]:

@@ -7,9 +7,11 @@ that asked for them there.
 import hashlib
 import json
 import math
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -120,9 +122,23 @@ def perform(spec: Spec, rules: Mapping[str, str]) -> Record:
         watch.summary(),
         {},
         watch.curves(),
-        {n: str(found[n]) for n in ENVIRONMENT} | rules_of,
+        {n: str(found[n]) for n in ENVIRONMENT} | {"commit": str(code_commit())} | rules_of,
         date.today().isoformat(),
     )
+
+
+def code_commit() -> str | None:
+    """The commit of the code, with + where it differs from it: results and pages may."""
+    folders = [str(Path(emsiam.__file__).parent), str(Path(__file__).parents[1])]
+
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", *command], cwd=folders[1], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", *folders) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def switched(parts: Parts, spec: Spec) -> Parts:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._records import Record
-from ._rules import RANK, READ
+from ._rules import READ
 from ._runs import Spec, unpacked
 
 
@@ -77,10 +77,10 @@ def mean_rank(runs: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
     return curves[0][0], np.mean([values for _, values in curves], 0)
 
 
-def falls(run: Record, simsiam: tuple[np.ndarray, np.ndarray]) -> float | None:
-    """The step at which PR comes to be below RANK of SimSiam's, or s below READ, at two looks in a row; None: never."""
+def falls(run: Record, bound: float) -> float | None:
+    """The step at which PR comes to be below a bound, or s below READ, at two looks in a row; None: never."""
     steps, pr = curve(run, "pr_z")
     _, s = curve(run, "std_z")
-    low = (pr < RANK * np.interp(steps, *simsiam)) | (s < READ)
+    low = (pr < bound) | (s < READ)
     both = np.flatnonzero(low[:-1] & low[1:])
     return float(steps[both[0]]) if len(both) else None

@@ -5,9 +5,10 @@ Why it can fail: if averages take the place of h, images are kept at any length.
 Setting: digits, constant lr, m = 0.8: mean lag 44 steps; 25 lags are 1,100 steps, 100 are 4,400; 10 seeds.
 Outcome: A_z at 100 lags less A_z at 25, less the same of SimSiam.
 Margins: passes below −3 points, fails above −1.
-Supported means: §5.2's moving average puts off the loss of images. Its 55.0 is of a run that was under way.
+Supported means: §5.2's moving average puts off the loss of images here, so that its 55.0 may be of a run that was
+under way.
 Contradicted means: a moving average can stand in for h at this length of training.
-Changes: none.
+Changes: none since the first run.
 """
 
 from collections.abc import Mapping, Sequence

@@ -9,10 +9,9 @@ Outcome: log of E‖z‖² at the end over that at step 40, from which on the av
 Cells: c = 0.9 passes above 0, fails below; c = 1.1 passes below 0, fails above.
 Beside them: c = 1; and under the cosine, where a factor changes nothing, h = H*^α for α = 0.5, 1, 2 (0 is the
 identity), 1,320 steps.
-Supported means: an h at its optimum neither grows nor shrinks z: what SimSiam rests on is an h that is a little too
-small.
+Supported means: with a linear h the optimum is an edge: what keeps z is an h that is a little too small.
 Contradicted means: the linear theory of H* does not carry over to this network.
-Changes: none.
+Changes: none since the first run.
 """
 
 import math

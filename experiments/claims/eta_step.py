@@ -1,4 +1,4 @@
-"""SimSiam's η-step takes none of the descent of the loss that is trained.
+"""SimSiam's η-step takes less than a tenth of the descent of the loss that is trained.
 
 Why it can fail: if SimSiam were an alternation over one loss, η ← E_T[F] would lower that loss. With h the trained
 loss is E‖h∘F − η‖², whose best η is E_T[h∘F]. §5.1 says that the hypothesis does not involve h: this is our
@@ -7,11 +7,12 @@ Setting: digits, 4,400 steps, constant lr, θ held for k = 100 steps, 10 seeds; 
 Outcome: g₁, the share of the descent that the η-step takes: Σ (L(θᵗ, ηᵗ⁻¹) − L(θᵗ, ηᵗ)) / Σ (L(θᵗ, ηᵗ⁻¹) − min_η
 L), sums over alternations. η and the minimum are solved from 8 views of 512 training images, L is taken over 8
 others.
-Margins: passes below 0.1, fails above 0.5. Trials had −0.16 to 0.002. The rows of `one_loss` have g₁ = 1 by
-definition, up to h in the η-step, whose h only regresses: they are shown.
+Margins: passes below 0.1, fails above 0.5. Trials had −0.16 to 0.002: the η-step then raises the trained loss a
+little. The rows of `one_loss` (the first 4,400 steps of their runs at k = 100) have g₁ = 1 by definition, up to h
+in the η-step, whose h only regresses: they are shown, and the median over alternations.
 Supported means: η ← E_T[F] is no descent step of the loss that θ descends.
 Contradicted means: SimSiam's η-step goes a good part of the way to the best η of the loss that is trained.
-Changes: none.
+Changes: none since the first run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,12 @@ import numpy as np
 from .._records import Record
 from ._rules import SEEDS, Cell, below, mean
 from ._runs import Spec
-from ._settings import DIGITS, SIMSIAM, k_steps, of_seeds
+from ._settings import DIGITS, SIMSIAM, curve, k_steps, of_seeds
 from .one_loss import ONE_LOSS, settings
 
 ROW = f"digits, k = 100: {SIMSIAM.name}"
 PASSES, FAILS = 0.1, 0.5
+STEPS = 4400
 
 
 def wanted() -> dict[str, list[Spec]]:
@@ -35,15 +37,20 @@ def wanted() -> dict[str, list[Spec]]:
 
 def judge(found: Mapping[str, Sequence[Record]]) -> list[Cell]:
     shown = ", ".join(f"{name.partition(': ')[2]} {mean(taken(runs)).mean:.3f}" for name, runs in found.items())
-    return [below("g₁ of SimSiam", mean(taken(found[ROW])), PASSES, fails=FAILS, note=f"means: {shown}")]
+    ours = found[ROW]
+    median = np.median([fell(r, "trained_solved") / fell(r, "trained_least") for r in ours])
+    note = f"means: {shown}; median over alternations {median:.3f}"
+    return [below("g₁ of SimSiam", mean(taken(ours)), PASSES, fails=FAILS, note=note)]
 
 
 def taken(runs: Sequence[Record]) -> list[float]:
     """g₁ by run."""
-    return [sum_of(r, "trained_before", "trained_solved") / sum_of(r, "trained_before", "trained_least") for r in runs]
+    return [float(fell(r, "trained_solved").sum() / fell(r, "trained_least").sum()) for r in runs]
 
 
-def sum_of(run: Record, before: str, after: str) -> float:
-    """The sum over alternations of what L fell by."""
-    a, b = (np.array(run.curves[name], dtype=float) for name in (before, after))
-    return float(np.nansum(a - b))
+def fell(run: Record, to: str) -> np.ndarray:
+    """What L fell by from L(θᵗ, ηᵗ⁻¹), by alternation."""
+    steps, before = curve(run, "trained_before")
+    all_steps, after = curve(run, to)
+    used = steps < STEPS  # the η that is solved at the end is not used any more
+    return (before - after[np.isin(all_steps, steps)])[used]
