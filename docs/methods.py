@@ -17,7 +17,7 @@ command, its constants arguments of the functions only. `║` stops the gradient
 
 
 def first_line(function: Callable) -> str:
-    """Of a docstring, without its full stop. Raises ValueError where there is none: the docs would say nothing."""
+    """The first line of a docstring, without its full stop. Raises ValueError where a function has none."""
     if not function.__doc__:
         raise ValueError(f"{function.__module__}.{function.__name__} has no docstring")
     return function.__doc__.strip().split("\n")[0].rstrip(".")

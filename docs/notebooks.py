@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
 def digest(notebook: nbformat.NotebookNode) -> str:
-    """Of the code cells, in order."""
+    """The sha256 of the code cells, in order."""
     return hashlib.sha256("\0".join(c.source for c in notebook.cells if c.cell_type == "code").encode()).hexdigest()
 
 

@@ -20,7 +20,7 @@ class Feeding(NamedTuple):
 
 
 class Embeddings(NamedTuple):
-    """Of N images, fp32; z and p as they come, not of unit length."""
+    """What a network makes of N images, in fp32; z and p are not made unit vectors."""
 
     features: np.ndarray  # [N, f], of the backbone
     z: np.ndarray  # [N, d], of F

@@ -21,6 +21,6 @@ def _end(number: int, _: Any) -> None:
 
 
 def put_back(handlers: dict[int, Any]) -> None:
-    """Those that `end_at_once` gave."""
+    """Restore the signal handlers that `end_at_once` returned."""
     for number, handler in handlers.items():
         signal.signal(number, handler)

@@ -179,7 +179,7 @@ def predictor_flow(
     multiple of F's, which does not apply to its weight decay. lag: of a momentum encoder W_a′ = (W − W_a)/lag; 0 is
     W_a = W.
     W Wᵀ − W_pᵀ W_p/rate = e^{−2·wd·time}·constant, for any part and lag.
-    Source: Tian et al. 2021 (arXiv 2102.06810), Lemma 1 and Theorem 1, X = Σ_b, X′ = Σ_w; the mixed target is ours.
+    Source: Tian et al. 2021 (arXiv 2102.06810), the invariant is Theorem 1 there; X = Σ_b, X′ = Σ_w; part is ours.
     Raises RuntimeError where the solver gives up.
     """
     d, D = W.shape
@@ -206,7 +206,7 @@ def _integrate(velocity: Callable[[float, Array], Array], start: Array, times: A
 
 
 class FixedPoints(NamedTuple):
-    """Of a mode under `predictor_flow`, beside collapse, h = f = 0, which is always stable with weight decay."""
+    """Where a mode may end under `predictor_flow`. Collapse, h = f = 0, is always stable with weight decay."""
 
     stable: Array  # h where a mode stays, f² = h²/rate; NaN where only collapse is left
     saddle: Array  # h from which a balanced mode (f² = h²/rate) collapses, if it starts below

@@ -121,10 +121,11 @@ def curves(lines: pandas.DataFrame) -> dict[str, list]:
     evaluated = lines.index[lines["knn_acc1"].notna()].tolist() if "knn_acc1" in lines else []
     rows = lines.iloc[sorted({*spaced, *evaluated})]
     names = [n for n in ("step", "epoch", "lr", *METRICS) if n in rows and rows[n].notna().any()]
-    return {n: [_short(x) for x in rows[n].tolist()] for n in names}
+    return {n: [short(x) for x in rows[n].tolist()] for n in names}
 
 
-def _short(x: float) -> float | None:
+def short(x: float) -> float | None:
+    """A number of a curve with DIGITS significant digits; None where it is not finite."""
     return None if not math.isfinite(x) else int(x) if float(x).is_integer() else float(f"{x:.{DIGITS}g}")
 
 

@@ -5,8 +5,8 @@ Paper: default (every layer but h's output) 68.1, none 34.6 (no collapse; 10 of 
 layers only 67.4, all layers unstable (no collapse).
 Here: digits, 120 epochs, 20 runs, 6 minutes on 2 cores. Of (a) the paper says that it is hard to optimise, hence
 "slow or stuck"; networks without BN misread (docs/numbers.md), and kNN is that of untrained weights.
-What would settle it: (d) is unstable in the paper at 16 times the width and thousands of steps; the CIFAR-10 command
-of docs/paper_scale.md shows whether it is the size. (b) needs a metric that is not near its ceiling, CIFAR-10 too.
+What would settle it: CIFAR-10 (docs/paper_scale.md). (d) is unstable in the paper at 16 times the width and thousands
+of steps, so that it may be the size; (b) needs a metric that is not near its ceiling.
 Command: python -m experiments.batch_norm
 """
 

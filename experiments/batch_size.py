@@ -3,8 +3,8 @@
 Paper: 64 to 4096: 66.1 67.3 68.1 68.1 68.0 67.9 64.0; warm-up of 10 of 100 epochs from 1024 on.
 Here: digits, 120 epochs, of whose 1,437 images 4096 do not make a batch. At 1024 an epoch is one step, a run 120. 25
 runs, 8 minutes on 2 cores.
-What would settle it: at a fixed number of epochs small batches take more steps, and on digits a run is short of
-steps, not of images; CIFAR-10's 800 epochs (docs/paper_scale.md) leave steps enough at every size.
+What would settle it: CIFAR-10's 800 epochs (docs/paper_scale.md), which leave steps enough at every size: at a fixed
+number of epochs small batches take more steps, and on digits a run is short of steps, not of images.
 Command: python -m experiments.batch_size
 """
 

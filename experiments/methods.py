@@ -7,8 +7,8 @@ Here: digits, 120 epochs, and half of them; SimSiam, SimCLR and SwAV also with b
 a batch of 512 takes 240 steps and sees 1,024 of the 1,437 images an epoch, one of 64 takes 2,640. SimSiam's optimiser,
 base lr and weight decay for all, none tuned. MoCo's queue holds 256 targets, those of one step, and its τ is 0.99
 (0.999 in MoCo); "shuffled BN" is in 8 groups.
-What would settle it: kNN on digits is near its ceiling, and at a fixed number of epochs a large batch is short of
-steps here; the 800 epochs of CIFAR-10 (docs/paper_scale.md), with an lr of its own for each system.
+What would settle it: the 800 epochs of CIFAR-10 (docs/paper_scale.md), with an lr of its own for each system. On
+digits kNN is near its ceiling, and at a fixed number of epochs a large batch is short of steps.
 Command: python -m experiments.methods
 """
 

@@ -4,9 +4,9 @@ Paper: m = 0.8, no h 55.0; SimSiam 68.1, no h and no average 0.1.
 Here: digits, 120 epochs, over m; and whether collapse is prevented or put off: m = 0.8 at two lengths of training and
 with a constant lr, beside SimSiam's. A first visit takes η = z, so the first epoch is "no h, no average". The paper
 reports accuracies, no rank. 45 runs, 31 minutes on 2 cores.
-What would settle it: whether the paper's 55.0 is of a run that would collapse, had it gone on: the commands of
-docs/paper_scale.md with a constant lr, or five times as long. The std of ẑ and its rank over time tell, accuracy does
-not: kNN on the backbone outlives the collapse of z here.
+What would settle it: the commands of docs/paper_scale.md with a constant lr, or five times as long. They show whether
+the paper's 55.0 is of a run that would collapse, had it gone on. The std of ẑ and its rank over time tell; accuracy
+does not, as kNN on the backbone outlives the collapse of z here.
 Command: python -m experiments.moving_average
 """
 

@@ -5,8 +5,8 @@ Paper: lr decayed with the rest 67.7, no h 0.1, fixed random h 1.5 (the loss sta
 decayed 68.1.
 Here: digits, 120 epochs, 20 runs, 6 minutes on 2 cores. Without h accuracy is not at chance, as in the paper, but
 above that of random weights: kNN on the backbone does not show what becomes of z.
-What would settle it: the 0.4 points between (c) and a decayed lr are below what 360 test images resolve; CIFAR-10
-(docs/paper_scale.md).
+What would settle it: CIFAR-10 (docs/paper_scale.md): the 0.4 points between (c) and a decayed lr are below what 360
+test images resolve.
 Command: python -m experiments.predictor
 """
 

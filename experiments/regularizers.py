@@ -9,8 +9,8 @@ as long with a constant lr, where a collapse that is only delayed has longer to 
 regulariser is of p = h(z): it holds z up through h only. "none" is SimSiam without h; the row after it has no
 stop-gradient either and BN where the regularised rows have it, so that it differs from them in the objective alone.
 "healthy" is said of z, which has not collapsed; how good the features are is kNN's to say.
-What would settle it: what kNN says here is near its ceiling; at scale, CIFAR-10 (docs/paper_scale.md), with the
-weights of the terms and an lr of its own for each.
+What would settle it: CIFAR-10 (docs/paper_scale.md), with the weights of the terms and an lr of its own for each; kNN
+on digits is near its ceiling.
 Command: python -m experiments.regularizers
 """
 

@@ -2,12 +2,12 @@
 without the momentum encoder; what those have besides, a predictor or a stop-gradient added helps them little (§6.2).
 
 Paper: SimCLR 66.5, + h 66.4, + h + stop-gradient 66.0; SwAV 66.5, + h 65.2, no stop-gradient NaN; BYOL 66.5 (Table 4).
-BYOL's own ablation (Grill et al. 2020, 300 epochs): no h 0.3; τ = 0 0.3, which with h is SimSiam and works in the
+BYOL's own ablation (Grill et al. 2020, 300 epochs): no h 0.2; τ = 0 0.3, which with h is SimSiam and works in the
 paper. τ = 1 is a fixed random target.
 Here: digits, 120 epochs, every system with SimSiam's optimiser, lr and weight decay, none tuned. The std, PR and loss
 of SwAV are of the scores of its 128 prototypes, which h stands before.
-What would settle it: kNN on digits is near its ceiling, as in the other tables; CIFAR-10 (docs/paper_scale.md), with
-an lr of its own for each system.
+What would settle it: CIFAR-10 (docs/paper_scale.md), with an lr of its own for each system; kNN on digits is near its
+ceiling, as in the other tables.
 Command: python -m experiments.relations
 """
 

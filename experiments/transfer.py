@@ -6,7 +6,7 @@ runs of the table cifar), frozen, on another's images, resized to the size it kn
 normalised as in training. Rows on the same images differ in the size and colour they are seen in, too.
 "untrained": as initialised, BN's statistics of one epoch. Linear: logistic regression, C chosen on a part of the
 training images.
-What would settle it: whether a difference is of content or of size and colour: shapes at 8×8 and in grey.
+What would settle it: shapes at 8×8 and in grey, which show whether a difference is of content or of size and colour.
 Command: python -m experiments.transfer
 """
 

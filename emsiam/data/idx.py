@@ -14,7 +14,7 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package
 
 
 def images_and_labels(folder: Path, part: str) -> tuple[Tensor, Tensor]:
-    """Of a part, `train` or `t10k`: images [N, H, W], labels [N], uint8. Raises OSError; ValueError where damaged."""
+    """Images [N, H, W] and labels [N], uint8, of the part `train` or `t10k`. Raises OSError; ValueError for damage."""
     return _array(folder / f"{part}-images-idx3-ubyte.gz"), _array(folder / f"{part}-labels-idx1-ubyte.gz")
 
 

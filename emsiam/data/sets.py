@@ -239,7 +239,7 @@ DATASETS: dict[str, Callable[..., ImageSet]] = {
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Of processes that would fetch into one folder the others wait, and then find it there."""
+    """Let one process fetch into a folder; others wait, and then find the files there."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".fetching").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

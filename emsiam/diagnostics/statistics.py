@@ -32,28 +32,61 @@ class Difference(NamedTuple):
     n: int
 
 
+class Estimate(NamedTuple):
+    """A mean with its standard error and degrees of freedom."""
+
+    mean: float
+    error: float
+    freedom: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        from scipy import stats
+
+        half = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+        return self.mean - half, self.mean + half
+
+    def p_above(self, margin: float) -> float:
+        """One-sided, of the hypothesis that the mean is not above a margin."""
+        from scipy import stats
+
+        if not self.error:
+            return float(self.mean <= margin)
+        return float(stats.t.sf((self.mean - margin) / self.error, self.freedom))
+
+
+def mean(x: Sequence[float] | np.ndarray) -> Estimate:
+    """The mean of two runs or more. Raises ValueError for fewer."""
+    y = np.asarray(x, dtype=float)
+    if len(y) < 2:
+        raise ValueError(f"an interval needs two runs or more, not {len(y)}")
+    return Estimate(float(y.mean()), float(y.std(ddof=1) / math.sqrt(len(y))), len(y) - 1)
+
+
+def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Estimate:
+    """mean(a) − mean(b) of groups of two runs or more, whose variances may differ. Source: Welch 1947."""
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    parts = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+    spread = sum(part**2 / (len(g) - 1) for part, g in zip(parts, (x, y), strict=True))
+    freedom = sum(parts) ** 2 / spread if spread else len(x) + len(y) - 2
+    return Estimate(float(x.mean() - y.mean()), math.sqrt(sum(parts)), float(freedom))
+
+
 def difference(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Difference:
     """b − a, by the t test (paired: of the differences run by run). One run a group gives no interval: NaN."""
     from scipy import stats
 
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    mean = float(y.mean() - x.mean())
+    moved = float(y.mean() - x.mean())
     if paired and len(x) != len(y):
         raise ValueError(f"pairs need groups of one size, not {len(x)} and {len(y)}")
     n = len(x) if paired else len(x) + len(y)
     if min(len(x), len(y)) < 2:
-        return Difference(mean, math.nan, math.nan, math.nan, math.nan, paired, n)
-    if paired:
-        freedom, error = len(x) - 1, float((y - x).std(ddof=1) / math.sqrt(len(x)))
-    else:  # Welch
-        parts = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
-        error = math.sqrt(sum(parts))
-        spread = sum(part**2 / (len(g) - 1) for part, g in zip(parts, (x, y), strict=True))
-        freedom = sum(parts) ** 2 / spread if spread else len(x) + len(y) - 2
+        return Difference(moved, math.nan, math.nan, math.nan, math.nan, paired, n)
+    _, error, freedom = mean(y - x) if paired else welch(x, y)
     half = float(stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+    p = float(2 * stats.t.sf(abs(moved) / error, freedom)) if error else float(moved == 0)
     detectable = (float(stats.t.ppf(0.975, freedom)) + float(stats.t.ppf(0.8, freedom))) * error
-    return Difference(mean, mean - half, mean + half, p, detectable, paired, n)
+    return Difference(moved, moved - half, moved + half, p, detectable, paired, n)
 
 
 def holm(p: Mapping[Key, float]) -> dict[Key, float]:

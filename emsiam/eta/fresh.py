@@ -44,7 +44,7 @@ def mean_of_units(state, F_t, batch, *, n: int = 4):
     views="n - 1",
 )
 def leave_one_out(state, F_t, batch, *, n: int = 4):
-    """Of n views of an image, each trained one has the mean of the others for its target.
+    """The target of a trained view is the mean of the other n − 1 views of the image.
 
     The others are its partner and n − 2 further views. Source: FastSiam (Pototzky et al. 2022), which trains on all n.
     """

@@ -43,7 +43,7 @@ class Run:
 
     @property
     def sums(self) -> Sums:
-        """Of its files, as they were written."""
+        """The checksums of its files, as they were written."""
         return Sums(self.path)
 
     @cached_property
@@ -167,7 +167,7 @@ def steps(folder: Path) -> dict[int, Path]:
 
 
 def array(content: bytes) -> np.ndarray:
-    """Of an .npy file. Raises ValueError where it is none, or shorter than its header says."""
+    """The array in the content of an .npy file. Raises ValueError where it is none, or shorter than its header says."""
     with io.BytesIO(content) as file:
         try:
             version = np.lib.format.read_magic(file)

@@ -25,12 +25,12 @@ class Sums:
             self.known = {m[2]: m[1] for m in matches if m}
 
     def add(self, *names: str) -> None:
-        """Of files as they are now."""
+        """Record the checksums of files as they are now."""
         self.known |= {name: hashlib.sha256((self.path / name).read_bytes()).hexdigest() for name in names}
         self._write()
 
     def drop(self, *names: str) -> None:
-        """Of files that will change."""
+        """Forget the checksums of files that will change."""
         self.known = {name: digest for name, digest in self.known.items() if name not in names}
         self._write()
 

@@ -37,6 +37,11 @@ def title(claim: ModuleType) -> str:
     return (claim.__doc__ or "").partition("\n")[0]
 
 
+def predicts(claim: ModuleType) -> bool:
+    """Whether it predicts anything, and so can be supported or contradicted; controls are only shown."""
+    return "Supported means:" in (claim.__doc__ or "")
+
+
 def parts(name: str, read: Callable[[str], str | None]) -> dict[str, str]:
     """{file: its text} of a claim and of all that it imports here. read: a file of this folder to its text, or None."""
     found: dict[str, str] = {}

@@ -23,7 +23,7 @@ from emsiam.files import write_json
 
 from .._jobs import INTERRUPTED, at_work
 from .._records import Record, Records
-from . import NAMES, claims, rule_hash, title
+from . import NAMES, claims, predicts, rule_hash, title
 from ._rules import Cell, primary, verdict
 from ._runs import Task, code_commit
 
@@ -143,26 +143,23 @@ def judgements(
         if len(runs) == len(tasks):
             groups = {group: [records.own[task.key] for task in of] for group, of in table[name].items()}
             going = {group: [r for r in of if r.summary["verdict"] != "diverged"] for group, of in groups.items()}
-            if name in DESCRIPTIVE or min(len(of) for of in going.values()) >= 2:
+            if not predicts(claim) or min(len(of) for of in going.values()) >= 2:
                 entry["cells"] = [cell._asdict() for cell in claim.judge(going)]
         made[name] = entry
     decided = {name: [Cell(**cell) for cell in entry["cells"]] for name, entry in made.items()}
-    worst = {n: primary(cells) for n, cells in decided.items() if n not in DESCRIPTIVE}
+    worst = {n: primary(cells) for n, cells in decided.items() if predicts(known[n])}
     corrected = holm(worst)
     for name, entry in made.items():
         entry |= {"p": worst.get(name), "holm": corrected.get(name)}
         if entry["runs"] < entry["wanted"]:
             entry["verdict"] = f"not finished: {entry['runs']} of {entry['wanted']} runs"
-        elif name in DESCRIPTIVE:
+        elif not predicts(known[name]):
             entry["verdict"] = "shown"
         elif entry["diverged"]:
             entry["verdict"] = f"undecided: {entry['diverged']} runs diverged"
         else:
             entry["verdict"] = verdict(decided[name], corrected[name])
     return made
-
-
-DESCRIPTIVE = ("controls",)
 
 
 def grouped(table: Mapping[str, Mapping[str, Sequence[Task]]], records: Records) -> dict[str, dict[str, list[Record]]]:
@@ -183,9 +180,9 @@ def publish(
     pages = Path("docs") if out == Path("results") else out
     (pages / "hypothesis.md").write_text(_page.hypothesis(made))
     (pages / "claims.md").write_text(_page.details(made, groups))
-    for picture in _pictures.PICTURES:
+    for picture, (draw, _) in _pictures.PICTURES.items():
         if _page.drawn(picture, made):
-            _pictures.draw(picture, groups).savefig(out / f"{NAME}_{picture}.png", dpi=110)
+            draw(groups).savefig(out / f"{NAME}_{picture}.png", dpi=110)
 
 
 def shown(name: str, entry: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from emsiam.data.images import ImageSet
 from emsiam.data.probe_set import PROBE_VIEWS, probe, probe_ids
 from emsiam.diagnostics import collapse
 from emsiam.diagnostics.em import distance
-from emsiam.evaluation.classifiers import knn_predict, leave_one_out
+from emsiam.evaluation.classifiers import knn_predict, leave_one_out, ridge
 from emsiam.networks import Siamese
 from emsiam.objective import unit
 from emsiam.training.observe import cut, look, passes
@@ -49,24 +49,36 @@ def outputs(net: Siamese, x: Tensor) -> dict[str, Tensor]:
     return dict(zip(OUTPUTS, (backbone, hidden, net.F.score(e), net.F.score(net.predict(e))), strict=True))
 
 
-def right(net: Siamese, data: ImageSet, numbers: torch.dtype) -> dict[str, Tensor]:
-    """{output: [Q] whether kNN names an image's class}, after BN statistics are re-estimated from the training images.
+def seen(net: Siamese, data: ImageSet, numbers: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """`outputs` of images with labels and of test images, with the BN statistics of the training images."""
+    net = re_estimated(net, data.normalise(data.images[torch.arange(len(data.images))]).to(numbers))
 
-    Where test images are FEW the queries are all images, each compared with all others: labels are never trained on.
-    """
-
-    def seen(images: Any) -> dict[str, Tensor]:
+    def of(images: Any) -> dict[str, Tensor]:
         ids = torch.arange(len(images)).split(PART)
         parts = [outputs(net, data.normalise(images[some]).to(numbers)) for some in ids]
         return {name: torch.cat([part[name] for part in parts]) for name in OUTPUTS}
 
-    net = re_estimated(net, data.normalise(data.images[torch.arange(len(data.images))]).to(numbers))
-    known, asked = seen(data.labelled), seen(data.test_images)
+    return of(data.labelled), of(data.test_images)
+
+
+def right(net: Siamese, data: ImageSet, numbers: torch.dtype) -> dict[str, Tensor]:
+    """{output: [Q] whether kNN names an image's class}.
+
+    Where test images are FEW the queries are all images, each compared with all others: labels are never trained on.
+    """
+    known, asked = seen(net, data, numbers)
     options = {"k": K, "t": TEMPERATURE, "num_classes": data.num_classes}
     if len(data.test_images) >= FEW:
         return {n: knn_predict(known[n], data.labels, asked[n], **options) == data.test_labels for n in OUTPUTS}
     labels = torch.cat([data.labels, data.test_labels])
     return {n: leave_one_out(torch.cat([known[n], asked[n]]), labels, **options) == labels for n in OUTPUTS}
+
+
+def linear(net: Siamese, data: ImageSet, numbers: torch.dtype) -> float:
+    """Accuracy of ridge regression on the backbone's features, test images."""
+    known, asked = seen(net, data, numbers)
+    scores, _ = ridge(known["backbone"], data.labels, asked["backbone"])
+    return (scores.argmax(1) == data.test_labels).double().mean().item()
 
 
 def spread(net: Siamese, view: Tensor) -> dict[str, float]:

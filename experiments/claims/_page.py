@@ -69,7 +69,7 @@ def hypothesis(made: Mapping[str, Any]) -> str:
 
 def drawn(picture: str, made: Mapping[str, Any]) -> bool:
     """Whether all claims that a picture is of are decided."""
-    return all(name in made and made[name]["cells"] for name in PICTURES[picture])
+    return all(name in made and made[name]["cells"] for name in PICTURES[picture][1])
 
 
 def meaning(claim: ModuleType, entry: Mapping[str, Any]) -> str:

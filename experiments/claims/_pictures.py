@@ -127,9 +127,4 @@ def relative(runs: Sequence[Record], simsiam: Sequence[Record]) -> tuple[np.ndar
     return steps, np.exp(mean_log([ranks(r) for r in runs]) - mean_log(base))
 
 
-PICTURES = {"descent": ("eta_step", "consistency"), "lag": ("first_visits", "delay")}  # and the claims they are of
-
-
-def draw(picture: str, groups: Groups) -> "Figure":
-    """One of PICTURES."""
-    return {"descent": descent, "lag": lags}[picture](groups)
+PICTURES = {"descent": (descent, ("eta_step", "consistency")), "lag": (lags, ("first_visits", "delay"))}  # of claims

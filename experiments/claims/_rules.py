@@ -18,12 +18,13 @@ beside. A run in which an event did not happen is censored, and a ratio with suc
 diverges the claim is undecided: no run is left out.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from emsiam.diagnostics.statistics import Estimate
 
 SEEDS = tuple(range(100, 110))
 FIVE, THREE = SEEDS[:5], SEEDS[:3]
@@ -32,41 +33,6 @@ POINT = 0.01
 LEVEL = 0.05
 UNDECIDABLE = "not decidable here"  # of a cell whose setting says nothing, whatever the rows do
 RESAMPLES = 2000
-
-
-class Estimate(NamedTuple):
-    """A mean with its standard error and degrees of freedom."""
-
-    mean: float
-    error: float
-    freedom: float
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        half = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
-        return self.mean - half, self.mean + half
-
-    def p_above(self, margin: float) -> float:
-        """One-sided, of the hypothesis that the mean is not above a margin."""
-        if not self.error:
-            return float(self.mean <= margin)
-        return float(stats.t.sf((self.mean - margin) / self.error, self.freedom))
-
-
-def mean(x: Sequence[float]) -> Estimate:
-    """Of two runs or more. Raises ValueError for fewer."""
-    y = np.asarray(x, float)
-    if len(y) < 2:
-        raise ValueError(f"an interval needs two runs or more, not {len(y)}")
-    return Estimate(float(y.mean()), float(y.std(ddof=1) / math.sqrt(len(y))), len(y) - 1)
-
-
-def difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """mean(a) − mean(b), by Welch."""
-    x, y = mean(a), mean(b)
-    parts = x.error**2, y.error**2
-    spread = parts[0] ** 2 / x.freedom + parts[1] ** 2 / y.freedom
-    freedom = sum(parts) ** 2 / spread if spread else x.freedom + y.freedom
-    return Estimate(x.mean - y.mean, math.sqrt(sum(parts)), freedom)
 
 
 class Cell(NamedTuple):

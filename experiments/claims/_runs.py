@@ -23,16 +23,13 @@ from emsiam.build import Parts, dtype, stream
 from emsiam.config import Config
 from emsiam.config.presets import DEFAULTS
 from emsiam.data.probe_set import probe
-from emsiam.eta.through_h import H
-from emsiam.evaluation.classifiers import ridge
+from emsiam.eta.through_h import VELOCITY, H, regressed
 from emsiam.runs.environment import environment
-from emsiam.traits import name_of
 
 from .._jobs import NUMERICS, decisive
-from .._records import ENVIRONMENT, Record
-from ._measure import Ledger, re_estimated, right, spread
-
-SIGNIFICANT = 6  # digits, of a curve
+from .._records import ENVIRONMENT, Record, short
+from ._changes import CHANGES
+from ._measure import Ledger, linear, right, spread
 
 
 class Task(Protocol):
@@ -82,7 +79,28 @@ class Spec(NamedTuple):
 
     def perform(self, rules: Mapping[str, str]) -> Record:
         """Train and look. rules: {claim: hash of its rule} of all claims that ask for this run."""
-        return perform(self, rules)
+        parts = emsiam.prepare(configured(self.options, self.seed))
+        parts = switched(parts, self) if self.switched_at else parts
+        parts = CHANGES[self.change](parts) if self.change else parts
+        watch = Watch(parts, self)
+        watch.look(self.switched_at, parts.state or {})
+        for step in parts.alternation():
+            watch.losses.append(step.loss)
+            watch.look(step.step + 1, step.state)
+            if watch.over:
+                break
+        rules_of = {f"rule_{claim}": text for claim, text in rules.items()}
+        found = environment(parts.config)
+        return Record(
+            self.key,
+            NUMERICS,
+            parts.config.to_dict() | {"spec": self._asdict() | {"options": dict(self.options)}},
+            watch.summary(),
+            {},
+            watch.curves(),
+            {n: str(found[n]) for n in ENVIRONMENT} | {"commit": str(code_commit())} | rules_of,
+            date.today().isoformat(),
+        )
 
     def shortened(self) -> "Spec":
         """A few steps of it."""
@@ -97,34 +115,6 @@ class Spec(NamedTuple):
 def configured(options: Mapping[str, Any], seed: int) -> Config:
     """The configuration of a run: the same numbers on any machine, in one thread."""
     return Config(**{"threads": 1, "precision": "fp32", "schedule": "constant", "seed": seed, **options})
-
-
-def perform(spec: Spec, rules: Mapping[str, str]) -> Record:
-    """See `Spec.perform`."""
-    from ._changes import CHANGES
-
-    parts = emsiam.prepare(configured(spec.options, spec.seed))
-    parts = switched(parts, spec) if spec.switched_at else parts
-    parts = CHANGES[spec.change](parts) if spec.change else parts
-    watch = Watch(parts, spec)
-    watch.look(spec.switched_at, parts.state or {})
-    for step in parts.alternation():
-        watch.losses.append(step.loss)
-        watch.look(step.step + 1, step.state)
-        if watch.over:
-            break
-    rules_of = {f"rule_{claim}": text for claim, text in rules.items()}
-    found = environment(parts.config)
-    return Record(
-        spec.key,
-        NUMERICS,
-        parts.config.to_dict() | {"spec": spec._asdict() | {"options": dict(spec.options)}},
-        watch.summary(),
-        {},
-        watch.curves(),
-        {n: str(found[n]) for n in ENVIRONMENT} | {"commit": str(code_commit())} | rules_of,
-        date.today().isoformat(),
-    )
 
 
 def code_commit() -> str | None:
@@ -158,9 +148,9 @@ def switched(parts: Parts, spec: Spec) -> Parts:
     state = None
     if len(net.h.state_dict()):
         net.h.load_state_dict(trained.h.state_dict())
-    elif name_of(parts.solver) == "regressed":
+    elif parts.solver.func is regressed:
         state = {H + name: x.detach().clone() for name, x in trained.h.state_dict().items()}
-        state |= {f"velocity.{name}": torch.zeros_like(x) for name, x in trained.h.named_parameters()}
+        state |= {VELOCITY + name: torch.zeros_like(x) for name, x in trained.h.named_parameters()}
     return replace(parts, batches=stream(c, parts.images, start=spec.switched_at), state=state)
 
 
@@ -203,28 +193,15 @@ class Watch:
     def curves(self) -> dict[str, list]:
         """The lines by column; None where a look was not due."""
         names = dict.fromkeys(name for line in self.lines for name in line)
-        return {name: [_short(line.get(name, math.nan)) for line in self.lines] for name in names}
+        return {name: [short(line.get(name, math.nan)) for line in self.lines] for name in names}
 
     def summary(self) -> dict[str, Any]:
         """The numbers of the last look, and of each image whether kNN names it, packed."""
         ended = {"verdict": "ended" if self.finite else "diverged", "steps": self.lines[-1]["step"]}
         of_end = {name: self.lines[-1][name] for name in self.lines[-1] if name != "step"}
-        return ended | of_end | {"linear": self._linear(), "right": {n: packed(self.right[n]) for n in ("z", "p")}}
-
-    def _linear(self) -> float:
-        """Accuracy of ridge regression on the backbone, test images, BN statistics re-estimated."""
-        data, numbers = self.parts.images, dtype(self.parts.config)
-        every = data.normalise(data.images[torch.arange(len(data.images))]).to(numbers)
-        backbone = re_estimated(self.parts.network, every).F.backbone
-        with torch.no_grad():
-            known, asked = (
-                torch.cat(
-                    [backbone(data.normalise(part[ids]).to(numbers)) for ids in torch.arange(len(part)).split(2048)]
-                )
-                for part in (data.labelled, data.test_images)
-            )
-        scores, _ = ridge(known, data.labels, asked)
-        return (scores.argmax(1) == data.test_labels).double().mean().item()
+        if self.finite:
+            of_end["linear"] = linear(self.parts.network, self.parts.images, dtype(self.parts.config))
+        return ended | of_end | {"right": {n: packed(self.right[n]) for n in ("z", "p")}}
 
 
 def packed(bits: Tensor) -> str:
@@ -236,7 +213,3 @@ def unpacked(text: str) -> np.ndarray:
     """`packed` undone: [Q]."""
     number, digits = text.split(":")
     return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=int(number)).astype(bool)
-
-
-def _short(x: float) -> float | None:
-    return None if not math.isfinite(x) else int(x) if float(x).is_integer() else float(f"{x:.{SIGNIFICANT}g}")

@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from emsiam.diagnostics.statistics import mean
+
 from .._records import Record
-from ._rules import Cell, above, mean
+from ._rules import Cell, above
 from ._runs import Spec
 from ._settings import curve
 from .eta_step import ROW

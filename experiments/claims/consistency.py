@@ -18,8 +18,10 @@ Changes: none since the first run.
 import math
 from collections.abc import Mapping, Sequence
 
+from emsiam.diagnostics.statistics import Estimate, mean, welch
+
 from .._records import Record
-from ._rules import FIVE, Cell, Estimate, above, below, bootstrap, difference, mean
+from ._rules import FIVE, Cell, above, below, bootstrap
 from ._runs import Spec
 from ._settings import DIGITS, H_TARGET, SIMSIAM, last, of_seeds, rights
 from .eta_step import taken
@@ -62,4 +64,4 @@ def lost(found: Mapping[str, Sequence[Record]], part: float) -> tuple[Estimate, 
     """SimSiam's A_z less that at λ, and its bootstrap."""
     base, runs = found[name(0.0)], found[name(part)]
     of_images = bootstrap(rights(base, "z"), rights(runs, "z"))
-    return difference(last(base, "knn_z"), last(runs, "knn_z")), of_images
+    return welch(last(base, "knn_z"), last(runs, "knn_z")), of_images

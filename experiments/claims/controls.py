@@ -11,8 +11,10 @@ Changes: none since the first run.
 import math
 from collections.abc import Mapping, Sequence
 
+from emsiam.diagnostics.statistics import mean, welch
+
 from .._records import Record
-from ._rules import FIVE, Cell, difference, mean
+from ._rules import FIVE, Cell
 from ._runs import Spec
 from ._settings import H_IN_ETA, H_TARGET, NO_H, SIMSIAM, Row, last, of_seeds
 
@@ -49,7 +51,7 @@ def judge(found: Mapping[str, Sequence[Record]]) -> list[Cell]:
             if min(len(runs), len(base)) < 2:
                 cells.append(Cell(name, math.nan, math.nan, math.nan, "", "", 1.0, note="diverged"))
                 continue
-            lost = difference(last(base, "knn_z"), last(runs, "knn_z"))
+            lost = welch(last(base, "knn_z"), last(runs, "knn_z"))
             shown = [mean(last(runs, n)).mean for n in ("knn_z", "knn_p", "std_z", "pr_z", "std_p")]
             note = "A_z {:.3f}, A_p {:.3f}, s of z {:.2f}, PR {:.1f}, s of p {:.2f}".format(*shown)
             cells.append(Cell(name, lost.mean, *lost.interval(), "", "", 1.0, note=note))

@@ -13,8 +13,10 @@ Changes: none since the first run.
 
 from collections.abc import Mapping, Sequence
 
+from emsiam.diagnostics.statistics import welch
+
 from .._records import Record
-from ._rules import LOST, POINT, SEEDS, Cell, below, difference
+from ._rules import LOST, POINT, SEEDS, Cell, below
 from ._runs import Spec
 from ._settings import DIGITS, SIMSIAM, at, of_seeds
 
@@ -33,7 +35,7 @@ def wanted() -> dict[str, list[Spec]]:
 def judge(found: Mapping[str, Sequence[Record]]) -> list[Cell]:
     bank, simsiam = (change(found[name]) for name in (BANK, SIMSIAM.name))
     means = " to ".join(f"{sum(x) / len(x):.3f}" for x in (at(found[BANK], "knn_z", s) for s in (EARLY, LATE)))
-    return [below("change of A_z", difference(bank, simsiam), -LOST, fails=-POINT, note=f"A_z {means}")]
+    return [below("change of A_z", welch(bank, simsiam), -LOST, fails=-POINT, note=f"A_z {means}")]
 
 
 def change(runs: Sequence[Record]) -> list[float]:

@@ -17,8 +17,10 @@ Changes: none since the first run.
 import math
 from collections.abc import Mapping, Sequence
 
+from emsiam.diagnostics.statistics import mean
+
 from .._records import Record
-from ._rules import FIVE, Cell, above, below, mean
+from ._rules import FIVE, Cell, above, below
 from ._runs import Spec
 from ._settings import at, last, of_seeds
 

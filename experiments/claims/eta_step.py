@@ -19,8 +19,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from emsiam.diagnostics.statistics import mean
+
 from .._records import Record
-from ._rules import SEEDS, Cell, below, mean
+from ._rules import SEEDS, Cell, below
 from ._runs import Spec
 from ._settings import DIGITS, SIMSIAM, curve, k_steps, of_seeds
 from .one_loss import ONE_LOSS, settings

@@ -23,8 +23,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from emsiam.diagnostics.statistics import Estimate, mean, welch
+
 from .._records import Record
-from ._rules import FIVE, READ, Cell, Estimate, below, difference, mean
+from ._rules import FIVE, READ, Cell, below
 from ._runs import Spec
 from ._settings import FASHION, SIMSIAM, curve, of_seeds
 
@@ -68,7 +70,7 @@ def judge(found: Mapping[str, Sequence[Record]]) -> list[Cell]:
 def over(runs: Sequence[Record], simsiam: Sequence[Record], epoch: int) -> Estimate:
     """log PR less SimSiam's at an epoch."""
     ours, theirs = ([float(np.interp(epoch, *by_epoch(r))) for r in group] for group in (runs, simsiam))
-    return difference(ours, theirs)
+    return welch(ours, theirs)
 
 
 def ratio(cell: Cell) -> Cell:

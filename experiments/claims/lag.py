@@ -26,8 +26,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+from emsiam.diagnostics.statistics import welch
+
 from .._records import Record
-from ._rules import RANK, SEEDS, Cell, above, difference, within
+from ._rules import RANK, SEEDS, Cell, above, within
 from ._runs import Spec
 from ._settings import DIGITS, NO_H, SIMSIAM, falls, k_steps, mean_rank, of_seeds
 
@@ -71,12 +73,12 @@ def judge(found: Mapping[str, Sequence[Record]]) -> list[Cell]:
     cells = []
     for k in HELD:
         one, nine = (times[k, n] for n in VIEWS)
-        cell = within(f"n = 9 over n = 1, k = {k}", difference(nine.logs, one.logs), math.log(LOW), math.log(HIGH))
+        cell = within(f"n = 9 over n = 1, k = {k}", welch(nine.logs, one.logs), math.log(LOW), math.log(HIGH))
         cells.append(ratio(cell, nine, one, f"in {LOW:g} to {HIGH:g} (90 %)"))
     for n in VIEWS:
         for before, k in itertools.pairwise(HELD):
             old, young = times[k, n], times[before, n]
-            cell = above(f"k = {k} over {before}, n = {n}", difference(old.logs, young.logs), math.log(LONGER))
+            cell = above(f"k = {k} over {before}, n = {n}", welch(old.logs, young.logs), math.log(LONGER))
             cells.append(ratio(cell, old, young, f"> {LONGER:g}", bound=True))
     return cells
 

@@ -30,6 +30,7 @@ from emsiam import linear_theory as theory
 from emsiam.alternate import alternate
 from emsiam.data.batches import Batch
 from emsiam.data.sets import digits
+from emsiam.diagnostics.statistics import mean
 from emsiam.eta import other_view
 from emsiam.objective import loss, squared_error
 from emsiam.optim import SGD
@@ -37,7 +38,7 @@ from emsiam.runs.environment import environment
 
 from .._jobs import NUMERICS
 from .._records import ENVIRONMENT, Record
-from ._rules import FIVE, Cell, above, below, mean
+from ._rules import FIVE, Cell, above, below
 from ._runs import code_commit, configured
 
 WIDTH, MANY = 8, 32  # directions; views of each image that Σ_b and Σ_w are estimated from

@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from emsiam.diagnostics.statistics import welch
+
 from .._records import Record
-from ._rules import POINT, SEEDS, Cell, difference, within
+from ._rules import POINT, SEEDS, Cell, within
 from ._runs import Spec
 from ._settings import FASHION, SIMSIAM, k_steps, last, of_seeds
 
@@ -43,7 +45,7 @@ def judge(found: Mapping[str, Sequence[Record]]) -> list[Cell]:
     note = f"k = 1 {np.mean(one):.4f}, standard deviation {sd:.4f} in trials; {shown}"
     cells = []
     for k in CELLS:
-        cell = within(f"k = {k} less k = 1", difference(last(found[f"k = {k}"], NUMBER), one), -POINT, POINT, note=note)
+        cell = within(f"k = {k} less k = 1", welch(last(found[f"k = {k}"], NUMBER), one), -POINT, POINT, note=note)
         if cell.verdict == "fails" and cell.low > 0:  # better, which the paper has too
             cell = cell._replace(verdict="undecided")
         if sd > SPREAD:
@@ -53,6 +55,6 @@ def judge(found: Mapping[str, Sequence[Record]]) -> list[Cell]:
 
 
 def interval(name: str, runs: Sequence[float], one: Sequence[float]) -> str:
-    found = difference(runs, one)
+    found = welch(runs, one)
     low, high = found.interval()
     return f"{name} {found.mean:+.4f} ({low:+.4f} to {high:+.4f})"

@@ -30,8 +30,10 @@ Changes: none since the first run.
 
 from collections.abc import Mapping, Sequence
 
+from emsiam.diagnostics.statistics import mean, welch
+
 from .._records import Record
-from ._rules import FIVE, SEEDS, THREE, UNDECIDABLE, Cell, above, bootstrap, difference, mean
+from ._rules import FIVE, SEEDS, THREE, UNDECIDABLE, Cell, above, bootstrap
 from ._runs import Spec
 from ._settings import (
     DIGITS,
@@ -103,15 +105,15 @@ def cell(name: str, base: Sequence[Record], runs: Sequence[Record], row: Row) ->
     both = bootstrap(rights(base, row.sees), rights(runs, row.sees))
     note = f"A_{row.sees} {mean(theirs).mean:.3f}, SimSiam {mean(ours).mean:.3f}"
     if name.startswith("digits"):
-        return above(name, difference(ours, theirs), PASSES, fails=FAILS, bootstrap=both, note=note)
+        return above(name, welch(ours, theirs), PASSES, fails=FAILS, bootstrap=both, note=note)
     untrained = at(base, f"knn_{row.sees}", 0)
     note += f", untrained {mean(untrained).mean:.3f}; SimSiam less the row {both[0]:+.3f} to {both[1]:+.3f} (bootstrap)"
     half, quarter = (
-        difference([(1 - part) * s + part * u for s, u in zip(ours, untrained, strict=True)], theirs)
+        welch([(1 - part) * s + part * u for s, u in zip(ours, untrained, strict=True)], theirs)
         for part in (HALF, QUARTER)
     )
     made = above(name, half, 0.0, note=note)
-    if difference(ours, untrained).interval()[0] <= 0:
+    if welch(ours, untrained).interval()[0] <= 0:
         return made._replace(verdict=UNDECIDABLE, note=f"{note}; SimSiam itself gains nothing clearly")
     if made.verdict == "fails" and quarter.interval()[1] >= 0:
         return made._replace(verdict="undecided")
