@@ -182,14 +182,15 @@ def about(
     lrs = [float(np.trapezoid(r.curves["lr"], r.curves["step"])) for r in runs]
     last = runs[0].curves["step"][-1]
     gone = [x for x in lost if x is not None]
-    time = mean_interval(gone) if len(gone) == len(lost) else None
+    time = float(np.mean(gone)) if len(gone) == len(lost) else None
     result |= {
         "rank": verdict(ratio, runs),
         "rank_of_simsiam": ratio,
         "lost_at_step": time,
+        "lost_at_steps": gone,
         "lost_in": f"{len(gone)} of {len(lost)}",
-        "lost_at_lags": time["mean"] / lag if time and time["mean"] is not None and lag else None,
-        "lost_at_sum_lr": time["mean"] / last * float(np.mean(lrs)) if time and time["mean"] is not None else None,
+        "lost_at_lags": time / lag if time is not None and lag else None,
+        "lost_at_sum_lr": None if time is None else time / last * float(np.mean(lrs)),
         **{n: mean_interval([s[n] for s in found]) for n in SHOWN},
         "against_simsiam": {n: against(of_base, found, n) for n in ACCURACIES},
         "against_untrained": {n: against(of_start, found, n) for n in ACCURACIES},

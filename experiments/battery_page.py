@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .battery import SIMSIAM
+from .battery import ACCURACIES, HALF, SIMSIAM
 from .report import span
 
 if TYPE_CHECKING:
@@ -23,26 +23,26 @@ How to read the tables. Intervals are 95 %, by t over seeds.
   `kept`: its interval at the end lies above one half, and the PR at the end is at least 0.9 of that at two thirds of
   the run. `falling`: above one half, but less than that. `lost`: the interval lies below one half. `undecided`: it
   contains one half. The rule was written before the runs.
-- *lost at*: when the PR is, from then on, below half of SimSiam's: the step, over seeds, and its mean in lags of the
-  solver's formula and as the sum of learning rates until then.
-- *std of z, of p*: std·√d of the unit vectors; 1 is healthy, 0 collapsed. Without h, p is z.
-- *kNN of z*, *linear*: accuracy on test images, of z by 20 neighbours and of the backbone by ridge regression; beside
-  them the difference to SimSiam and to untrained weights, by pairs of seeds.
-- *passes*, *memory*, *time*: forward passes of F for each trained view beside the θ-step's, MiB beside the network, and
-  the time of a step over SimSiam's, each measured alone, one after the other, in one thread.
+- *lost at*: when the PR is, from then on, below half of SimSiam's: the step, mean and range over seeds, and the mean
+  in lags of the solver's formula and as the sum of learning rates until then. A step is a multiple of 20, as the PR is
+  looked at then.
+- *std*: std·√d of the unit vectors; 1 is healthy, 0 collapsed. Where it is near 0 the PR is that of noise, and says
+  nothing. Without h, p is z.
+- *kNN*, *linear*: accuracy on test images, of z by 20 neighbours and of the backbone by ridge regression, in points
+  above or below SimSiam's and those of untrained weights, by pairs of seeds.
 """
 ORDER = {"kept": 0, "falling": 1, "undecided": 2, "lost": 3, "diverged": 4}
 
 
 def text(made: Mapping[str, Any]) -> str:
     """The text of docs/battery.md."""
-    parts = [HEAD.rstrip()]
+    parts = [HEAD.rstrip(), "![The rank of z at the end](../results/battery.png)"]
     for h in (False, True):
-        question = "Which of them, without h, keeps its rank?" if not h else "And with h?"
-        parts.append(f"## {question}")
+        parts.append("## And with h?" if h else "## Which of them, without h, keeps its rank?")
         for name, result in made.items():
-            parts.append(f"### {name}\n\n{answer(result, h)}\n\n{table(result, h)}")
-    parts.append("![The rank of z at the end](../results/battery.png)")
+            parts.append(f"### {name}\n\n{answer(result, h)}\n\n{anchors(result)}\n\n{table(result, h)}")
+    parts.append(f"## What does each cost?\n\n{COST}")
+    parts += [f"### {name}\n\n{costs(result)}" for name, result in made.items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -64,55 +64,85 @@ def answer(result: Mapping[str, Any], h: bool) -> str:
     return " ".join(f"{rank.capitalize()}: {', '.join(names)}." for rank, names in found.items())
 
 
-COLUMNS = (
-    "rank",
-    "PR over SimSiam's",
-    "lost at",
-    "std of z",
-    "std of p",
-    "PR of p",
-    "kNN of z",
-    "linear",
-    "passes, memory, time",
-)
+def anchors(result: Mapping[str, Any]) -> str:
+    """What the differences are taken to."""
+    base, start = simsiam(result), result["untrained"]
+    known = [
+        f"{where} {100 * of['knn_z_acc1']['mean']:.1f} and {100 * of['linear']['mean']:.1f}"
+        for where, of in (("of SimSiam", base), ("of untrained weights", start))
+    ]
+    rank = base["participation_ratio"]["mean"]
+    return f"kNN and linear accuracy in %: {', '.join(known)}. PR of SimSiam's z: {rank:.1f}."
+
+
+def simsiam(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next(s for s in result["solvers"] if s["name"] == SIMSIAM and s["h"])
 
 
 def table(result: Mapping[str, Any], h: bool, mine: str = "") -> str:
     """The solvers as a table; mine: a name that is shown in bold."""
-    lines = [f"| η | {' | '.join(COLUMNS)} |", "|" + "---|" * (len(COLUMNS) + 1)]
+    columns = ["η", "rank", "PR over SimSiam's", "lost at", "std of z"]
+    columns += ["std of p", "PR of p"] if h else []
+    columns += [f"{what}, over {base}" for what in ("kNN", "linear") for base in ("SimSiam", "untrained")]
+    lines = [row(columns), row(["---"] * len(columns))]
     for s in of(result, h):
-        name = f"**{s['name']}**" if s["name"] == mine else f"`{s['name']}`"
-        if s["rank"] == "diverged":
-            lines.append(f"| {name} | diverged |" + " |" * (len(COLUMNS) - 1))
-            continue
-        cells = [s["rank"], span(s["rank_of_simsiam"], 2), lost(s)]
-        cells += [span(s["z_std_ratio"], 2), span(s["p_std_ratio"], 2), span(s["p_participation_ratio"], 1)]
-        cells += [accuracy(s, n) for n in ("knn_z_acc1", "linear")]
-        cells.append(f"{s['forwards']:g}, {s['memory'] / 2**20:.1f}, {s['time_over_simsiam']:.1f}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        cells = [shown(s, mine), s["rank"]]
+        if s["rank"] != "diverged":
+            cells += [span(s["rank_of_simsiam"], 2), lost(s), span(s["z_std_ratio"], 2)]
+            cells += [span(s["p_std_ratio"], 2), span(s["p_participation_ratio"], 1)] if h else []
+            cells += [points(s[base][n]) for n in ACCURACIES for base in ("against_simsiam", "against_untrained")]
+        lines.append(row(cells + [""] * (len(columns) - len(cells))))
+    return "\n".join(lines)
+
+
+def row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def shown(s: Mapping[str, Any], mine: str) -> str:
+    return f"**{s['name']}**" if s["name"] == mine else f"`{s['name']}`"
+
+
+COST = """\
+*Lag*: mean age of η in steps, and *views*, the views whose mean would vary as much, by the solver's formulas, where it
+has them. *Passes*: forward passes of F for each trained view beside the θ-step's. *Memory*: MiB beside the network.
+*Time*: that of a step over SimSiam's, each measured alone, one after the other, in one thread."""
+
+
+def costs(result: Mapping[str, Any], mine: str = "") -> str:
+    """What each solver needs: the same with h and without, but for the time."""
+    lines = [row(["η", "lag", "views", "passes", "memory", "time", "time without h"]), row(["---"] * 7)]
+    found: dict[str, dict[bool, Any]] = {}
+    for s in result["solvers"]:
+        if "time_over_simsiam" in s:
+            found.setdefault(s["name"], {})[s["h"]] = s
+    for ways in found.values():
+        s = next(iter(ways.values()))
+        told = ["" if s.get(n) is None else f"{s[n]:.3g}" for n in ("lag", "views", "forwards")]
+        memory = "" if s.get("memory") is None else f"{s['memory'] / 2**20:.1f}"
+        times = [f"{ways[h]['time_over_simsiam']:.2f}" if h in ways else "" for h in (True, False)]
+        lines.append(row([shown(s, mine), *told, memory, *times]))
     return "\n".join(lines)
 
 
 def lost(s: Mapping[str, Any]) -> str:
     """When, in three clocks."""
-    if not s["lost_at_step"]:
-        return "" if s["lost_in"].startswith("0") else f"in {s['lost_in']} seeds"
+    steps = s["lost_at_steps"]
+    if s["lost_at_step"] is None:
+        return f"in {s['lost_in']} seeds" if steps else ""
     lags = f", {s['lost_at_lags']:.1f} lags" if s["lost_at_lags"] else ""
-    return f"step {span(s['lost_at_step'], 0)}{lags}, Σlr {s['lost_at_sum_lr']:.1f}"
+    return f"step {s['lost_at_step']:.0f} ({min(steps):.0f} to {max(steps):.0f}){lags}, Σlr {s['lost_at_sum_lr']:.1f}"
 
 
-def accuracy(s: Mapping[str, Any], name: str) -> str:
-    """An accuracy, and its differences to SimSiam and to untrained weights."""
-    parts = [span(s[name], 3)]
-    for what, key in (("SimSiam", "against_simsiam"), ("untrained", "against_untrained")):
-        d = s[key][name]
-        interval = f" ({d['low']:+.3f} to {d['high']:+.3f})" if d["low"] is not None and math.isfinite(d["low"]) else ""
-        parts.append(f"{what} {d['mean']:+.3f}{interval}")
-    return "; ".join(parts)
+def points(d: Mapping[str, Any]) -> str:
+    """A difference of accuracies, in points."""
+    if d["low"] is None or not math.isfinite(d["low"]):
+        return f"{100 * d['mean']:+.1f}"
+    return f"{100 * d['mean']:+.1f} ({100 * d['low']:+.1f} to {100 * d['high']:+.1f})"
 
 
 def beside(made: Mapping[str, Any], others: Mapping[str, Any], mine: str) -> str:
-    """A solver among the committed others."""
+    """A solver among the committed others, and what it costs."""
     parts = []
     for name, result in made.items():
         known = [s for s in others.get(name, {}).get("solvers", []) if s["name"] != mine]
@@ -121,7 +151,8 @@ def beside(made: Mapping[str, Any], others: Mapping[str, Any], mine: str) -> str
         both = {**result, "solvers": [*known, *base, *own]}
         for h in (False, True):
             if any(s["h"] == h for s in own):
-                parts.append(f"{name}, {'with' if h else 'without'} h\n\n{table(both, h, mine)}")
+                parts.append(f"{name}, {'with' if h else 'without'} h. {anchors(result)}\n\n{table(both, h, mine)}")
+        parts.append(costs({"solvers": [simsiam(result), *own]}, mine))
     return "\n\n".join(parts)
 
 
@@ -146,8 +177,10 @@ def picture(made: Mapping[str, Any]) -> "Figure":
                     axis.plot([low, high], [y, y], color=colour, linewidth=1.5)
                     axis.plot(ratio["mean"], y, "o", color=colour, markersize=5, label=label)
                     label = "_"
-            axis.axvline(0.5, color="0.3", linestyle="--", linewidth=1)
+            axis.axvline(HALF, color="0.3", linestyle="--", linewidth=1, label="the rule's bound, one half")
             axis.set(title=name, xlabel="participation ratio of z over SimSiam's, at the end", xscale="log")
+            axis.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2, 5, 10], map(str, ticks))
+            axis.set_xticks([], minor=True)
             axis.set(yticks=range(len(names)), yticklabels=names)
             axis.set_ylim(len(names) - 0.5, -0.5)
             axis.legend(loc="lower right")
