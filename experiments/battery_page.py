@@ -106,7 +106,8 @@ def shown(s: Mapping[str, Any], mine: str) -> str:
 COST = """\
 *Lag*: mean age of η in steps, and *views*, the views whose mean would vary as much, by the solver's formulas, where it
 has them. *Passes*: forward passes of F for each trained view beside the θ-step's. *Memory*: MiB beside the network.
-*Time*: that of a step over SimSiam's, each measured alone, one after the other, in one thread."""
+*Time*: that of a step over SimSiam's, each measured alone, one after the other, in one thread, once: a difference
+below about 0.2 says nothing."""
 
 
 def costs(result: Mapping[str, Any], mine: str = "") -> str:
