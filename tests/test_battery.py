@@ -76,7 +76,7 @@ def test_a_solver_of_one_s_own_stands_among_the_others(tmp_path, monkeypatch, ca
     assert battery.main(["--eta", eta, "--smoke", "--out", str(tmp_path / "out"), "--jobs", "2"]) == 0
     said = capsys.readouterr()
     assert re.search(r"4 runs to do, about \d+ minutes with 2 at once", said.err)
-    assert said.out.count(f"**{eta}**") == 2  # with h and without
+    assert said.out.count(f"**{eta}**") == 3  # with h, without, and what it costs
     assert "`other_view`" in said.out
     found = Records(tmp_path / "out" / "smoke", "battery_own").known.values()
     assert {r.config.get("eta", "") for r in found} == {"", "other_view", eta}
@@ -133,10 +133,10 @@ def test_the_page_is_made_of_the_committed_runs(monkeypatch):
     made = json.loads(RESULT.read_text())
     assert (ROOT / "docs/battery.md").read_text() == battery_page.text(made)
     records = Records(ROOT / "results", "battery")
-    for name, (_, seeds) in battery.SETS.items():
+    for name, (options, seeds) in battery.SETS.items():
         if name != "digits" and not idx.FASHION_MNIST.is_dir():
             continue  # keys are of its files
-        monkeypatch.setattr(battery, "SETS", {name: battery.SETS[name]})
+        monkeypatch.setattr(battery, "SETS", {name: (options, seeds)})
         table = battery.wanted(battery.COMMITTED, ROOT / "results", None)
         assert all(job.key in records.own for line in table[name].values() for job in line)
         assert {len(line) for line in table[name].values()} == {seeds}
