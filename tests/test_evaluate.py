@@ -490,7 +490,7 @@ def test_an_export_to_no_folder_is_refused(tmp_path, resnet, capsys):
         assert "is a folder; allowed is a file" in capsys.readouterr().err
 
 
-def test_an_export_says_what_a_state_dict_cannot(tmp_path, resnet, capsys):
+def test_an_export_says_what_a_state_dict_cannot(tmp_path, resnet, few_files, capsys):
     """The stem's padding. What somebody's file does not say, the export does not say either."""
     cifar = torchvision.models.resnet18()
     cifar.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
@@ -512,7 +512,7 @@ def test_an_export_says_what_a_state_dict_cannot(tmp_path, resnet, capsys):
         said = torch.load(tmp_path / "a.pth", weights_only=True)._metadata[""]["emsiam"]
         assert said["mean"] is said["std"] is said["image_size"] is None
         assert "of a size that its file does not say, normalised as its file does not say" in printed
-        asked = {"eval_dataset": "digits", "image_size": 16}
+        asked = {"eval_dataset": "folder", "data_dir": few_files["data_dir"], "image_size": 16}
         of_file = evaluate.evaluate("verify", str(tmp_path / "theirs.ckpt"), arch="resnet18", **asked)
         of_export = evaluate.evaluate("verify", str(tmp_path / "a.pth"), **asked)
         same = ("roc_auc", "features", "side")
