@@ -7,8 +7,9 @@ import pytest
 import scipy.linalg
 import scipy.spatial
 import torch
+from sklearn.metrics import roc_auc_score
 
-from emsiam.diagnostics import collapse
+from emsiam.diagnostics import collapse, evidence
 
 pytestmark = pytest.mark.mathematics
 
@@ -28,7 +29,7 @@ def rotation(d, seed=9):
 CONSTANT = {
     "z_std": 0, "z_std_ratio": 0, "centre_norm": 1, "residual_norm": 0, "effective_rank": 1, "participation_ratio": 0,
     "nesum": 0, "alpha_req": math.inf, "singular_value_auc": 1, "uniformity": 0, "alignment": 0, "lidar": 1,
-    "between_share": 0,
+    "between_share": 0, "view_auc": 0.5,
 }  # fmt: skip
 
 
@@ -124,6 +125,22 @@ def test_invariances(name):
         assert number(z @ rotation(12)).item() == pytest.approx(value, rel=1e-8)
 
 
+def roc(hat):
+    """Of each view of each image against all images of another view: is it that image? By scikit-learn."""
+    x = hat - hat.mean((0, 1))
+    x = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    n, count = x.shape[:2]
+    return np.mean(
+        [
+            roc_auc_score(np.arange(count) == i, x[a, i] @ x[b].T)
+            for a in range(n)
+            for b in range(n)
+            if a != b
+            for i in range(count)
+        ]
+    )
+
+
 @DTYPES
 @pytest.mark.parametrize(("count", "d"), [(60, 20), (20, 60), (32, 300)])
 def test_all_equal_numpy_and_scipy(dtype, count, d):
@@ -158,6 +175,7 @@ def test_all_equal_numpy_and_scipy(dtype, count, d):
         "alignment": np.mean(pairs),
         "lidar": np.exp(-(ratios * np.log(ratios)).sum()),
         "between_share": collapse.between_share(z).item(),  # see test_diagnostics.py
+        "view_auc": roc(hat),
     }
     assert collapse.measure(z) == pytest.approx(expected, rel=1e-5)
 
@@ -175,6 +193,18 @@ def test_lidar_counts_the_directions_that_tell_images_apart():
     means[:, :5] = gaussian(count, 5)
     z = means + 1e-3 * gaussian(8, count, d, seed=1)
     assert collapse.lidar(z @ rotation(d)).item() == pytest.approx(5, abs=0.1)
+
+
+def test_whether_images_are_found_again_does_not_depend_on_rank():
+    """On a circle all are told apart; of two groups, as a supervised network has, half of the others are equal."""
+    angle = torch.arange(100, dtype=torch.float64) * 2 * math.pi / 100
+    circle = torch.stack([angle.cos(), angle.sin()], -1)
+    assert collapse.view_auc(circle.expand(2, 100, 2)) == 1
+    groups = torch.cat([torch.ones(50, 1), -torch.ones(50, 1)]).double()
+    assert collapse.view_auc(groups.expand(2, 100, 1)).item() == pytest.approx((50 + 49 / 2) / 99)
+    assert collapse.view_auc(gaussian(2, 2000, 16)).item() == pytest.approx(0.5, abs=0.02)
+    far = torch.cat([gaussian(2, 1, 16), circle.expand(2, 100, 2) @ gaussian(2, 16, seed=3)], 1)
+    assert collapse.found_again(far)[1:].min() > 0.98
 
 
 def test_the_std_before_a_bn_is_the_plain_one():
@@ -246,3 +276,21 @@ def test_what_is_no_representation_is_refused(shape):
         collapse.measure(torch.zeros(shape))
     with pytest.raises(ValueError, match="must be"):
         collapse.measure(torch.zeros(4, 4), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("d", [8, 128, 300])
+def test_an_interval_is_that_of_many_samples(d):
+    """The bootstrap has the numbers of the images that are drawn, and is at least as wide as samples of N differ."""
+    scale, count = torch.logspace(0, -1, d, dtype=torch.float64), 200
+    samples = [(2 * gaussian(2, count, d, seed=i) + gaussian(count, d, seed=1000 + i)) * scale for i in range(40)]
+    drawn = torch.randint(count, (count,), generator=torch.Generator().manual_seed(0))
+    weights = torch.bincount(drawn, minlength=count).double()[None] / count
+    z, again = samples[0][0], samples[0][0][drawn]
+    ratio, rank = collapse.z_std_ratio(again), collapse.participation_ratio(again)
+    assert evidence._std_ratios(z, weights)[0].item() == pytest.approx(ratio.item() * math.sqrt(count / (count - 1)))
+    assert evidence._ranks(z, weights)[0].item() == pytest.approx(1 / (1 / rank.item() - 1 / count))
+    found = [evidence.intervals(z) for z in samples]
+    for number in (collapse.z_std_ratio, collapse.participation_ratio, collapse.view_auc):
+        name = number.__name__
+        mean = np.mean([number(z if number in collapse.PAIRED else z[0]) for z in samples])
+        assert np.mean([low < mean < high for low, high in (f[name] for f in found)]) >= 0.85, name

@@ -7,6 +7,7 @@ Degenerate input (a constant, zeros, one image) gives the value that a docstring
 or lacks the views that are needed, raises ValueError. `measure` gives all of them by name.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -228,6 +229,33 @@ def between_share(z: Tensor) -> Tensor:
     return _where(total > _noise(z), between, total, 0.0)
 
 
+def found_again(z: Tensor) -> Tensor:
+    """[N] of each image: the chance that its other view is nearer to it than another image is. z: [n, N, d], n ≥ 2.
+
+    The area under the ROC curve by the cosine of ẑ less its mean: over all pairs of views, in both directions. Equal
+    cosines count half, so a constant gives ½, and so does one image. Cost n²·N²·d; memory N².
+    """
+    x = _hat(_views(z))
+    n, count, _ = x.shape
+    x = x - x.mean((0, 1))
+    nearer = x.new_zeros(count)
+    if x.square().sum(-1).mean() > _noise(z):
+        x = unit(x)
+        for a, b in itertools.permutations(range(n), 2):
+            cosines = x[a] @ x[b].T
+            ahead = cosines.diagonal()[:, None] - cosines
+            nearer += torch.where(ahead.abs() > 1e-12, ahead.sign(), 0.0).sum(1)
+    return 0.5 + nearer / (2 * n * (n - 1) * max(count - 1, 1))
+
+
+def view_auc(z: Tensor) -> Tensor:
+    """Mean of `found_again`: whether representations tell images apart, whatever their rank. ½ is chance.
+
+    Untrained weights have more than ½, and so do pixels: that is what it is compared with. Cost n²·N²·d.
+    """
+    return found_again(z).mean()
+
+
 def rank_ratio(p: Tensor, z: Tensor) -> Tensor:
     """Effective rank of p over that of z, both [N, d] (Zhuo et al. 2023): below 1 where h filters directions out.
 
@@ -310,4 +338,4 @@ ALONE: tuple[Callable[..., Tensor], ...] = (
     *(z_std, z_std_ratio, centre_norm, residual_norm, effective_rank, participation_ratio, nesum),
     *(alpha_req, singular_value_auc, uniformity),
 )
-PAIRED: tuple[Callable[..., Tensor], ...] = (alignment, lidar, between_share)
+PAIRED: tuple[Callable[..., Tensor], ...] = (alignment, lidar, between_share, view_auc)

@@ -1,0 +1,91 @@
+"""python -m experiments.doctor: run what is not done, and show what the doctor's rule makes of it.
+
+Runs are recorded in results/doctor.runs.jsonl as they end.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import submitit
+
+from emsiam.config import command
+from emsiam.errors import ConfigError, one_line
+
+from .._jobs import INTERRUPTED, at_work
+from .._records import Record, Records
+from ..claims.__main__ import check_committed, estimate
+from .cases import DATA, cases
+from .runs import Run
+
+NAME = "doctor"
+
+
+@command
+def main(arguments: list[str]) -> int:
+    """The command. Status 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.doctor", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
+    parser.add_argument("--out", type=lambda text: Path(text).expanduser(), default=Path("results"), help="results")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of each case; nothing is shown")
+    given = parser.parse_args(arguments)
+    if given.jobs < 1:
+        parser.error("--jobs: allowed is a number from 1")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return examine(given.jobs, given.launcher, given.out, given.smoke)
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
+    except (ConfigError, OSError, RuntimeError) as error:
+        print(f"{parser.prog}: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def wanted() -> list[Run]:
+    """All runs."""
+    return [Run(case, seed, DATA[case.data].looks) for case in cases() for seed in case.seeds]
+
+
+def examine(at_once: int, launcher: str, out: Path, smoke: bool) -> int:
+    """Run what is not recorded."""
+    asked = wanted()
+    if smoke:
+        asked, out = [run._replace(looks=(0, 2)) for run in asked if run.seed == run.case.seeds[0]], out / "smoke"
+    records = Records(out, NAME)
+    by_key = {run.key: run for run in asked}
+    left = [run for key, run in by_key.items() if key not in records.own]
+    if left:
+        print(estimate(left, at_once), file=sys.stderr)
+        if not smoke:
+            check_committed()
+    failed = at_work(left, perform, partial(ended, records), at_once, launcher, out, len(by_key))
+    if failed:
+        print(*failed, sep="\n", file=sys.stderr)
+        return 130 if failed == [INTERRUPTED] else 1
+    return 0
+
+
+def perform(run: Run) -> Record:
+    """What a process runs."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a run that is interrupted begins anew
+    os.setpgid(0, 0)  # Ctrl-C is for the command
+    return run.perform()
+
+
+def ended(records: Records, run: Run, job: submitit.Job) -> str:
+    """Record a run that ended; else why it did not."""
+    error = job.exception()
+    if error is None:
+        records.add(job.result())
+        return ""
+    return f"{run.case.data}, {run.case.name}, seed {run.seed}: see {job.paths.stderr}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
