@@ -1,0 +1,1 @@
+"""Is it collapse? Anybody's embeddings, networks and runs, examined."""
