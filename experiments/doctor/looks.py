@@ -45,11 +45,27 @@ def described(x: Tensor, name: str) -> dict[str, float]:
     if not x.isfinite().all():
         return {}
     found = {f"{name}_{number}": value for number, value in collapse.measure(x[:VIEWS]).items()}
+    found |= {f"{name}_{number}": value for number, value in of_lengths(x[0]).items()}
     for number, (low, high) in intervals(x[:VIEWS]).items():
         found |= {f"{name}_{number}_low": low, f"{name}_{number}_high": high}
     if len(x) > VIEWS:
         found |= {f"{name}_{f.__name__}_8": f(x).item() for f in (collapse.lidar, collapse.between_share)}
     return found
+
+
+def of_lengths(x: Tensor) -> dict[str, float]:
+    """Detectors of others that look at x [N, d] as it is, and not at unit vectors.
+
+    rankme: Garrido et al. 2023. monai: the effective rank score of MONAI 1.6.1's EmbeddingCollapseMetric, 1 for a
+    collapse: of centred x, 1 less the perplexity of its singular values over min(N − 1, d), and 1 for a constant.
+    """
+
+    def perplexity(sigma: Tensor) -> float:
+        return torch.special.entr(sigma / sigma.sum()).sum().exp().item() if sigma.sum() > 0 else 0.0
+
+    x = x.double()
+    centred = perplexity(torch.linalg.svdvals(x - x.mean(0)))
+    return {"rankme": perplexity(torch.linalg.svdvals(x)), "monai": 1 - centred / min(len(x) - 1, x.shape[1])}
 
 
 class Looker:
