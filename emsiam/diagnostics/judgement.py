@@ -1,0 +1,145 @@
+"""Numbers to words: what has become of a representation? No labels are used; docs/doctor.md has the rule's errors."""
+
+import math
+from typing import NamedTuple
+
+VERDICTS = (
+    *("healthy", "dimensional collapse", "complete collapse", "not converging", "diverged"),
+    *("undecided", "too early to say"),
+)
+RULE = "found again"  # its name, by which verdicts of before can be told from those of now
+CONSTANT = 0.1  # std·√d; a definition
+FEW_DIRECTIONS = 3.0  # participation ratio, of many images
+CHANCE = 0.6  # of finding an image again, where nothing is known that it could be compared with
+YOUNG = 50  # steps
+FEWEST = 32  # images
+
+
+class Number(NamedTuple):
+    """A number of so many images, and its 95 % interval over them."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Seen(NamedTuple):
+    """What is seen of an output; see `collapse` for the numbers."""
+
+    std_ratio: Number
+    rank: Number  # participation ratio
+    found: Number | None = None  # view_auc, where there are views
+
+
+class Evidence(NamedTuple):
+    """What a verdict looks at."""
+
+    images: int
+    width: int  # d
+    z: Seen | None  # None: z is not finite
+    p: Seen | None = None
+    untrained: Seen | None = None  # z of the same network before its first step
+    pixels: Seen | None = None  # of the views themselves
+    steps: int | None = None  # that were trained
+
+
+class Judgement(NamedTuple):
+    """A verdict, and the number that decided, with its bound, and where that is from."""
+
+    verdict: str
+    reason: str  # a sentence
+    number: str
+    value: float
+    bound: float
+    source: str
+    would_decide: tuple[str, ...] = ()
+
+
+def judge(e: Evidence) -> Judgement:
+    """The first that holds:
+
+    z is not finite                                    diverged
+    fewer than FEWEST images                           undecided
+    std·√d of z or p < CONSTANT                        complete collapse
+    fewer than YOUNG steps                             too early to say
+    images are found again less often than in pixels   dimensional collapse where few directions are left, else
+                                                       not converging
+    PR < FEW_DIRECTIONS                                dimensional collapse
+    intervals contain a bound                          undecided
+    else                                               healthy
+
+    A number is below a bound where its interval is. PR is that of many images, 1/PR − 1/N being the inverse of it.
+    Without pixels images are compared with what untrained weights find, and without these with CHANCE.
+    """
+    if e.z is None:
+        return Judgement("diverged", "z holds values that are not finite", "finite", 0.0, 1.0, "a definition")
+    if e.images < FEWEST:
+        reason = f"{e.images} images are too few to say how they are spread; {FEWEST} are the least"
+        return Judgement("undecided", reason, "images", e.images, FEWEST, "the rule", ("more images, better 500",))
+    for name, seen in (("z", e.z), ("p", e.p)):
+        if seen and seen.std_ratio.value < CONSTANT:
+            return _constant(name, seen)
+    if e.steps is not None and e.steps < YOUNG:
+        reason = f"after {e.steps} steps it is too early to say; {YOUNG} are the least"
+        return Judgement("too early to say", reason, "steps", e.steps, YOUNG, "the rule", ("a longer run",))
+    bound, source = least_found(e)
+    rank, few = many_images(e.z.rank, e.images), FEW_DIRECTIONS
+    if e.z.found and e.z.found.high < bound:
+        verdict = "dimensional collapse" if rank.high < few else "not converging"
+        reason = (
+            f"an image's other view is nearer to it than another image's in {e.z.found.value:.0%} of comparisons; "
+            f"by {source} in {bound:.0%}"
+        )
+        return Judgement(verdict, reason, "view_auc", e.z.found.value, bound, source)
+    said = f"{rank.value:.1f} directions carry z{_beside(e)}"
+    of_rank = "participation_ratio", rank.value, few, "runs on digits and shapes, docs/doctor.md"
+    if rank.high < few:
+        found = f"; images are found again all the same ({e.z.found.value:.0%})" if e.z.found else ""
+        return Judgement("dimensional collapse", f"{said}; fewer than {few:g} is a collapse{found}", *of_rank)
+    if rank.low < few:
+        reason = f"{said}, from {rank.low:.1f} to {rank.high:.1f} by these images, and {few:g} lies between"
+        return Judgement("undecided", reason, *of_rank, ("more images", "untrained weights", "a later step"))
+    if e.z.found and e.z.found.low < bound:
+        reason = (
+            f"images are found again by their other view in {e.z.found.low:.0%} to {e.z.found.high:.0%} of "
+            f"comparisons, and by {source} in {bound:.0%}"
+        )
+        return Judgement(
+            "undecided", reason, "view_auc", e.z.found.value, bound, source, ("more images", "a later step")
+        )
+    found = f", and images are found again by their other view ({e.z.found.value:.0%})" if e.z.found else ""
+    return Judgement("healthy", f"{said}{found}", *of_rank)
+
+
+def many_images(rank: Number, images: int) -> Number:
+    """What the participation ratio of so many images would be with very many: they add 1/N to its inverse."""
+
+    def of(pr: float) -> float:
+        inverse = 1 / pr - 1 / images if pr > 0 else 0.0
+        return 1 / inverse if inverse > 0 else math.inf if pr > 0 else 0.0
+
+    return Number(*map(of, rank))
+
+
+def least_found(e: Evidence) -> tuple[float, str]:
+    """What z should find again of images, and where that is from."""
+    if e.pixels and e.pixels.found:
+        return e.pixels.found.value, "the pixels of the views"
+    if e.untrained and e.untrained.found:
+        return e.untrained.found.value, "the network before training"
+    return CHANCE, "untrained networks of this project's tables"
+
+
+def _constant(name: str, seen: Seen) -> Judgement:
+    value = seen.std_ratio.value
+    other = ", whatever z looks like" if name == "p" else ""
+    reason = (
+        f"{name} is the same for all images{other}: std·√d is {value:.2f}, 1 in health, and below {CONSTANT:g} here"
+    )
+    return Judgement("complete collapse", reason, f"{name}_std_ratio", value, CONSTANT, "a definition")
+
+
+def _beside(e: Evidence) -> str:
+    if not e.untrained:
+        return ""
+    return f"; untrained weights of this network have {many_images(e.untrained.rank, e.images).value:.0f}"

@@ -1,0 +1,111 @@
+"""Words from numbers: each line of the rule, what it says, and arrays whose truth is how they were made."""
+
+import math
+
+import pytest
+import torch
+
+from emsiam.diagnostics import collapse, evidence, judgement
+from emsiam.diagnostics.judgement import Evidence, Number, Seen, judge
+
+pytestmark = pytest.mark.mathematics
+
+
+def number(value, width=0.02):
+    return Number(value, value - width, value + width)
+
+
+def seen(std=0.99, rank=8.0, found=0.9):
+    return Seen(number(std), number(rank, 0.5), None if found is None else number(found))
+
+
+HEALTHY = Evidence(512, 128, seen(), seen(), seen(rank=25.0, found=0.6), seen(found=0.7), 1000)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "number"),
+    [
+        ({}, "healthy", "participation_ratio"),
+        ({"z": None}, "diverged", "finite"),
+        ({"images": 20}, "undecided", "images"),
+        ({"z": seen(std=0.05)}, "complete collapse", "z_std_ratio"),
+        ({"p": seen(std=0.05)}, "complete collapse", "p_std_ratio"),
+        ({"z": seen(std=0.05), "steps": 10}, "complete collapse", "z_std_ratio"),  # a definition, however early
+        ({"steps": 10}, "too early to say", "steps"),
+        ({"steps": None}, "healthy", "participation_ratio"),
+        ({"z": seen(found=0.6)}, "not converging", "view_auc"),
+        ({"z": seen(found=0.6, rank=1.2)}, "dimensional collapse", "view_auc"),
+        ({"z": seen(rank=1.2)}, "dimensional collapse", "participation_ratio"),
+        ({"z": seen(rank=3.1)}, "undecided", "participation_ratio"),
+        ({"z": seen(found=0.7)}, "undecided", "view_auc"),
+        ({"z": seen(found=0.65), "pixels": None}, "healthy", "participation_ratio"),  # untrained weights: 0.6
+        ({"z": seen(found=0.55), "pixels": None}, "not converging", "view_auc"),
+        ({"z": seen(found=0.5), "pixels": None, "untrained": None}, "not converging", "view_auc"),
+        ({"z": seen(found=None)}, "healthy", "participation_ratio"),
+    ],
+)
+def test_the_rule(change, verdict, number):
+    found = judge(HEALTHY._replace(**change))
+    assert (found.verdict, found.number) == (verdict, number)
+    assert found.verdict in judgement.VERDICTS
+    assert found.reason
+    assert found.source
+    assert bool(found.would_decide) == (verdict in ("undecided", "too early to say"))
+
+
+def test_the_reason_has_the_number_that_decided_and_what_it_is_compared_with():
+    found = judge(HEALTHY._replace(z=seen(rank=1.2)))
+    assert found.reason == (
+        "1.2 directions carry z; untrained weights of this network have 26; fewer than 3 is a collapse; images are "
+        "found again all the same (90%)"
+    )
+    found = judge(HEALTHY._replace(z=seen(found=0.6)))
+    assert found.reason == (
+        "an image's other view is nearer to it than another image's in 60% of comparisons; by the pixels of the views "
+        "in 70%"
+    )
+
+
+@pytest.mark.parametrize("count", [64, 256, 2048])
+def test_the_rank_does_not_depend_on_how_many_images_there_are(count):
+    x = torch.randn(count, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pr = collapse.participation_ratio(x).item()
+    assert judgement.many_images(Number(pr, pr, pr), count).value == pytest.approx(40, rel=0.05)
+    assert judgement.many_images(Number(0, 0, count), count) == (0, 0, math.inf)
+
+
+def looked(x):
+    found, numbers = evidence.intervals(x), collapse.measure(x)
+    names = ("z_std_ratio", "participation_ratio", "view_auc")
+    return Seen(*(Number(numbers[n], *found[n]) if n in found else None for n in names))
+
+
+def gaussian(*size, seed=0):
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+IMAGES = gaussian(500, 64)
+MADE = {
+    "images": (IMAGES + 0.3 * gaussian(2, 500, 64, seed=1), "healthy"),
+    "a constant": (torch.ones(2, 500, 64), "complete collapse"),
+    "zeros": (torch.zeros(2, 500, 64), "complete collapse"),
+    "noise around a constant": (1 + 1e-3 * gaussian(2, 500, 64), "complete collapse"),
+    "the same in half precision": ((1 + 1e-3 * gaussian(2, 500, 64)).bfloat16(), "complete collapse"),
+    "two points": (
+        (IMAGES[:, :1].sign() * torch.ones(64)).expand(2, 500, 64),
+        "dimensional collapse",
+    ),
+    "rank 2": (IMAGES[:, :2] @ gaussian(2, 64, seed=3) + 0.01 * gaussian(2, 500, 64, seed=1), "dimensional collapse"),
+    "rank 8": (IMAGES[:, :8] @ gaussian(8, 64, seed=3) + 0.01 * gaussian(2, 500, 64, seed=1), "healthy"),
+    "noise": (gaussian(2, 500, 64), "not converging"),
+    "lengths of all sizes": (
+        (IMAGES + 0.3 * gaussian(2, 500, 64, seed=1)) * gaussian(1, 500, 1, seed=5).mul(3).exp(),
+        "healthy",
+    ),
+}
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_arrays_whose_truth_is_how_they_were_made(made):
+    x, verdict = MADE[made]
+    assert judge(Evidence(x.shape[1], x.shape[2], looked(x))).verdict == verdict
