@@ -107,7 +107,9 @@ def judge(e: Evidence) -> Judgement:
         return Judgement(
             "undecided", reason, "view_auc", e.z.found.value, bound, source, ("more images", "a later step")
         )
-    found = f", and images are found again by their other view ({e.z.found.value:.0%})" if e.z.found else ""
+    found = "; whether images are told apart is not seen from one view of each"
+    if e.z.found:
+        found = f", and images are found again by their other view ({e.z.found.value:.0%})"
     return Judgement("healthy", f"{said}{found}", *of_rank)
 
 

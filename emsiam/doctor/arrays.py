@@ -87,8 +87,8 @@ def _whole(name: str, given: Any) -> Tensor:
 
 def _tensor(name: str, given: Any) -> Tensor:
     if isinstance(given, Tensor):
-        x = given.detach()
-        return (x.to_dense() if x.layout != torch.strided else x).cpu()
+        whole = given.detach()
+        return (whole.to_dense() if whole.layout != torch.strided else whole).cpu()
     try:
         x = np.asarray(given)
         if isinstance(given, np.ma.MaskedArray):

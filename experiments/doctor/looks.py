@@ -80,7 +80,9 @@ class Looker:
         net = self.parts.network
         z, p = look(net, views, tuple(range(len(views))))
         backbone = torch.stack([look(net.F.backbone, x) for x in views[:VIEWS]])
-        found = described(backbone, "backbone") | described(z, "z") | described(p, "p")
+        centred = backbone - backbone.mean((0, 1))  # features after a ReLU have a mean
+        found = described(backbone, "backbone") | described(centred, "centred")
+        found |= described(z, "z") | described(p, "p")
         if len(views) > 1 and not isinstance(net.h, nn.Identity):
             found["rank_ratio"] = collapse.rank_ratio(p[0], z[0]).item()
             found["prediction_quality"] = em.prediction_quality(p[:2], z[:2]).item()

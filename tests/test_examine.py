@@ -1,0 +1,98 @@
+"""The doctor on arrays: what it says, and that it says it of the right numbers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import emsiam
+from emsiam.diagnostics import collapse
+from emsiam.errors import ConfigError
+
+
+def gaussian(*size, seed=0):
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+IMAGES = gaussian(300, 64)
+VIEWS = IMAGES + gaussian(2, 300, 64, seed=1)
+FLAT = IMAGES[:, :2] @ gaussian(2, 64, seed=2) + 0.01 * gaussian(2, 300, 64, seed=1)
+
+
+def test_it_says_what_the_numbers_are():
+    found = emsiam.examine(VIEWS)
+    assert found.verdict == "healthy"
+    content = found.to_dict()
+    expected = collapse.measure(VIEWS)
+    assert {name: content[name] for name in expected} == expected
+    assert json.loads(json.dumps(content)) == content
+    lines = str(found).splitlines()
+    assert lines[0].startswith("healthy: ")
+    for line in lines:
+        assert len(line) <= 150
+    assert f"found again     {expected['view_auc']:.2f} (" in str(found)
+    assert "<b>healthy</b>" in found._repr_html_()
+
+
+def test_what_is_usually_behind_a_collapse_is_said_with_its_source():
+    found = emsiam.examine(FLAT)
+    assert found.verdict == "dimensional collapse"
+    assert found.reason.startswith("2.0 directions carry z; fewer than 3 is a collapse")
+    assert "1. there is no predictor" in str(found)
+    assert all(cause.to_try and cause.source for cause in found.causes)
+
+
+def test_p_decides_where_z_looks_well():
+    assert emsiam.examine(VIEWS, VIEWS[0]).verdict == "healthy"
+    found = emsiam.examine(VIEWS, torch.ones(300, 64))
+    assert found.verdict == "complete collapse"
+    assert found.judgement.number == "p_std_ratio"
+    assert [o.name for o in found.outputs] == ["z", "p"]
+
+
+def test_pixels_and_untrained_weights_are_what_it_is_compared_with():
+    noisy = IMAGES + 3 * gaussian(2, 300, 64, seed=3)
+    assert emsiam.examine(noisy).verdict == "healthy"
+    against = emsiam.examine(noisy, pixels=VIEWS)
+    assert against.verdict == "not converging"
+    assert "by the pixels of the views in" in against.reason
+    assert emsiam.examine(noisy, untrained=VIEWS).judgement.source == "the network before training"
+
+
+def test_features_after_a_relu_are_centred_first():
+    """Their mean is not 0 in health: what is the same for all images is not looked at."""
+    features = torch.relu(VIEWS @ gaussian(64, 128, seed=5) + 20)
+    found = emsiam.examine(features)
+    assert found.verdict == "healthy"
+    assert any("taken for features after a ReLU, and centred first" in note for note in found.said)
+    expected = collapse.measure(features - features.double().mean((0, 1)))
+    assert found.to_dict()["participation_ratio"] == pytest.approx(expected["participation_ratio"])
+    assert emsiam.examine(torch.ones(300, 64)).verdict == "complete collapse"
+
+
+def test_a_value_that_is_not_finite_is_diverged():
+    z = VIEWS.clone()
+    z[0, 3, 4] = torch.nan
+    found = emsiam.examine(z)
+    assert found.verdict == "diverged"
+    assert "z holds 1 values that are not finite" in str(found)
+    assert found.to_dict()["outputs"] == {}
+
+
+def test_numpy_and_pytorch_give_the_same():
+    assert emsiam.examine(VIEWS.numpy()).to_dict() == emsiam.examine(VIEWS).to_dict()
+    assert emsiam.examine([*VIEWS]).to_dict()["view_auc"] == emsiam.examine(np.asarray(VIEWS)).to_dict()["view_auc"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"z": "z.npy"}, "z: is a str"),
+        ({"z": VIEWS, "p": VIEWS[0, :7]}, "p: is of 7 images and z of 300; allowed is the same images"),
+        ({"z": VIEWS, "pixels": VIEWS[0, 0]}, r"pixels: has one axis, \[64\]"),
+    ],
+)
+def test_wrong_input_is_one_line(given, said):
+    with pytest.raises(ConfigError, match=said):
+        emsiam.examine(**given)
