@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from emsiam.doctor.arrays import MOST, embeddings
+from emsiam.doctor.files import arrays
 from emsiam.errors import ConfigError
 
 Z = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
@@ -56,10 +57,6 @@ def test_of_many_images_some_are_looked_at():
     assert torch.equal(embeddings("z", x).rows, found.rows)
 
 
-class Table(pandas.DataFrame):
-    pass
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -76,7 +73,7 @@ class Table(pandas.DataFrame):
         (torch.zeros(8, 8, dtype=torch.complex64), "z: is complex; pass real numbers, such as z.real"),
         (torch.zeros(8, 8, dtype=torch.bool), r"z: is a mask \(bool\)"),
         (np.array([["a", "b"], ["c", "d"]]), "z: is of <U1, not of numbers alone"),
-        (np.array([[1, None]], dtype=object), "z: is of object, not of numbers alone"),
+        (np.array([[1, None], [2, 3]], dtype=object), "z: is of object, not of numbers alone"),
         ([[1.0], [1.0, 2.0]], "z: is a list, not of numbers alone"),
         (np.ma.masked_array(np.zeros((4, 4))), "z: is of float64, not of numbers alone"),
         ([torch.zeros(4, 2), torch.zeros(5, 2)], r"z: its views have the shapes \[\[4, 2\], \[5, 2\]\]"),
@@ -87,3 +84,61 @@ def test_it_is_refused(given, said):
     with pytest.raises(ConfigError, match=said) as error:
         embeddings("z", given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_arrays_of_an_npz(tmp_path, write):
+    z = Z.detach().numpy()
+    write(tmp_path / "a.npz", z=z, p=z + 1, labels=np.arange(40), ids=np.arange(40), fortran=np.asfortranarray(z))
+    found = arrays(tmp_path / "a.npz")
+    assert found.keys() == {"z", "p", "labels"}
+    assert np.array_equal(found["z"], z)
+    assert np.array_equal(found["p"], z + 1)
+    write(tmp_path / "b.npz", whatever=np.asfortranarray(z))
+    assert np.array_equal(arrays(tmp_path / "b.npz")["z"], z)
+
+
+def test_a_file_of_many_gigabytes_is_not_read_whole(tmp_path):
+    """A sparse one: 4 GB that nobody wrote."""
+    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (1_000_000, 1024))
+    assert list(embeddings("z", arrays(tmp_path / "a.npy")["z"]).x.shape) == [1, MOST, 1024]
+
+
+def test_safetensors(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"z": Z.detach(), "p": Z.detach() + 1}, tmp_path / "a.safetensors")
+    assert torch.equal(arrays(tmp_path / "a.safetensors")["p"], Z.detach() + 1)
+    save_file({"conv.weight": torch.zeros(4, 3, 3, 3), "fc.weight": torch.zeros(4, 4)}, tmp_path / "b.safetensors")
+    assert arrays(tmp_path / "b.safetensors") is None  # weights
+
+
+def test_a_file_that_could_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    bad = np.array([[Evil(), 1], [2, 3]], dtype=object)
+    np.save(tmp_path / "a.npy", bad)
+    np.savez(tmp_path / "a.npz", z=bad)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(ConfigError, match=f"{name}: holds Python objects, which reading could run"):
+            arrays(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.safetensors"])
+def test_a_damaged_file_is_one_line(tmp_path, name):
+    for content in (b"", b"PK", b"\x93NUMPY\x01\x00", b"\xff" * 100):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConfigError, match=f"{name}: is no .* file, or a damaged one") as error:
+            arrays(tmp_path / name)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        arrays(tmp_path / f"no-{name}")
+
+
+def test_an_npz_of_other_things_says_what_is_allowed(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(3), b=np.zeros((3, 3)), c=np.zeros((3, 4)))
+    with pytest.raises(ConfigError, match=r"a\.npz: holds a, b, c; allowed are z, p, features, labels"):
+        arrays(tmp_path / "a.npz")

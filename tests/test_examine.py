@@ -30,7 +30,7 @@ def test_it_says_what_the_numbers_are():
     lines = str(found).splitlines()
     assert lines[0].startswith("healthy: ")
     for line in lines:
-        assert len(line) <= 150
+        assert len(line) <= 100
     assert f"found again     {expected['view_auc']:.2f} (" in str(found)
     assert "<b>healthy</b>" in found._repr_html_()
 
@@ -88,7 +88,10 @@ def test_numpy_and_pytorch_give_the_same():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"z": "z.npy"}, "z: is a str"),
+        ({"z": "z.npy"}, r"z\.npy: there is no such file"),
+        ({"z": b"z"}, "z: is a bytes"),
+        ({"z": VIEWS, "arch": "resnet18"}, "arch: are of a file of weights"),
+        ({"z": VIEWS, "labels": [1, 2]}, r"labels: are \[2\]; pass one for each of 300 images"),
         ({"z": VIEWS, "p": VIEWS[0, :7]}, "p: is of 7 images and z of 300; allowed is the same images"),
         ({"z": VIEWS, "pixels": VIEWS[0, 0]}, r"pixels: has one axis, \[64\]"),
     ],
@@ -96,3 +99,31 @@ def test_numpy_and_pytorch_give_the_same():
 def test_wrong_input_is_one_line(given, said):
     with pytest.raises(ConfigError, match=said):
         emsiam.examine(**given)
+
+
+def test_labels_are_shown_and_change_nothing():
+    labels = (IMAGES[:, 0] > 0).long()
+    found = emsiam.examine(VIEWS, labels=labels)
+    assert found.judgement == emsiam.examine(VIEWS).judgement
+    assert "20 neighbours name" in str(found)
+    assert emsiam.examine(VIEWS, labels=[str(x) for x in labels.tolist()]).said == found.said
+
+
+def test_features_are_shown_beside_and_examined_where_there_is_no_z():
+    found = emsiam.examine(VIEWS, features=FLAT)
+    assert [o.name for o in found.outputs] == ["z", "features"]
+    assert found.verdict == "healthy"
+    assert emsiam.examine(None, features=FLAT).verdict == "dimensional collapse"
+    with pytest.raises(ConfigError, match="pass one of z, p, features"):
+        emsiam.examine(None)
+
+
+def test_a_file_is_what_is_in_it(tmp_path):
+    labels = (IMAGES[:, 0] > 0).long().numpy()
+    np.savez(tmp_path / "a.npz", z=VIEWS.numpy(), p=VIEWS[0].numpy(), labels=labels)
+    found = emsiam.examine(tmp_path / "a.npz")
+    direct = emsiam.examine(VIEWS, VIEWS[0], labels=labels)
+    assert found.judgement == direct.judgement
+    assert found.outputs == direct.outputs
+    np.save(tmp_path / "z.npy", FLAT.numpy())
+    assert emsiam.examine(str(tmp_path / "z.npy")).verdict == "dimensional collapse"

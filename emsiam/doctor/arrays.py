@@ -27,26 +27,26 @@ class Embeddings(NamedTuple):
 
 def embeddings(name: str, given: Any, layout: str | None = None) -> Embeddings:
     """What was handed over under a name. layout: of three axes, one of LAYOUTS. Raises ConfigError."""
-    x = _whole(name, given)
+    x = _array(name, given)
     said: list[str] = []
     if layout not in (None, *LAYOUTS):
         raise ConfigError(f"layout: is {layout!r}; allowed is {' or '.join(map(repr, LAYOUTS))}")
-    tokens = None
-    if x.ndim == 3 and (layout == "tokens" or (layout is None and len(x) > VIEWS)):
-        said.append(f"{name} {list(x.shape)} is read as [N, tokens, d]; the mean over tokens is looked at")
-        x, tokens = x[None], x
-    elif x.ndim == 3:
-        said.append(f"{name} {list(x.shape)} is read as [views, N, d]")
-    elif x.ndim == 2:
-        x = x[None]
-    elif x.ndim == 1:
+    if 0 in x.shape:
+        raise ConfigError(f"{name}: is empty, {list(x.shape)}; pass {SHAPES}")
+    if x.ndim == 1:
         raise ConfigError(f"{name}: has one axis, {list(x.shape)}; pass {SHAPES}")
-    else:
+    if x.ndim not in (2, 3):
         raise ConfigError(
             f"{name}: has {x.ndim} axes, {list(x.shape)}; pass {SHAPES}. Of feature maps [N, C, H, W] that is "
             f"{name}.mean((2, 3))"
         )
-    count, width = x.shape[1], x.shape[-1]
+    with_tokens = x.ndim == 3 and (layout == "tokens" or (layout is None and len(x) > VIEWS))
+    if with_tokens:
+        said.append(f"{name} {list(x.shape)} is read as [N, tokens, d]; the mean over tokens is looked at")
+    elif x.ndim == 3 and layout is None:
+        said.append(f"{name} {list(x.shape)} is read as [views, N, d]")
+    axis = 0 if with_tokens or x.ndim == 2 else 1
+    count, width = x.shape[axis], x.shape[-1]
     if count < 2:
         raise ConfigError(f"{name}: is of one image; its spread needs more, 100 or better 500: pass {SHAPES}")
     if width > WIDEST and count * 8 < width:
@@ -55,14 +55,17 @@ def embeddings(name: str, given: Any, layout: str | None = None) -> Embeddings:
     if count > MOST:
         rows = torch.randperm(count, generator=generator(0, IDS))[:MOST].sort().values
         said.append(f"{MOST:,} of {count:,} images are looked at, drawn with a fixed seed")
-        x, tokens = x[:, rows], None if tokens is None else tokens[rows]
-    if tokens is not None:
-        x = x.float().mean(2)
-    return Embeddings(x if x.is_floating_point() else x.float(), rows, tokens, tuple(said))
+        which: Any = rows.to(x.device) if isinstance(x, Tensor) else rows.numpy()
+        x = x[which] if axis == 0 else x[:, which]
+    looked = _tensor(name, x)
+    looked = looked if looked.is_floating_point() else looked.float()
+    if with_tokens:
+        return Embeddings(looked.float().mean(1)[None], rows, looked, tuple(said))
+    return Embeddings(looked if looked.ndim == 3 else looked[None], rows, None, tuple(said))
 
 
-def _whole(name: str, given: Any) -> Tensor:
-    """The numbers that were handed over, as a tensor of real numbers with two channels of one image or more."""
+def _array(name: str, given: Any) -> np.ndarray | Tensor:
+    """What was handed over, as an array of real numbers or a tensor; an array in a file stays there."""
     kind = type(given).__name__
     if isinstance(given, str | bytes):
         raise ConfigError(f"{name}: is a {kind}; pass an array, {SHAPES}")
@@ -75,13 +78,14 @@ def _whole(name: str, given: Any) -> Tensor:
         given = torch.stack([_tensor(name, part) for part in given])
     if not isinstance(given, np.ndarray | Tensor | list | tuple):
         raise ConfigError(f"{name}: is a {kind}; pass an array, {SHAPES}")
-    x = _tensor(name, given)
-    if x.is_complex():
+    x = _tensor(name, given) if isinstance(given, list | tuple) else given
+    number = (
+        x.dtype.kind if isinstance(x, np.ndarray) else "c" if x.is_complex() else "b" if x.dtype == torch.bool else ""
+    )
+    if number == "c":
         raise ConfigError(f"{name}: is complex; pass real numbers, such as {name}.real")
-    if x.dtype == torch.bool:
+    if number == "b":
         raise ConfigError(f"{name}: is a mask (bool); pass numbers, {SHAPES}")
-    if not x.numel():
-        raise ConfigError(f"{name}: is empty, {list(x.shape)}; pass {SHAPES}")
     return x
 
 
@@ -93,7 +97,7 @@ def _tensor(name: str, given: Any) -> Tensor:
         x = np.asarray(given)
         if isinstance(given, np.ma.MaskedArray):
             raise TypeError
-        return torch.from_numpy(np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")))
+        return torch.from_numpy(np.array(x, dtype=x.dtype.newbyteorder("=")))
     except (TypeError, ValueError):
         of = f"of {x.dtype}" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
         raise ConfigError(f"{name}: is {of}, not of numbers alone; pass {SHAPES}") from None

@@ -10,11 +10,11 @@ from ..diagnostics.judgement import RULE, Judgement
 from .causes import Cause
 
 WIDTH = 96
-SHOWN = {  # number: how it is called, and in a line what it is
-    "z_std_ratio": ("std·√d", "spread of unit vectors: 1 even, 0 a constant"),
-    "participation_ratio": ("directions", "participation ratio: how many directions carry the variance"),
-    "effective_rank": ("effective rank", "RankMe on unit vectors: untrained weights have the most"),
-    "view_auc": ("found again", "how often an image's other view is nearer than another image; a half is chance"),
+SHOWN = {  # number: how it is called, and what it is
+    "z_std_ratio": ("std·√d", "the spread of unit vectors, 1 in health and 0 for a constant"),
+    "participation_ratio": ("directions", "the participation ratio, how many directions carry the variance"),
+    "effective_rank": ("effective rank", "RankMe of unit vectors, highest before training"),
+    "view_auc": ("found again", "how often an image's other view is nearer to it than another image; 0.5 is chance"),
 }
 
 
@@ -72,6 +72,7 @@ class Diagnosis:
         lines = [*wrapped(f"{self.verdict}: {self.reason}.", ""), *[""] * bool(rows)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
         lines += ["  ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [line for text in self.meanings() for line in wrapped(text, "  ")]
         if self.judgement.would_decide:
             lines += ["", *wrapped(f"What would decide: {'; '.join(self.judgement.would_decide)}", "")]
         if self.causes:
@@ -82,16 +83,20 @@ class Diagnosis:
         return "\n".join(lines)
 
     def rows(self) -> list[list[str]]:
-        """The four numbers, a column an output, and what each is. Nothing where nothing could be looked at."""
+        """The four numbers, a column an output. Nothing where nothing could be looked at."""
         if not self.outputs:
             return []
-        heads = ["", *(f"{o.name} ({o.images:,} × {o.width:,})" for o in self.outputs), ""]
-        rows = [heads]
-        for name, (called, meaning) in SHOWN.items():
+        rows = [["", *(f"{o.name} ({o.images:,} × {o.width:,})" for o in self.outputs)]]
+        for name, (called, _) in SHOWN.items():
             cells = [spelled(o, name) for o in self.outputs]
             if any(cells):
-                rows.append([called, *cells, meaning])
+                rows.append([called, *cells])
         return rows
+
+    def meanings(self) -> list[str]:
+        """What each of them is."""
+        known = {name for o in self.outputs for name in o.numbers}
+        return [f"{called} is {meaning}." for name, (called, meaning) in SHOWN.items() if name in known]
 
     def _repr_html_(self) -> str:
         """In a notebook."""
@@ -105,7 +110,7 @@ class Diagnosis:
             for c in self.causes
         )
         causes = f"<p>What usually looks like this, most likely first:</p><ol>{listed}</ol>" if listed else ""
-        notes = "".join(f"<p><small>{html.escape(x)}</small></p>" for x in self.said)
+        notes = "".join(f"<p><small>{html.escape(x)}</small></p>" for x in (*self.meanings(), *self.said))
         said = f"<p><b>{html.escape(self.verdict)}</b>: {html.escape(self.reason)}</p>"
         return f"{said}<table>{table}</table>{causes}{notes}"
 

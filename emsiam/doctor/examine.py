@@ -1,60 +1,122 @@
-"""Has it collapsed? Embeddings in, a diagnosis out."""
+"""Has it collapsed? Embeddings, a network or a run in, a diagnosis out."""
 
-from typing import Any
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..diagnostics import collapse
 from ..diagnostics.evidence import intervals
-from ..diagnostics.judgement import Evidence, Number, Seen, judge
+from ..diagnostics.judgement import CONSTANT, Evidence, Number, Seen, judge
 from ..errors import ConfigError
 from .arrays import Embeddings, embeddings
 from .causes import causes
 from .diagnosis import Diagnosis, Output
+from .files import ENDINGS, arrays
+
+if TYPE_CHECKING:
+    from .networks import Networks
+
+OUTPUTS = ("z", "p", "features")  # in the order in which they are shown; the verdict is of the first
+NEIGHBOURS, TEMPERATURE = 20, 0.1  # of kNN, where there are labels
 
 
 def examine(
     z: Any,
     p: Any = None,
     *,
+    features: Any = None,
+    labels: Any = None,
     untrained: Any = None,
     pixels: Any = None,
     steps: int | None = None,
     layout: str | None = None,
+    **of_file: Any,
 ) -> Diagnosis:
-    """Has this representation collapsed? No labels are used.
+    """Has this representation collapsed? The verdict uses no labels.
 
         print(emsiam.examine(z))
+        print(emsiam.examine(model, images))
+        print(emsiam.examine("runs/mine"))
 
     z: [N, d], one row an image, or [views, N, d], better, as it is then seen whether an image is found again by its
     other view; numpy, PyTorch or lists. What makes the answer surer: p, of the same images, what a predictor makes of
     z; untrained, z of the same network before its first step; pixels, the views themselves, flattened; steps, how
-    many were trained. Values that are never negative are taken for features after a ReLU, and centred first. layout:
-    how three axes are read, "views" or "tokens". Raises ConfigError, in one line, for what is no representation.
+    many were trained. features: of the backbone, shown beside. labels: [N], a kNN accuracy is shown beside. Values
+    that are never negative are taken for features after a ReLU, and centred first. layout: how three axes are read,
+    "views" or "tokens".
+
+    In place of z: a module or a function of a batch, with images [N, C, H, W] or views [views, N, C, H, W] after it; a
+    run, or its directory; a file of embeddings (.npy, .npz, .safetensors), or of weights, with `arch` and `dataset` or
+    `data_dir`, as `python -m emsiam.diagnose` takes them. Raises ConfigError, in one line, for what is none of these.
     """
-    given = {"z": z, "p": p, "untrained": untrained, "pixels": pixels}
+    given: dict[str, Any] = {"z": z, "p": p, "features": features, "untrained": untrained, "pixels": pixels}
+    if isinstance(z, str | os.PathLike) and Path(z).suffix in ENDINGS and not of_file:
+        found = arrays(Path(z).expanduser())
+        if found is not None:
+            labels = found.pop("labels", None) if labels is None else labels
+            return diagnose(given | {"z": None} | found, labels, steps, layout, [f"{z}: {', '.join(found)}"])
+    if isinstance(z, str | os.PathLike | nn.Module) or callable(z) or type(z).__name__ == "Run":
+        from .networks import networks
+
+        return of_networks(networks(z, p, **of_file))
+    if of_file:
+        raise ConfigError(f"{', '.join(of_file)}: are of a file of weights; pass its path in place of z")
+    return diagnose(given, labels, steps, layout)
+
+
+def of_networks(seen: "Networks") -> Diagnosis:
+    """Of what a network makes of images, with the statistics of these images."""
+    first = next(name for name in OUTPUTS if name in seen.batch)
+    given = {**seen.batch, "untrained": seen.untrained.get(first), "pixels": seen.pixels}
+    said = [seen.what]
+    for name, x in seen.running.items():
+        running, batch = (float(collapse.z_std_ratio(y[0])) for y in (x, seen.batch[name]) if y.isfinite().all())
+        if running < CONSTANT < batch:
+            said.append(
+                f"with running BN statistics std·√d of {name} is {running:.3f}, with those of a batch {batch:.2f}: the "
+                "statistics are not of these weights or images; train mode is looked at"
+            )
+    return diagnose(given, None, seen.steps, "views", said)
+
+
+def diagnose(
+    given: Mapping[str, Any], labels: Any, steps: int | None, layout: str | None, said: list[str] | None = None
+) -> Diagnosis:
+    """Of representations by name: OUTPUTS, `untrained` and `pixels`. Raises ConfigError."""
     read = {name: embeddings(name, x, layout) for name, x in given.items() if x is not None}
+    shown = [name for name in OUTPUTS if name in read]
+    if not shown:
+        raise ConfigError(f"pass one of {', '.join(OUTPUTS)}")
+    first = shown[0]
+    count = read[first].x.shape[1]
     for name, other in read.items():
-        number, of_z = other.x.shape[1], read["z"].x.shape[1]
-        if number != of_z and name != "untrained":
-            raise ConfigError(f"{name}: is of {number:,} images and z of {of_z:,}; allowed is the same images")
-    said = [note for x in read.values() for note in x.said]
-    if len(read["z"].x) == 1:
-        said.append("z is of one view of each image: with two, [2, N, d], it is seen whether images are found again")
+        if (number := other.x.shape[1]) != count and name != "untrained":
+            raise ConfigError(f"{name}: is of {number:,} images and {first} of {count:,}; allowed is the same images")
+    said = [*(said or []), *(note for x in read.values() for note in x.said)]
+    if len(read[first].x) == 1:
+        said.append(
+            f"{first} is of one view of each image: with two, [2, N, d], it is seen whether images are found again"
+        )
     outputs = {name: looked(name, x, said) for name, x in read.items()}
     evidence = Evidence(
-        images=read["z"].x.shape[1],
-        width=read["z"].x.shape[2],
-        z=seen(outputs["z"]),
+        images=count,
+        width=read[first].x.shape[2],
+        z=seen(outputs[first]),
         p=seen(outputs.get("p")),
         untrained=seen(outputs.get("untrained")),
         pixels=seen(outputs.get("pixels")),
         steps=steps,
     )
     judgement = judge(evidence)
-    shown = tuple(o for name in ("z", "p") if (o := outputs.get(name)))
-    return Diagnosis(judgement, shown, causes(evidence, judgement), tuple(said))
+    found = tuple(o for name in shown if (o := outputs[name]))
+    if labels is not None:
+        said.append(named(read[first], labels))
+    return Diagnosis(judgement, found, causes(evidence, judgement), tuple(said))
 
 
 def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:
@@ -63,11 +125,11 @@ def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:
     if not x.isfinite().all():
         said.append(f"{name} holds {int((~x.isfinite()).sum()):,} values that are not finite")
         return None
-    if name == "z" and (x >= 0).all() and not (x == x[0, 0]).all():
-        said.append("no value of z is negative: it is taken for features after a ReLU, and centred first")
+    if name in OUTPUTS and (x >= 0).all() and not (x == x[0, 0]).all():
+        said.append(f"no value of {name} is negative: it is taken for features after a ReLU, and centred first")
         x = x - x.double().mean((0, 1))
-    numbers = collapse.measure(x)
-    return Output(name, x.shape[1], x.shape[2], len(x), numbers, intervals(x), tuple(_spectrum(x[0])))
+    spectrum = collapse.spectrum(x[0]).to(torch.float32).tolist()
+    return Output(name, x.shape[1], x.shape[2], len(x), collapse.measure(x), intervals(x), tuple(spectrum))
 
 
 def seen(o: Output | None) -> Seen | None:
@@ -82,5 +144,24 @@ def seen(o: Output | None) -> Seen | None:
     return Seen(number("z_std_ratio"), number("participation_ratio"), found)
 
 
-def _spectrum(x: Tensor) -> list[float]:
-    return collapse.spectrum(x).to(torch.float32).tolist()
+def named(given: Embeddings, labels: Any) -> str:
+    """How often an image's neighbours name its class, in words. Raises ConfigError."""
+    from ..evaluation.classifiers import leave_one_out
+
+    y = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    rows = given.rows
+    y = y if rows is None or y.ndim != 1 or len(y) <= int(rows.max()) else y[rows.numpy()]
+    if y.ndim != 1 or len(y) != given.x.shape[1]:
+        raise ConfigError(f"labels: are {list(y.shape)}; pass one for each of {given.x.shape[1]:,} images")
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2 or not given.x.isfinite().all():
+        return "labels are of one class" if len(classes) < 2 else "labels are not looked at"
+    known = torch.from_numpy(codes.astype(np.int64))
+    k = min(NEIGHBOURS, len(known) - 1)
+    said = leave_one_out(given.x[0].float(), known, k=k, t=TEMPERATURE, num_classes=len(classes))
+    chance = np.bincount(codes).max() / len(codes)
+    right = (said == known).double().mean().item()
+    return (
+        f"labels, which the verdict does not use: {k} neighbours name {right:.1%} of classes right; always the largest "
+        f"class would {chance:.1%}"
+    )

@@ -1,0 +1,57 @@
+"""python -m emsiam.diagnose RUN|CHECKPOINT|EMBEDDINGS.npy|.npz: is it collapse? A verdict, its reason, what to try."""
+
+import sys
+from pathlib import Path
+
+from . import names
+from .config import Parser, add_network, command
+from .config.rules import PATH, whole
+from .errors import BadImage, ConfigError, check_folder, one_line
+
+STATUS = {"healthy": 0, "undecided": 11, "too early to say": 11}
+NOT_HEALTHY = 10
+EPILOG = (
+    f"status 0: healthy; {NOT_HEALTHY}: not healthy; {STATUS['undecided']}: undecided, or too early; 2: wrong input"
+)
+
+
+@command
+def main(arguments: list[str]) -> int:
+    """The command, with a status by what is found, see EPILOG."""
+    parser = Parser(prog="python -m emsiam.diagnose", description=__doc__, epilog=EPILOG)
+    parser.add_argument(
+        "what",
+        metavar="RUN|CHECKPOINT|EMBEDDINGS",
+        help="a run's directory; a file of weights; or .npy, .npz, .safetensors with z, [N, d] or [views, N, d], in an "
+        ".npz also p, features, labels",
+    )
+    parser.add_argument("--dataset", choices=names.DATASETS, help="images to show to a network (the run's)")
+    parser.add_argument("--data-dir", type=PATH.of_argument, help="where they are; alone: a folder of images")
+    parser.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
+    parser.add_argument("--image-size", type=whole(8, 4096).of_argument, help="others' networks: side in pixels")
+    add_network(parser)
+    parser.add_argument("--layout", choices=("views", "tokens"), help="how three axes are read (by their lengths)")
+    parser.add_argument("--json", type=PATH.of_argument, metavar="FILE", help="all of it, in plain values")
+    try:
+        given = parser.parse_args(arguments)
+        check_folder("json", given.json)
+        from .doctor.examine import examine
+        from .files import write_json
+
+        of_file = {
+            name: value
+            for name in ("arch", "weights", "stem_padding", "dataset", "data_dir", "download", "image_size")
+            if (value := getattr(given, name))
+        }
+        found = examine(given.what, layout=given.layout, **of_file)
+        if given.json:
+            write_json(Path(given.json), found.to_dict(), indent=1)
+    except (ConfigError, BadImage, OSError) as error:
+        print(f"emsiam.diagnose: {one_line(error)}", file=sys.stderr)
+        return 2
+    print(found)
+    return STATUS.get(found.verdict, NOT_HEALTHY)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

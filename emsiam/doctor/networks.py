@@ -1,0 +1,182 @@
+"""What does a network make of images, and what of the same images before training? Runs, checkpoints, any module."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..build import dtype, network
+from ..config.resolution import load_images
+from ..data.images import ImageSet
+from ..data.probe_set import PROBE_VIEWS, probe, probe_ids
+from ..errors import ConfigError, one_line
+from ..evaluation.backbones import LoadedBackbone, WhichNetwork, load_backbone
+from ..evaluation.features import WhichImages, prepared
+from ..networks import Siamese, build_backbone, initialised
+from ..runs.run import Run, load_run
+from ..streams import BACKBONE, generator
+from ..training.observe import look
+
+VIEWS = 2
+LARGE, PART = 64, 64  # images of a larger side go through a network PART at a time, each part with its own statistics
+
+
+class Networks(NamedTuple):
+    """Representations [n, N, width] of the same images by name: `z`, `p`, `features`."""
+
+    what: str  # in words
+    batch: Mapping[str, Tensor]  # with the statistics of these images
+    running: Mapping[str, Tensor]  # with those that BN has kept; nothing where no layer keeps any
+    untrained: Mapping[str, Tensor]  # of the same network before its first step, with batch statistics
+    pixels: Tensor | None = None  # [n, N, C·H·W] of the views
+    images: Tensor | None = None  # [N, C, H, W] uint8
+    steps: int | None = None
+
+
+def networks(
+    what: Any,
+    images: Any = None,
+    *,
+    arch: str | None = None,
+    weights: str | None = None,
+    stem_padding: int | None = None,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+) -> Networks:
+    """Of a run, its directory, a file of weights, or a module and images. Raises ConfigError."""
+    asked = WhichImages(dataset, data_dir, download, image_size)
+    which = WhichNetwork(arch, weights, stem_padding)
+    if isinstance(what, Run):
+        return of_run(what)
+    if isinstance(what, str | os.PathLike):
+        path = Path(what).expanduser()
+        if path.is_dir() and asked == WhichImages() and which == WhichNetwork():
+            return of_run(load_run(path))
+        return of_checkpoint(str(path), which, asked)
+    return of_module(what, images)
+
+
+def of_run(run: Run) -> Networks:
+    """A run's network at its last checkpoint. Raises ConfigError where there is none, or the images are not there."""
+    net, c = run.model(), run.config
+    if c.dataset == "given":
+        raise ConfigError(f"{run.path}: its images were handed over; pass what they become: run.embed(images).z")
+    _, data, _ = load_images(c)
+    views = probe(data, PROBE_VIEWS, dtype(c))[:VIEWS]  # those that a run is watched on
+    line = run.so_far
+    what = f"{run.path}: {c.mode} on {c.dataset}, {int(line['steps']):,} steps"
+    return Networks(
+        what,
+        of_siamese(net.train(), views),
+        of_siamese(net.eval(), views),
+        of_siamese(network(c, data.shape).train(), views),
+        views.flatten(2),
+        data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
+        int(line["steps"]),
+    )
+
+
+@torch.no_grad()
+def of_siamese(net: Siamese, views: Tensor) -> dict[str, Tensor]:
+    """What F and h make of views [n, N, C, H, W], in the mode that the network is in; no p where h is the identity."""
+    features = torch.stack([look(net.F.backbone, x) for x in views])
+    z, p = look(net, views, tuple(range(len(views))))
+    return {"z": z, "features": features} | ({} if isinstance(net.h, nn.Identity) else {"p": p})
+
+
+def of_checkpoint(path: str, which: WhichNetwork, asked: WhichImages) -> Networks:
+    """A network that somebody else trained, as far as its backbone. Raises ConfigError."""
+    encoder = load_backbone(path, which)
+    if encoder.whole and encoder.config:
+        return _of_ours(path, encoder, asked)
+    encoder, data, shown, _ = prepared(encoder, asked)
+    views = probe(data, VIEWS, torch.float32)
+    if views.shape[2:] != encoder.shape:
+        views = torch.stack(
+            [nn.functional.interpolate(x, encoder.shape[1:], mode="bilinear", antialias=True) for x in views]
+        )
+    origin = encoder.origin
+    what = f"{path}: features of {origin['arch']} ({origin['kind']}), images of {data.name}, {shown}"
+    with initialised(generator(0, BACKBONE)):
+        fresh, _ = build_backbone(origin["arch"], origin["stem"] or None, encoder.shape)
+    return Networks(
+        what,
+        {"features": passed(encoder.backbone.train(), views)},
+        {"features": passed(encoder.backbone.eval(), views)},
+        {"features": passed(fresh.train(), views)},
+        views.flatten(2),
+        data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
+    )
+
+
+def _of_ours(path: str, encoder: LoadedBackbone, asked: WhichImages) -> Networks:
+    """A checkpoint of ours, F and h and all."""
+    encoder, data, _, _ = prepared(encoder, asked)
+    net, c = encoder.whole, encoder.config
+    assert net is not None
+    assert c is not None
+    views = probe(_as_seen(data, encoder), PROBE_VIEWS, dtype(c))[:VIEWS]
+    return Networks(
+        f"{path}: {c.mode}, {encoder.origin['steps']:,} steps, images of {data.name}",
+        of_siamese(net.train(), views),
+        of_siamese(net.eval(), views),
+        of_siamese(network(c, encoder.shape).train(), views),
+        views.flatten(2),
+        data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
+        encoder.origin["steps"],
+    )
+
+
+def _as_seen(data: ImageSet, encoder: LoadedBackbone) -> ImageSet:
+    if data.shape != encoder.shape:
+        raise ConfigError(f"--dataset {data.name}: images are {list(data.shape)}, the run's {list(encoder.shape)}")
+    return data
+
+
+def of_module(module: Callable[[Tensor], Any], images: Any) -> Networks:
+    """Anybody's module or function of a batch, on images [N, C, H, W] or views [n, N, C, H, W] as it takes them."""
+    if not isinstance(images, Tensor) or images.ndim not in (4, 5):
+        shape = f"of {list(images.shape)}" if hasattr(images, "shape") else f"a {type(images).__name__}"
+        raise ConfigError(
+            f"images: are {shape}; pass a tensor [N, C, H, W], or views [views, N, C, H, W], as the model takes it"
+        )
+    views = images[None] if images.ndim == 4 else images
+    name = type(module).__name__ if isinstance(module, nn.Module) else getattr(module, "__name__", "a function")
+    if not isinstance(module, nn.Module):
+        return Networks(name, {"z": passed(module, views)}, {}, {}, views.flatten(2))
+    mode = module.training
+    try:
+        keeps = any(getattr(m, "running_mean", None) is not None for m in module.modules())
+        batch = {"z": passed(module.train(), views)}
+        running = {"z": passed(module.eval(), views)} if keeps else {}
+    finally:
+        module.train(mode)
+    return Networks(name, batch, running, {}, views.flatten(2))
+
+
+@torch.no_grad()
+def passed(module: Callable[[Tensor], Any], views: Tensor) -> Tensor:
+    """[n, N, width] of views [n, N, C, H, W], which leaves no trace in a module. Raises ConfigError."""
+    large = max(views.shape[-2:]) > LARGE
+    parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    made = []
+    for view in views:
+        parts = []
+        for x in view.split(PART if large else len(view)):
+            x = x if parameter is None else x.to(parameter.device)
+            try:
+                y = look(module, x) if isinstance(module, nn.Module) else module(x)
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise ConfigError(f"the model does not take images {list(x.shape)}: {one_line(error)[:200]}") from None
+            if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != len(x):
+                said = f"{list(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+                asked = "pass a function that gives [N, d], such as lambda x: model(x)[0]"
+                raise ConfigError(f"the model gives {said} for {len(x)} images; {asked}")
+            parts.append(y.float().cpu())
+        made.append(torch.cat(parts))
+    return torch.stack(made)
