@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from .build import prepare
     from .config import Config
     from .doctor.examine import examine
+    from .doctor.monitor import Monitor
     from .errors import ConfigError
     from .runs.run import Run, load_run
     from .training.run_training import fit
 
 __version__ = "0.1.0"
-__all__ = ["Config", "ConfigError", "Run", "examine", "fit", "load_run", "prepare"]
+__all__ = ["Config", "ConfigError", "Monitor", "Run", "examine", "fit", "load_run", "prepare"]
 # How often a thread of OpenMP looks for its partners before it sleeps. libgomp's own 300,000 make a step several times
 # as slow on a busy machine, where a partner may not be running: benchmarks/threads.py. Read when PyTorch is loaded.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
@@ -46,6 +47,7 @@ if __name__ == STARTED:
 
     end_at_once()  # also while the command itself is imported
 HOMES = {"Config": "config", "ConfigError": "errors", "prepare": "build", "examine": "doctor.examine"}
+HOMES |= {"Monitor": "doctor.monitor"}
 HOMES |= {"Run": "runs.run", "load_run": "runs.run", "fit": "training.run_training"}
 
 
