@@ -44,6 +44,7 @@ check: $(VENV)/installed-test
 	@echo "Checks passed."
 
 slow: $(VENV)/installed-test
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[slow]'
 	@echo "Running the long tests ..."
 	@$(PYTEST) -m slow -s
 

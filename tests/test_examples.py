@@ -93,3 +93,69 @@ def test_kmeans_is_the_loop(here):
     values = [float(x) for x in re.findall(r"\d+\.\d+", example("kmeans", cwd=here))]
     assert len(values) == 20
     assert values == sorted(values, reverse=True)  # no half-step raises L
+
+
+def test_the_doctor_in_a_plain_loop(here):
+    text = example("doctor.plain_pytorch", cwd=here)
+    assert text.startswith("complete collapse: z is the same for all images")
+    code = (ROOT / "examples/doctor/plain_pytorch.py").read_text()
+    assert len(re.findall(r"  # \d\n", code)) == 3  # lines of the doctor's
+
+
+def test_the_doctor_in_lightning(tmp_path):
+    """With the real library."""
+    import pytorch_lightning as pl
+    import torch
+
+    from examples.doctor.lightning_callback import Doctor
+
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Linear(16, 8)
+
+        def training_step(self, batch, _):
+            z = torch.stack([self.net(batch[0]), self.net(batch[0] + 0.1)])
+            return {"loss": z.square().mean(), "z": z, "p": z[0]}
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    images = torch.utils.data.TensorDataset(torch.randn(256, 16))
+    doctor = Doctor(every=5)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = pl.Trainer(max_epochs=5, accelerator="cpu", callbacks=[doctor], default_root_dir=tmp_path, **quiet)
+    trainer.fit(Module(), torch.utils.data.DataLoader(images, 64))
+    assert [look.update for look in doctor.monitor.looks] == [1, 5, 10, 15, 20]
+    assert float(trainer.callback_metrics["z_std_ratio"]) == pytest.approx(doctor.monitor.looks[-1].z_std_ratio)
+    assert [o.name for o in doctor.monitor.report().outputs] == ["z", "p"]
+
+
+@pytest.mark.slow
+def test_the_doctor_in_hugging_face_s_trainer(tmp_path):
+    """With the real library: pip install 'emsiam[slow]', as make slow does."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    from examples.doctor.huggingface_callback import Doctor
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.projector = torch.nn.Linear(16, 8)
+
+        def forward(self, x, labels=None):
+            z = self.projector(x)
+            return {"loss": (z - z.roll(1, 0)).square().mean(), "z": z}
+
+    rows = [{"x": x} for x in torch.randn(256, 16)]
+    doctor = Doctor("projector", every=5)
+    arguments = TrainingArguments(tmp_path, max_steps=20, per_device_train_batch_size=64, report_to=[], use_cpu=True)
+    Trainer(Model(), arguments, train_dataset=rows, callbacks=[doctor]).train()
+    assert [look.update for look in doctor.monitor.looks] == [1, 5, 10, 15, 20]
+    assert doctor.monitor.report().outputs[0].width == 8

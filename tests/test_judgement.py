@@ -36,6 +36,8 @@ HEALTHY = Evidence(512, 128, seen(), seen(), seen(rank=25.0, found=0.6), seen(fo
         ({"z": seen(found=0.6)}, "not converging", "view_auc"),
         ({"z": seen(found=0.6, rank=1.2)}, "dimensional collapse", "view_auc"),
         ({"z": seen(rank=1.2)}, "dimensional collapse", "participation_ratio"),
+        ({"z": seen(std=0.3, rank=30.0)}, "undecided", "z_std_ratio"),
+        ({"z": seen(std=0.3, found=0.6)}, "not converging", "view_auc"),
         ({"z": seen(rank=3.1)}, "undecided", "participation_ratio"),
         ({"z": seen(found=0.7)}, "undecided", "view_auc"),
         ({"z": seen(found=0.65), "pixels": None}, "healthy", "participation_ratio"),  # untrained weights: 0.6

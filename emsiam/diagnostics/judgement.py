@@ -9,6 +9,7 @@ VERDICTS = (
 )
 RULE = "found again"  # its name, by which verdicts of before can be told from those of now
 CONSTANT = 0.1  # std·√d; a definition
+READ = 0.5  # std·√d, below which directions are those of what little differs
 FEW_DIRECTIONS = 3.0  # participation ratio, of many images
 CHANCE = 0.6  # of finding an image again, where nothing is known that it could be compared with
 YOUNG = 50  # steps
@@ -64,6 +65,7 @@ def judge(e: Evidence) -> Judgement:
     fewer than YOUNG steps                             too early to say
     images are found again less often than in pixels   dimensional collapse where few directions are left, else
                                                        not converging
+    std·√d of z < READ                                 undecided
     PR < FEW_DIRECTIONS                                dimensional collapse
     intervals contain a bound                          undecided
     else                                               healthy
@@ -91,6 +93,10 @@ def judge(e: Evidence) -> Judgement:
             f"by {source} in {bound:.0%}"
         )
         return Judgement(verdict, reason, "view_auc", e.z.found.value, bound, source)
+    if (std := e.z.std_ratio.value) < READ:
+        reason = f"most of z is the same for all images: std·√d is {std:.2f}, 1 in health; {_told_apart(e.z)}"
+        later = "a later step: is std·√d falling?"
+        return Judgement("undecided", reason, "z_std_ratio", std, READ, "the rule", (later, "untrained weights"))
     said = f"{rank.value:.1f} directions carry z{_beside(e)}"
     of_rank = "participation_ratio", rank.value, few, "runs on digits and shapes, docs/doctor.md"
     if rank.high < few:
@@ -107,10 +113,7 @@ def judge(e: Evidence) -> Judgement:
         return Judgement(
             "undecided", reason, "view_auc", e.z.found.value, bound, source, ("more images", "a later step")
         )
-    found = "; whether images are told apart is not seen from one view of each"
-    if e.z.found:
-        found = f", and images are found again by their other view ({e.z.found.value:.0%})"
-    return Judgement("healthy", f"{said}{found}", *of_rank)
+    return Judgement("healthy", f"{said}; {_told_apart(e.z)}", *of_rank)
 
 
 def many_images(rank: Number, images: int) -> Number:
@@ -139,6 +142,12 @@ def _constant(name: str, seen: Seen) -> Judgement:
         f"{name} is the same for all images{other}: std·√d is {value:.2f}, 1 in health, and below {CONSTANT:g} here"
     )
     return Judgement("complete collapse", reason, f"{name}_std_ratio", value, CONSTANT, "a definition")
+
+
+def _told_apart(z: Seen) -> str:
+    if not z.found:
+        return "whether images are told apart is not seen from one view of each"
+    return f"images are found again by their other view ({z.found.value:.0%})"
 
 
 def _beside(e: Evidence) -> str:
