@@ -32,11 +32,13 @@ def main(arguments: list[str]) -> int:
     add_network(parser)
     parser.add_argument("--layout", choices=("views", "tokens"), help="how three axes are read (by their lengths)")
     parser.add_argument("--json", type=PATH.of_argument, metavar="FILE", help="all of it, in plain values")
+    parser.add_argument("--html", type=PATH.of_argument, metavar="FILE", help="a page with pictures, that stands alone")
     try:
         given = parser.parse_args(arguments)
         check_folder("json", given.json)
+        check_folder("html", given.html)
         from .doctor.examine import examine
-        from .files import write_json
+        from .files import replacing, write_json
 
         of_file = {
             name: value
@@ -46,6 +48,9 @@ def main(arguments: list[str]) -> int:
         found = examine(given.what, layout=given.layout, **of_file)
         if given.json:
             write_json(Path(given.json), found.to_dict(), indent=1)
+        if given.html:
+            with replacing(Path(given.html)) as new:
+                new.write_text(found.html())
     except (ConfigError, BadImage, OSError) as error:
         print(f"emsiam.diagnose: {one_line(error)}", file=sys.stderr)
         return 2

@@ -14,10 +14,6 @@ from emsiam.comparison import page
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--window-size=1500,1100", "--enable-unsafe-swiftshader", "--disable-quic"),
-    *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 GRAPH = "document.querySelector('.js-plotly-plot')"
 DRAWN = f"const g = {GRAPH}; return !!(g && g.querySelector('.gl-container canvas') && g.calcdata);"
 STATE = f"""
@@ -49,28 +45,6 @@ def runs(folder):
 @pytest.fixture(scope="module")
 def file(folder):
     return folder / "comparison.html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A real one. `.ci/run` installs it, so there nothing is left out; a user's machine need not have one."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=Service(driver))
-    started.execute_cdp_cmd("Network.enable", {})
-    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    started.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    yield started
-    started.quit()
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,16 @@
 import html
 import math
 import textwrap
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
 
 from ..diagnostics.judgement import RULE, Judgement
 from .causes import Cause
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDTH = 96
 SHOWN = {  # number: how it is called, and what it is
@@ -30,6 +35,13 @@ class Output(NamedTuple):
     spectrum: tuple[float, ...]  # eigenvalues of the covariance of unit vectors, descending
 
 
+class Shown(NamedTuple):
+    """What pictures are drawn of."""
+
+    z: Tensor  # [n, N, d], of the first output
+    images: Tensor | None = None  # [N, C, H, W], uint8
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What `examine` says. `print` it, or take it as `to_dict()`; a notebook shows it."""
@@ -38,6 +50,8 @@ class Diagnosis:
     outputs: tuple[Output, ...]  # the first is what the verdict is of
     causes: tuple[Cause, ...] = ()
     said: tuple[str, ...] = ()  # how what was handed over was read
+    compared: tuple[Output, ...] = ()  # untrained weights and pixels, where they are known
+    shown: Shown | None = field(default=None, compare=False, repr=False)  # for pictures
 
     @property
     def verdict(self) -> str:
@@ -97,6 +111,18 @@ class Diagnosis:
         """What each of them is."""
         known = {name for o in self.outputs for name in o.numbers}
         return [f"{called} is {meaning}." for name, (called, meaning) in SHOWN.items() if name in known]
+
+    def plot(self) -> "Figure":
+        """The spectrum beside that of untrained weights, and the cloud in the plane in which it varies most."""
+        from .pictures import drawn
+
+        return drawn(self)
+
+    def html(self) -> str:
+        """A page that stands alone: verdict, numbers, spectrum, cloud, nearest images, causes."""
+        from .page import page
+
+        return page(self)
 
     def _repr_html_(self) -> str:
         """In a notebook."""

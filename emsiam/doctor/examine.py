@@ -15,7 +15,7 @@ from ..diagnostics.judgement import CONSTANT, Evidence, Number, Seen, judge
 from ..errors import ConfigError
 from .arrays import Embeddings, embeddings
 from .causes import causes
-from .diagnosis import Diagnosis, Output
+from .diagnosis import Diagnosis, Output, Shown
 from .files import ENDINGS, arrays
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def examine(
         found = arrays(Path(z).expanduser())
         if found is not None:
             labels = found.pop("labels", None) if labels is None else labels
-            return diagnose(given | {"z": None} | found, labels, steps, layout, [f"{z}: {', '.join(found)}"])
+            said = [f"{z}: {', '.join(found)}"]
+            return diagnose(given | {"z": None} | found, labels, steps, layout, said)
     if isinstance(z, str | os.PathLike | nn.Module) or callable(z) or type(z).__name__ == "Run":
         from .networks import networks
 
@@ -81,13 +82,18 @@ def of_networks(seen: "Networks") -> Diagnosis:
                 f"with running BN statistics std·√d of {name} is {running:.3f}, with those of a batch {batch:.2f}: the "
                 "statistics are not of these weights or images; train mode is looked at"
             )
-    return diagnose(given, None, seen.steps, "views", said)
+    return diagnose(given, None, seen.steps, "views", said, seen.images)
 
 
 def diagnose(
-    given: Mapping[str, Any], labels: Any, steps: int | None, layout: str | None, said: list[str] | None = None
+    given: Mapping[str, Any],
+    labels: Any = None,
+    steps: int | None = None,
+    layout: str | None = None,
+    said: list[str] | None = None,
+    images: Tensor | None = None,
 ) -> Diagnosis:
-    """Of representations by name: OUTPUTS, `untrained` and `pixels`. Raises ConfigError."""
+    """Of representations by name: OUTPUTS, `untrained` and `pixels`; images are [N, C, H, W]. Raises ConfigError."""
     read = {name: embeddings(name, x, layout) for name, x in given.items() if x is not None}
     shown = [name for name in OUTPUTS if name in read]
     if not shown:
@@ -113,10 +119,13 @@ def diagnose(
         steps=steps,
     )
     judgement = judge(evidence)
-    found = tuple(o for name in shown if (o := outputs[name]))
+    found, beside = (
+        tuple(o for name in names if (o := outputs.get(name))) for names in (shown, ("untrained", "pixels"))
+    )
     if labels is not None:
         said.append(named(read[first], labels))
-    return Diagnosis(judgement, found, causes(evidence, judgement), tuple(said))
+    pictured = Shown(read[first].x, images) if outputs[first] else None
+    return Diagnosis(judgement, found, causes(evidence, judgement), tuple(said), beside, pictured)
 
 
 def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:

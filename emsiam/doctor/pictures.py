@@ -1,0 +1,82 @@
+"""What does a representation look like? Its spectrum, its cloud, and which images are neighbours."""
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..objective import unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .diagnosis import Diagnosis, Output
+
+DOTS = 400  # images of a cloud, at most
+QUERIES, NEIGHBOURS = 8, 6
+SIDE = 48  # of a thumbnail, pixels
+
+
+def spectra(axes: "Axes", outputs: "tuple[Output, ...]", compared: "tuple[Output, ...]") -> None:
+    """Eigenvalues of the covariance of unit vectors, by their number, beside those of untrained weights."""
+    for o, style in [*((o, "-") for o in outputs), *((o, "--") for o in compared)]:
+        values = [x for x in o.spectrum if x > 1e-12 * max(o.spectrum[0], 1e-30)]
+        axes.plot(range(1, len(values) + 1), values, style, label=o.name, linewidth=1.5)
+    axes.set(xscale="log", yscale="log", xlabel="direction", ylabel="its variance", title="Spectrum")
+    axes.legend()
+
+
+def cloud(axes: "Axes", z: Tensor) -> None:
+    """Unit vectors in the plane in which they vary most, by the first view; a line leads to the second view."""
+    x = unit(z[:, :DOTS].double())
+    x = x - x[0].mean(0)
+    _, _, directions = torch.linalg.svd(x[0], full_matrices=False)
+    flat = x @ directions[:2].T
+    if flat.shape[-1] < 2:
+        flat = torch.cat([flat, torch.zeros_like(flat)], -1)
+    if len(flat) > 1:
+        for a, b in zip(flat[0].tolist(), flat[1].tolist(), strict=True):
+            axes.plot([a[0], b[0]], [a[1], b[1]], color="0.8", linewidth=0.6, zorder=1)
+    across, up = flat[0].T.tolist()
+    axes.scatter(across, up, s=9, zorder=2)
+    axes.set(title="Cloud", aspect="equal", xlabel="first direction", ylabel="second direction")
+
+
+def neighbours(z: Tensor) -> Tensor:
+    """[QUERIES, 1 + NEIGHBOURS] images and those that are nearest to them, by the cosine of centred unit vectors."""
+    x = unit(z[0].double())
+    x = unit(x - x.mean(0))
+    queries = torch.linspace(0, len(x) - 1, min(QUERIES, len(x))).long()
+    near = (x[queries] @ x.T).scatter(1, queries[:, None], -2.0)
+    return torch.cat([queries[:, None], near.topk(min(NEIGHBOURS, len(x) - 1), dim=1).indices], 1)
+
+
+def thumbnail(image: Tensor) -> str:
+    """An image [C, H, W] as the address of a PNG."""
+    from PIL import Image
+
+    x = image.permute(1, 2, 0).numpy()
+    picture = Image.fromarray(x[..., 0] if x.shape[2] == 1 else x)
+    picture = picture.resize(
+        (SIDE, SIDE), Image.Resampling.NEAREST if max(picture.size) < SIDE else Image.Resampling.BOX
+    )
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def drawn(d: "Diagnosis") -> "Figure":
+    """A figure of spectrum and cloud."""
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
+        figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        spectra(left, d.outputs, tuple(o for o in d.compared if o.name == "untrained"))
+        if d.shown:
+            cloud(right, d.shown.z)
+    return figure
