@@ -15,8 +15,9 @@ from ..diagnostics.judgement import CONSTANT, Evidence, Number, Seen, judge
 from ..errors import ConfigError
 from .arrays import Embeddings, embeddings
 from .causes import causes
-from .diagnosis import Diagnosis, Output, Shown
+from .diagnosis import Diagnosis
 from .files import ENDINGS, arrays
+from .outputs import Output, Shown
 
 if TYPE_CHECKING:
     from .networks import Networks

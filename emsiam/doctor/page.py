@@ -3,12 +3,18 @@
 import html
 import io
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from ..diagnostics.judgement import Judgement
+from .causes import Cause
+from .outputs import SHOWN, Output, Shown, meanings, rows
 from .pictures import drawn, neighbours, thumbnail
 
 if TYPE_CHECKING:
-    from .diagnosis import Diagnosis
+    from matplotlib.figure import Figure
 
 COLOURS = {"healthy": "#2a7f4f", "undecided": "#8a6d1d", "too early to say": "#8a6d1d"}
 ILL = "#a33327"
@@ -37,60 +43,67 @@ svg {{max-width: 100%; height: auto}}
 ENDS = {"z_std_ratio": (0.0, 1.0), "view_auc": (0.5, 1.0)}  # of a scale; others end at the width
 
 
-def page(d: "Diagnosis") -> str:
-    """The HTML of a diagnosis."""
-    j, text = d.judgement, html.escape
+def page(
+    j: Judgement,
+    outputs: Sequence[Output],
+    compared: Sequence[Output],
+    causes: Sequence[Cause],
+    said: Sequence[str],
+    shown: Shown | None,
+) -> str:
+    """The HTML of a diagnosis, see its fields."""
+    text = html.escape
     decide = f"<p>What would decide: {text('; '.join(j.would_decide))}.</p>" if j.would_decide else ""
     listed = "".join(
-        f"<li>{text(c.cause)}. Try: {text(c.to_try)}. <span class=source>{text(c.source)}</span></li>" for c in d.causes
+        f"<li>{text(c.cause)}. Try: {text(c.to_try)}. <span class=source>{text(c.source)}</span></li>" for c in causes
     )
     return PAGE.format(
-        verdict=text(d.verdict),
-        reason=text(d.reason),
-        colour=COLOURS.get(d.verdict, ILL),
-        table=table(d),
-        meanings="".join(f"<small>{text(x)}</small><br>" for x in d.meanings()),
-        pictures=svg(d) if d.outputs else "",
-        neighbours=near(d),
+        verdict=text(j.verdict),
+        reason=text(j.reason),
+        colour=COLOURS.get(j.verdict, ILL),
+        table=table(outputs),
+        meanings="".join(f"<small>{text(x)}</small><br>" for x in meanings(outputs)),
+        pictures=svg(drawn(outputs, compared, shown)) if outputs else "",
+        neighbours=near(shown.z, shown.images) if shown and shown.images is not None else "",
         decide=decide,
         causes=f"<h2>What usually looks like this, most likely first</h2><ol>{listed}</ol>" if listed else "",
-        notes="".join(f"<p><small>{text(x)}.</small></p>" for x in d.said),
+        notes="".join(f"<p><small>{text(x)}.</small></p>" for x in said),
     )
 
 
-def table(d: "Diagnosis") -> str:
+def table(outputs: Sequence[Output]) -> str:
     """The numbers, each on a scale."""
-    from .diagnosis import SHOWN, spelled
+    head, *body = rows(outputs) or [[]]
+    lines = "".join(f"<th>{html.escape(x)}</th>" + "<th></th>" * (i > 0) for i, x in enumerate(head))
+    names = {called: name for name, (called, _) in SHOWN.items()}
+    for called, *cells in body:
+        shown = "".join(
+            f"<td>{html.escape(x)}</td><td>{scale(o, names[called])}</td>" for o, x in zip(outputs, cells, strict=True)
+        )
+        lines += f"</tr><tr><td>{html.escape(called)}</td>{shown}"
+    return f"<table><tr>{lines}</tr></table>"
 
-    if not d.outputs:
+
+def scale(o: Output, name: str) -> str:
+    """Where a number lies between its ends."""
+    if name not in o.numbers:
         return ""
-    head = "".join(f"<th>{html.escape(o.name)} ({o.images:,} × {o.width:,})</th><th></th>" for o in d.outputs)
-    rows = ""
-    for name, (called, _) in SHOWN.items():
-        cells = ""
-        for o in d.outputs:
-            low, high = ENDS.get(name, (1.0, float(min(o.images, o.width))))
-            x = o.numbers.get(name)
-            share = 0.0 if x is None else min(max((x - low) / max(high - low, 1e-9), 0), 1)
-            bar = f'<div class=scale><i style="width: {share:.1%}"></i></div>' if x is not None else ""
-            cells += f"<td>{html.escape(spelled(o, name))}</td><td>{bar}</td>"
-        rows += f"<tr><td>{html.escape(called)}</td>{cells}</tr>"
-    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+    low, high = ENDS.get(name, (1.0, float(min(o.images, o.width))))
+    share = min(max((o.numbers[name] - low) / max(high - low, 1e-9), 0), 1)
+    return f'<div class=scale><i style="width: {share:.1%}"></i></div>'
 
 
-def svg(d: "Diagnosis") -> str:
-    """Spectrum and cloud, drawn into the page."""
+def svg(figure: "Figure") -> str:
+    """A figure, drawn into the page."""
     file = io.StringIO()
-    drawn(d).savefig(file, format="svg")
+    figure.savefig(file, format="svg")
     return re.sub(r"^.*?(?=<svg)", "", file.getvalue(), flags=re.DOTALL)
 
 
-def near(d: "Diagnosis") -> str:
-    """Images and their nearest, where images are at hand."""
-    if not d.shown or d.shown.images is None or not d.outputs:
-        return ""
-    rows = [
-        "<div class=near>" + "".join(f'<img src="{thumbnail(d.shown.images[i])}" alt="">' for i in row) + "</div>"
-        for row in neighbours(d.shown.z).tolist()
+def near(z: Tensor, images: Tensor) -> str:
+    """Images and their nearest."""
+    lines = [
+        "<div class=near>" + "".join(f'<img src="{thumbnail(images[i])}" alt="">' for i in row) + "</div>"
+        for row in neighbours(z).tolist()
     ]
-    return f"<h2>Some images, and those that are nearest to each</h2>{''.join(rows)}"
+    return f"<h2>Some images, and those that are nearest to each</h2>{''.join(lines)}"

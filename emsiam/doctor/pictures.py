@@ -2,25 +2,25 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..objective import unit
+from .outputs import Output, Shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from .diagnosis import Diagnosis, Output
 
 DOTS = 400  # images of a cloud, at most
 QUERIES, NEIGHBOURS = 8, 6
 SIDE = 48  # of a thumbnail, pixels
 
 
-def spectra(axes: "Axes", outputs: "tuple[Output, ...]", compared: "tuple[Output, ...]") -> None:
+def spectra(axes: "Axes", outputs: Sequence[Output], compared: Sequence[Output]) -> None:
     """Eigenvalues of the covariance of unit vectors, by their number, beside those of untrained weights."""
     for o, style in [*((o, "-") for o in outputs), *((o, "--") for o in compared)]:
         values = [x for x in o.spectrum if x > 1e-12 * max(o.spectrum[0], 1e-30)]
@@ -68,7 +68,7 @@ def thumbnail(image: Tensor) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def drawn(d: "Diagnosis") -> "Figure":
+def drawn(outputs: Sequence[Output], compared: Sequence[Output], shown: Shown | None) -> "Figure":
     """A figure of spectrum and cloud."""
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ def drawn(d: "Diagnosis") -> "Figure":
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
         figure = Figure(figsize=(9.5, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        spectra(left, d.outputs, tuple(o for o in d.compared if o.name == "untrained"))
-        if d.shown:
-            cloud(right, d.shown.z)
+        spectra(left, outputs, [o for o in compared if o.name == "untrained"])
+        if shown:
+            cloud(right, shown.z)
     return figure

@@ -1,0 +1,67 @@
+"""What was looked at, and which of its numbers are shown?"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+SHOWN = {  # number: how it is called, and what it is
+    "z_std_ratio": ("std·√d", "the spread of unit vectors, 1 in health and 0 for a constant"),
+    "participation_ratio": ("directions", "the participation ratio, how many directions carry the variance"),
+    "effective_rank": ("effective rank", "RankMe of unit vectors, highest before training"),
+    "view_auc": ("found again", "how often an image's other view is nearer to it than another image; 0.5 is chance"),
+}
+
+
+class Output(NamedTuple):
+    """What was looked at: z, p, or features."""
+
+    name: str
+    images: int
+    width: int
+    views: int
+    numbers: dict[str, float]  # of `diagnostics.collapse`, by name
+    intervals: dict[str, tuple[float, float]]
+    spectrum: tuple[float, ...]  # eigenvalues of the covariance of unit vectors, descending
+
+
+class Shown(NamedTuple):
+    """What pictures are drawn of."""
+
+    z: Tensor  # [n, N, d], of the first output
+    images: Tensor | None = None  # [N, C, H, W], uint8
+
+
+def rows(outputs: Sequence[Output]) -> list[list[str]]:
+    """The four numbers, a column an output. Nothing where nothing could be looked at."""
+    if not outputs:
+        return []
+    found = [["", *(f"{o.name} ({o.images:,} × {o.width:,})" for o in outputs)]]
+    for name, (called, _) in SHOWN.items():
+        cells = [spelled(o, name) for o in outputs]
+        if any(cells):
+            found.append([called, *cells])
+    return found
+
+
+def meanings(outputs: Sequence[Output]) -> list[str]:
+    """What each of them is."""
+    known = {name for o in outputs for name in o.numbers}
+    return [f"{called} is {meaning}." for name, (called, meaning) in SHOWN.items() if name in known]
+
+
+def plain(o: Output) -> dict[str, Any]:
+    """An output in plain values."""
+    intervals = {name: list(interval) for name, interval in o.intervals.items()}
+    return o._asdict() | {"intervals": intervals, "spectrum": list(o.spectrum)}
+
+
+def spelled(o: Output, name: str) -> str:
+    """A number and its interval; nothing where it is not there."""
+    x = o.numbers.get(name)
+    if x is None or not math.isfinite(x):
+        return ""
+    digits = 1 if abs(x) >= 2 else 2
+    low, high = o.intervals.get(name, (math.nan, math.nan))
+    return f"{x:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if math.isfinite(low) else "")
