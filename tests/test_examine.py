@@ -127,3 +127,12 @@ def test_a_file_is_what_is_in_it(tmp_path):
     assert found.outputs == direct.outputs
     np.save(tmp_path / "z.npy", FLAT.numpy())
     assert emsiam.examine(str(tmp_path / "z.npy")).verdict == "dimensional collapse"
+
+
+@pytest.mark.parametrize(("spread", "said"), [(0.0, "0% of the variance of tokens"), (5.0, "9")])
+def test_tokens_of_an_image_that_are_one_are_seen(spread, said):
+    tokens = IMAGES[:, None] + spread * gaussian(300, 20, 64, seed=1)
+    found = emsiam.examine(tokens)
+    assert found.verdict == "healthy"
+    assert any(note.startswith(said) and "lies within images" in note for note in found.said)
+    assert any("is read as [N, tokens, d]" in note for note in found.said)

@@ -13,6 +13,7 @@ from ..diagnostics import collapse
 from ..diagnostics.evidence import intervals
 from ..diagnostics.judgement import CONSTANT, Evidence, Number, Seen, judge
 from ..errors import ConfigError
+from ..objective import unit
 from .arrays import Embeddings, embeddings
 from .causes import causes
 from .diagnosis import Diagnosis
@@ -109,6 +110,10 @@ def diagnose(
         said.append(
             f"{first} is of one view of each image: with two, [2, N, d], it is seen whether images are found again"
         )
+    if (tokens := read[first].tokens) is not None:
+        said.append(
+            f"{within(tokens):.0%} of the variance of tokens lies within images; near 0 those of an image are one"
+        )
     outputs = {name: looked(name, x, said) for name, x in read.items()}
     evidence = Evidence(
         images=count,
@@ -140,6 +145,13 @@ def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:
         x = x - x.double().mean((0, 1))
     spectrum = collapse.spectrum(x[0]).to(torch.float32).tolist()
     return Output(name, x.shape[1], x.shape[2], len(x), collapse.measure(x), intervals(x), tuple(spectrum))
+
+
+def within(tokens: Tensor) -> float:
+    """The share of the variance of unit tokens [N, t, d] that lies within images; 0 for a constant."""
+    x = unit(tokens.double())
+    total = x.flatten(0, 1).var(0, correction=0).sum()
+    return (x.var(1, correction=0).sum(-1).mean() / total).item() if total > 0 else 0.0
 
 
 def seen(o: Output | None) -> Seen | None:
