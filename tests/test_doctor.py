@@ -1,8 +1,12 @@
 """The doctor's truth: what is trained, and what is read of it."""
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from emsiam.data import idx
+from experiments._records import Record
+from experiments.doctor import judge
 from experiments.doctor.cases import DATA, cases
 from experiments.doctor.runs import Run
 
@@ -24,3 +28,46 @@ def test_a_run_has_its_looks(name):
         assert record.curves[column][0] is not None
     assert record.curves["x_view_auc"][0] > 0.5  # pixels are there before training alone
     assert record.curves["x_view_auc"][1] is None
+
+
+@pytest.mark.parametrize(
+    ("knn", "linear", "said"),
+    [(0.0, 0.0, False), (-0.03, 0.05, True), (0.2, -0.031, True), (-0.02, 0.0, None), (-0.01, -0.009, False)],
+)
+def test_images_are_lost_where_either_accuracy_is(knn, linear, said):
+    first = {"knn_z": 0.5, "linear_z": 0.5}
+    assert judge.lost({"knn_z": 0.5 + knn, "linear_z": 0.5 + linear}, first) is said
+
+
+def look(step, knn, found=0.9, **more):
+    numbers = {"z_z_std_ratio": 0.99, "z_participation_ratio": 8.0, "z_view_auc": found, "x_view_auc": 0.7}
+    numbers |= {"p_z_std_ratio": 0.99, "p_participation_ratio": 5.0, "x_z_std_ratio": 1.0, "x_participation_ratio": 9.0}
+    ends = {f"{n}{end}": x + d for n, x in numbers.items() for end, d in (("_low", -0.02), ("_high", 0.02))}
+    return {"step": step, "as": "", "knn_z": knn, "linear_z": knn, **numbers, **ends, **more}
+
+
+def record(looks):
+    curves = {name: [line.get(name) for line in looks] for name in looks[0]}
+    return Record("k", 1, {"case": "c", "data": "d", "dim": 128}, {}, {}, curves, {}, "")
+
+
+def test_what_will_be_lost_is_lost_at_four_times_the_steps():
+    found = judge.of_run(record([look(0, 0.9), look(69, 0.9), look(275, 0.9), look(1100, 0.8, found=0.6)]))
+    assert [row.lost for row in found] == [False, False, True]
+    assert [row.will_lose for row in found] == [None, True, None]  # 4 · 69 was not looked at
+    assert [row.judgement.verdict for row in found] == ["healthy", "healthy", "not converging"]
+    assert [judge.says_lost(row.judgement) for row in found] == [False, False, True]
+
+
+def test_an_interval_is_of_runs_and_not_of_looks():
+    alike = judge.rate([(str(i), i < 5) for i in range(10)])
+    repeated = judge.rate([(str(i), i < 5) for i in range(10) for _ in range(50)])
+    assert (alike.low, alike.high) == (repeated.low, repeated.high)
+    assert (repeated.share, repeated.looks, repeated.runs) == (0.5, 500, 10)
+    assert judge.rate([]) is None
+
+
+def test_the_area_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    scores, ill = rng.integers(5, size=200).astype(float), rng.random(200) < 0.3
+    assert judge.area(scores, ill) == pytest.approx(roc_auc_score(ill, scores))

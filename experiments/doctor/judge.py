@@ -1,0 +1,170 @@
+"""How often is the doctor right? Its verdict at every look beside the truth, and single numbers as detectors."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emsiam.diagnostics.judgement import Evidence, Judgement, Number, Seen, judge
+
+from .._records import Record
+
+LOST, KEPT = -0.03, -0.01  # of an accuracy, against the same output before training
+CONSTANT = 0.1
+LATER = 4  # times the steps
+RESAMPLES = 2000
+SMALL = {"64 images": 64, "every image twice": 512}
+IMAGES = 512
+SINGLE = {  # number of z: whether a low one is to mean collapse
+    "z_std_ratio": True,
+    "participation_ratio": True,
+    "effective_rank": True,
+    "rankme": True,
+    "lidar_8": True,
+    "singular_value_auc": False,
+    "alpha_req": False,
+    "monai": False,
+    "between_share_8": True,
+    "view_auc": True,
+}
+
+
+class Row(NamedTuple):
+    """A look at a run."""
+
+    key: str  # of the run
+    case: str
+    data: str
+    step: int
+    way: str  # how it was looked at
+    lost: bool | None  # images of z; None: between
+    constant: bool  # z or p
+    will_lose: bool | None  # None: lost already, between, or not looked at later
+    judgement: Judgement
+    numbers: dict[str, float]
+
+
+def rows(records: Iterable[Record]) -> list[Row]:
+    """All looks after the first step."""
+    return [row for record in records for row in of_run(record)]
+
+
+def of_run(record: Record) -> list[Row]:
+    looks = [dict(zip(record.curves, values, strict=True)) for values in zip(*record.curves.values(), strict=True)]
+    first, plain = looks[0], {look["step"]: look for look in looks if not look["as"]}
+    state = {step: lost(look, first) for step, look in plain.items()}
+    found = []
+    for look in looks[1:]:
+        if look.get("z_z_std_ratio") is None:
+            continue
+        step, now = look["step"], plain[look["step"]]
+        later = state.get(LATER * step) if state[step] is False else None
+        spread = [now[f"{name}_z_std_ratio"] for name in ("z", "p")]
+        evidence = evidence_of(look, first, record.config["dim"])
+        numbers = {name: look[f"z_{name}"] for name in SINGLE if look.get(f"z_{name}") is not None}
+        found.append(
+            Row(
+                record.key,
+                record.config["case"],
+                record.config["data"],
+                step,
+                look["as"],
+                state[step],
+                min(spread) < CONSTANT,
+                later,
+                judge(evidence),
+                numbers,
+            )
+        )
+    return found
+
+
+def lost(look: dict[str, Any], first: dict[str, Any]) -> bool | None:
+    """Whether images of z are lost, by kNN or by ridge regression; None between the margins."""
+    moved = [round(look[name] - first[name], 9) for name in ("knn_z", "linear_z") if look.get(name) is not None]
+    if not moved:
+        return None
+    return True if min(moved) <= LOST else False if min(moved) >= KEPT else None
+
+
+def evidence_of(look: dict[str, Any], first: dict[str, Any], width: int) -> Evidence:
+    """What the rule looks at."""
+
+    def number(line: dict[str, Any], name: str) -> Number | None:
+        values = [line.get(f"{name}{end}") for end in ("", "_low", "_high")]
+        return None if any(x is None for x in values) else Number(*map(float, values))  # type: ignore[arg-type]
+
+    def seen(line: dict[str, Any], of: str) -> Seen | None:
+        std, rank = (number(line, f"{of}_{n}") for n in ("z_std_ratio", "participation_ratio"))
+        return Seen(std, rank, number(line, f"{of}_view_auc")) if std and rank else None
+
+    return Evidence(
+        SMALL.get(look["as"], IMAGES),
+        width,
+        seen(look, "z"),
+        seen(look, "p"),
+        seen(first, "z"),
+        seen(first, "x"),
+        look["step"],
+    )
+
+
+def says_lost(j: Judgement) -> bool | None:
+    """Whether a verdict says that images are lost; None where it does not say."""
+    if j.verdict in ("undecided", "too early to say"):
+        return None
+    return j.number in ("view_auc", "z_std_ratio", "p_std_ratio", "finite")
+
+
+class Rate(NamedTuple):
+    """A share of looks, with a 95 % interval by bootstrap over runs."""
+
+    share: float
+    low: float
+    high: float
+    looks: int
+    runs: int
+
+
+def rate(pairs: Sequence[tuple[str, bool]], seed: int = 0) -> Rate | None:
+    """Of (run, whether) pairs; None where there are none."""
+    if not pairs:
+        return None
+    by_run: dict[str, list[bool]] = {}
+    for key, value in pairs:
+        by_run.setdefault(key, []).append(value)
+    right = np.array([sum(v) for v in by_run.values()], float)
+    count = np.array([len(v) for v in by_run.values()], float)
+    drawn = np.random.default_rng(seed).integers(len(right), size=(RESAMPLES, len(right)))
+    many = right[drawn].sum(1) / count[drawn].sum(1)
+    low, high = np.quantile(many, [0.025, 0.975])
+    return Rate(float(right.sum() / count.sum()), float(low), float(high), int(count.sum()), len(right))
+
+
+def area(scores: np.ndarray, ill: np.ndarray) -> float:
+    """The chance that an ill look has a larger score than another one: the area under the ROC curve."""
+    from scipy.stats import rankdata
+
+    n = int(ill.sum())
+    if n in (0, len(ill)):
+        return math.nan
+    return float((rankdata(scores)[ill].sum() - n * (n + 1) / 2) / (n * (len(ill) - n)))
+
+
+def detector(found: Sequence[Row], name: str, truth: str, seed: int = 0) -> Rate | None:
+    """A single number as a detector of a truth: the area, with an interval over runs."""
+    used = [row for row in found if getattr(row, truth) is not None and name in row.numbers]
+    if len({getattr(row, truth) for row in used}) < 2:
+        return None
+    sign = -1 if SINGLE[name] else 1
+    scores = np.array([sign * row.numbers[name] for row in used])
+    ill = np.array([bool(getattr(row, truth)) for row in used])
+    keys = np.array([row.key for row in used])
+    places = {key: np.flatnonzero(keys == key) for key in dict.fromkeys(keys.tolist())}
+    rng, names, many = np.random.default_rng(seed), list(places), []
+    for _ in range(RESAMPLES // 4):
+        which = np.concatenate([places[names[i]] for i in rng.integers(len(names), size=len(names))])
+        many.append(area(scores[which], ill[which]))
+    low, high = np.nanquantile(many, [0.025, 0.975])
+    return Rate(area(scores, ill), float(low), float(high), len(used), len(names))
