@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+import emsiam
 from emsiam.data import idx
 from experiments._records import Record
-from experiments.doctor import judge
+from experiments.doctor import judge, made, page
 from experiments.doctor.cases import DATA, cases
 from experiments.doctor.runs import Run
 
@@ -71,3 +72,18 @@ def test_the_area_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     scores, ill = rng.integers(5, size=200).astype(float), rng.random(200) < 0.3
     assert judge.area(scores, ill) == pytest.approx(roc_auc_score(ill, scores))
+
+
+def test_the_page_has_each_question():
+    looks = [look(0, 0.9), look(69, 0.9), look(275, 0.9), look(1100, 0.8, found=0.6)]
+    found = judge.of_run(record(looks)._replace(config={"case": "SimSiam", "data": "digits", "dim": 128}))
+    text = page.text(found)
+    assert "| digits | 1.00 (1.00 to 1.00); 1 looks, 1 runs | 0.00 (0.00 to 0.00)" in text  # lost: says so
+    assert "| SimSiam | not converging 1 (images lost 1) |" in text
+    assert "| one NaN | not finite | diverged |" in text
+    assert "| wrong |" not in text
+
+
+@pytest.mark.parametrize("made", list(made.arrays()), ids=lambda m: m.name)
+def test_arrays_that_nobody_trained_are_what_they_were_made_to_be(made):
+    assert emsiam.examine(made.z).verdict in made.allowed

@@ -14,6 +14,5 @@ Labels are read for the truth alone. The rule is chosen on digits and shapes, an
 Fashion-MNIST and mnist5k; then exchanged. Sets are never split by seed or by step. The unit is the run: intervals are
 by bootstrap over runs. Seeds 200 to 202; 200 and 201 of other widths.
 
-What is trained is in `cases`; beside it are arrays that nobody trained, in `arrays`, whose truth is known by how they
-are made.
+What is trained is in `cases`; beside it are arrays that nobody trained, in `made`, whose truth is how they are made.
 """

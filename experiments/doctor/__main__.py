@@ -53,7 +53,7 @@ def wanted() -> list[Run]:
 
 
 def examine(at_once: int, launcher: str, out: Path, smoke: bool) -> int:
-    """Run what is not recorded."""
+    """Run what is not recorded; then write what the rule makes of it."""
     asked = wanted()
     if smoke:
         asked, out = [run._replace(looks=(0, 2)) for run in asked if run.seed == run.case.seeds[0]], out / "smoke"
@@ -68,6 +68,13 @@ def examine(at_once: int, launcher: str, out: Path, smoke: bool) -> int:
     if failed:
         print(*failed, sep="\n", file=sys.stderr)
         return 130 if failed == [INTERRUPTED] else 1
+    if not smoke:
+        from .judge import rows
+        from .page import text
+
+        page = (Path("docs") if out == Path("results") else out) / f"{NAME}.md"
+        page.write_text(text(rows(records.own[key] for key in by_key)))
+        print(page)
     return 0
 
 

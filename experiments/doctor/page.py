@@ -1,0 +1,130 @@
+"""What are the doctor's errors? docs/doctor.md, from the recorded runs."""
+
+import inspect
+from collections import Counter
+from collections.abc import Sequence
+
+from emsiam.diagnostics import judgement
+from emsiam.doctor.examine import examine
+
+from . import __doc__ as truth
+from .cases import DATA
+from .judge import SINGLE, Rate, Row, detector, rate, says_lost
+from .made import arrays
+
+CHOSEN, REPORTED = ("digits", "shapes"), ("Fashion-MNIST", "mnist5k")
+HEAD = """# The doctor: is it collapse?
+
+    import emsiam
+    print(emsiam.examine(z))                    # [N, d], or better [views, N, d]; numpy or PyTorch
+    print(emsiam.examine(model, views))         # what a network makes of views
+    print(emsiam.examine("runs/mine"))          # a run, a checkpoint, a file of embeddings
+    monitor = emsiam.Monitor(); monitor.update(z)   # in a loop; examples/doctor
+
+    python -m emsiam.diagnose RUN|CHECKPOINT|EMBEDDINGS.npz --html page.html
+
+Made by `python -m experiments.doctor` from results/doctor.runs.jsonl; no number here is typed by hand.
+"""
+
+
+def text(found: Sequence[Row]) -> str:
+    """The text of docs/doctor.md."""
+    plain = [row for row in found if not row.way]
+    parts = [
+        HEAD.rstrip(),
+        f"## The rule\n\n```\n{inspect.getdoc(judgement.judge)}\n```\n\n{constants()}",
+        f"## The truth\n\n{(truth or '').partition(chr(10))[2].strip()}",
+        f"## Are images lost now?\n\n{errors(plain)}",
+        f"## Will they be lost?\n\n{foretold(plain)}",
+        f"## Looked at otherwise\n\n{ways(found)}",
+        f"## Single numbers as detectors of lost images\n\n{singles(plain)}",
+        f"## What is said of each case, at its last look\n\n{verdicts(plain)}",
+        f"## Arrays that nobody trained\n\n{untrained()}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def constants() -> str:
+    names = ("CONSTANT", "READ", "FEW_DIRECTIONS", "CHANCE", "YOUNG", "FEWEST")
+    return ", ".join(f"{name} = {getattr(judgement, name):g}" for name in names) + "."
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+
+
+def shown(r: Rate | None) -> str:
+    return "" if r is None else f"{r.share:.2f} ({r.low:.2f} to {r.high:.2f}); {r.looks} looks, {r.runs} runs"
+
+
+def errors(found: Sequence[Row]) -> str:
+    """How often the verdict says that images are lost, where they are, and where they are kept."""
+    lines = []
+    for data in DATA:
+        here = [row for row in found if row.data == data]
+        cells = [data]
+        for lost in (True, False):
+            of = [row for row in here if row.lost is lost]
+            cells.append(shown(rate([(row.key, says_lost(row.judgement) is True) for row in of])))
+            cells.append(shown(rate([(row.key, says_lost(row.judgement) is None) for row in of])))
+        between = sum(row.lost is None for row in here)
+        lines.append([*cells, str(between)])
+    head = ["", "lost: says so", "lost: does not say", "kept: says lost", "kept: does not say", "between, left out"]
+    return table(head, lines)
+
+
+def foretold(found: Sequence[Row]) -> str:
+    """How often something is said against a run whose images are not lost yet."""
+    lines = []
+    for data in DATA:
+        cells = [data]
+        for lose in (True, False):
+            of = [row for row in found if row.data == data and row.will_lose is lose]
+            ill = [(row.key, row.judgement.verdict not in ("healthy", "undecided", "too early to say")) for row in of]
+            cells.append(shown(rate(ill)))
+        lines.append(cells)
+    return table(["", "will be lost: not healthy", "will not: not healthy"], lines)
+
+
+def ways(found: Sequence[Row]) -> str:
+    """How often another look at the same network has the same verdict."""
+    plain = {(row.key, row.step): row.judgement.verdict for row in found if not row.way}
+    lines = [
+        [way, shown(rate([(r.key, r.judgement.verdict == plain[r.key, r.step]) for r in found if r.way == way]))]
+        for way in dict.fromkeys(row.way for row in found if row.way)
+    ]
+    return table(["", "the same verdict"], lines)
+
+
+def singles(found: Sequence[Row]) -> str:
+    """The area under the ROC curve of each number alone, low meaning ill where that is how it is meant."""
+    lines = [
+        [f"`{name}`", *(shown(detector([r for r in found if r.data == data], name, "lost")) for data in DATA)]
+        for name in SINGLE
+    ]
+    return table(["z", *DATA], lines)
+
+
+def verdicts(found: Sequence[Row]) -> str:
+    """Counts of verdicts over seeds."""
+    last = {(r.data, r.case): max(x.step for x in found if (x.data, x.case) == (r.data, r.case)) for r in found}
+    lines = []
+    for case in dict.fromkeys(row.case for row in found):
+        cells = [case]
+        for data in DATA:
+            of = [r for r in found if (r.data, r.case) == (data, case) and r.step == last[data, case]]
+            said = Counter(r.judgement.verdict for r in of)
+            states = Counter({True: "lost", False: "kept", None: "between"}[r.lost] for r in of)
+            told = ", ".join(f"{v} {n}" for v, n in said.items())
+            cells.append(f"{told} (images {', '.join(f'{s} {n}' for s, n in states.items())})" if of else "")
+        lines.append(cells)
+    return table(["", *DATA], lines)
+
+
+def untrained() -> str:
+    """What is said of arrays whose truth is how they were made."""
+    lines = []
+    for made in arrays():
+        said = examine(made.z).verdict
+        lines.append([made.name, made.true, said, "" if said in made.allowed else "wrong"])
+    return table(["z", "true of it", "said", ""], lines)
