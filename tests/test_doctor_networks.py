@@ -63,6 +63,7 @@ def test_a_module_is_left_as_it_was(training):
     net = Net().train(training)
     before = copy.deepcopy(net.state_dict())
     found = emsiam.examine(net, VIEWS)
+    assert found.said == ("Net, 256 of 400 images, drawn with a fixed seed",)
     assert net.training is training
     assert all(torch.equal(x, y) for x, y in zip(before.values(), net.state_dict().values(), strict=True))
     assert all(x.grad is None for x in net.parameters())
@@ -90,9 +91,9 @@ def test_running_statistics_that_are_not_of_these_weights_are_told_from_a_collap
         (
             nn.Conv2d(3, 4, 1),
             VIEWS,
-            r"the model gives \[400, 4, 4, 4\] for 400 images; pass a function that gives \[N, d\]",
+            r"the model gives \[256, 4, 4, 4\] for 256 images; pass a function that gives \[N, d\]",
         ),
-        (lambda x: (x, x), VIEWS, "the model gives a tuple for 400 images; pass a function"),
+        (lambda x: (x, x), VIEWS, "the model gives a tuple for 256 images; pass a function"),
     ],
 )
 def test_a_module_that_does_not_fit_is_one_line(model, images, said):

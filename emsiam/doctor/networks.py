@@ -17,10 +17,12 @@ from ..evaluation.backbones import LoadedBackbone, WhichNetwork, load_backbone
 from ..evaluation.features import WhichImages, prepared
 from ..networks import Siamese, build_backbone, initialised
 from ..runs.run import Run, load_run
-from ..streams import BACKBONE, generator
+from ..streams import BACKBONE, IDS, generator
 from ..training.observe import look
 
 VIEWS = 2
+MOST = 256  # images that somebody's module is shown
+FEW = 128  # of one view with running statistics, and of untrained weights: to be compared with
 LARGE, PART = 64, 64  # images of a larger side go through a network PART at a time, each part with its own statistics
 
 
@@ -107,8 +109,8 @@ def of_checkpoint(path: str, which: WhichNetwork, asked: WhichImages) -> Network
     return Networks(
         what,
         {"features": passed(encoder.backbone.train(), views)},
-        {"features": passed(encoder.backbone.eval(), views)},
-        {"features": passed(fresh.train(), views)},
+        {"features": passed(encoder.backbone.eval(), views[:1, :FEW])},
+        {"features": passed(fresh.train(), views[:, :FEW])},
         views.flatten(2),
         data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
     )
@@ -147,13 +149,16 @@ def of_module(module: Callable[[Tensor], Any], images: Any) -> Networks:
         )
     views = images[None] if images.ndim == 4 else images
     name = type(module).__name__ if isinstance(module, nn.Module) else getattr(module, "__name__", "a function")
+    if (count := views.shape[1]) > MOST:
+        views = views[:, torch.randperm(count, generator=generator(0, IDS))[:MOST].to(views.device)]
+        name += f", {MOST} of {count:,} images, drawn with a fixed seed"
     if not isinstance(module, nn.Module):
         return Networks(name, {"z": passed(module, views)}, {}, {}, views.flatten(2))
     mode = module.training
     try:
         keeps = any(getattr(m, "running_mean", None) is not None for m in module.modules())
         batch = {"z": passed(module.train(), views)}
-        running = {"z": passed(module.eval(), views)} if keeps else {}
+        running = {"z": passed(module.eval(), views[:1, :FEW])} if keeps else {}
     finally:
         module.train(mode)
     return Networks(name, batch, running, {}, views.flatten(2))
