@@ -123,3 +123,11 @@ def test_a_run_without_a_checkpoint_is_one_line(tmp_path):
         emsiam.examine(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="holds no run"):
         emsiam.examine(tmp_path)
+
+
+def test_what_would_not_be_used_is_refused(run):
+    for given in ({"p": VIEWS}, {"labels": [1]}, {"steps": 3}):
+        with pytest.raises(ConfigError, match=f"{next(iter(given))}: is not used beside a network"):
+            emsiam.examine(run, **given)
+    with pytest.raises(ConfigError, match="pixels: is not used beside a network"):
+        emsiam.examine(Net(), VIEWS, pixels=VIEWS)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..diagnostics import collapse
 from ..diagnostics.evidence import intervals
 from ..diagnostics.judgement import CONSTANT, Evidence, Number, Seen, judge
 from ..errors import ConfigError
 from ..objective import unit
+from ..runs.run import Run
 from .arrays import Embeddings, embeddings
 from .causes import causes
 from .diagnosis import Diagnosis
@@ -63,9 +64,13 @@ def examine(
             labels = found.pop("labels", None) if labels is None else labels
             said = [f"{z}: {', '.join(found)}"]
             return diagnose(given | {"z": None} | found, labels, steps, layout, said)
-    if isinstance(z, str | os.PathLike | nn.Module) or callable(z) or type(z).__name__ == "Run":
+    module = callable(z) and not isinstance(z, Run)
+    if isinstance(z, str | os.PathLike | Run) or module:
         from .networks import networks
 
+        others = given | {"labels": labels, "steps": steps, "layout": layout, "z": None, "p": None if module else p}
+        if unused := [name for name, x in others.items() if x is not None]:
+            raise ConfigError(f"{unused[0]}: is not used beside a network; pass what it makes of images")
         return of_networks(networks(z, p, **of_file))
     if of_file:
         raise ConfigError(f"{', '.join(of_file)}: are of a file of weights; pass its path in place of z")
