@@ -37,6 +37,9 @@ def main(arguments: list[str]) -> int:
         given = parser.parse_args(arguments)
         check_folder("json", given.json)
         check_folder("html", given.html)
+        written = [Path(file).resolve() for file in (given.json, given.html, given.what) if file]
+        if len(set(written)) < len(written):
+            raise ConfigError("--json, --html: two of these files are one; allowed are files of their own")
         from .doctor.examine import examine
         from .files import replacing, write_json
 

@@ -25,7 +25,13 @@ MADE = {
 def test_the_status_says_it(tmp_path, verdict, capsys):
     z, status = MADE[verdict]
     np.save(tmp_path / "z.npy", z.numpy())
-    assert diagnose.main([str(tmp_path / "z.npy"), "--json", str(tmp_path / "out.json")]) == status
+    assert (
+        diagnose.main(
+            [str(tmp_path / "z.npy"), "--json", str(tmp_path / "out.json"), "--html", str(tmp_path / "out.html")]
+        )
+        == status
+    )
+    assert f"<h1>{verdict}</h1>" in (tmp_path / "out.html").read_text()
     assert capsys.readouterr().out.startswith(f"{verdict}: ")
     content = json.loads((tmp_path / "out.json").read_text())
     assert content["verdict"] == verdict
@@ -46,6 +52,8 @@ def test_a_young_run_is_undecided(tmp_path, no_pictures, capsys):
         (["nothing.npy"], "nothing.npy: there is no such file"),
         (["nothing"], "nothing: there is no such file or run"),
         (["z.npy", "--json", "nowhere/a.json"], "--json nowhere/a.json: there is no folder nowhere"),
+        (["z.npy", "--html", "z.npy"], "two of these files are one"),
+        (["z.npy", "--html", "a", "--json", "a"], "two of these files are one"),
         (["z.npy", "--layout", "rows"], "--layout: invalid choice: 'rows'"),
         ([], "allowed"),
     ],

@@ -131,3 +131,7 @@ def test_what_would_not_be_used_is_refused(run):
             emsiam.examine(run, **given)
     with pytest.raises(ConfigError, match="pixels: is not used beside a network"):
         emsiam.examine(Net(), VIEWS, pixels=VIEWS)
+
+
+def test_a_module_that_gives_nan_is_diverged():
+    assert emsiam.examine(Net(), VIEWS * torch.nan).verdict == "diverged"

@@ -136,3 +136,19 @@ def test_tokens_of_an_image_that_are_one_are_seen(spread, said):
     assert found.verdict == "healthy"
     assert any(note.startswith(said) and "lies within images" in note for note in found.said)
     assert any("is read as [N, tokens, d]" in note for note in found.said)
+
+
+@pytest.mark.parametrize("noise", [1e-8, 1e-6, 1e-3, 1e-2])
+def test_a_positive_constant_is_no_feature_after_a_relu(noise):
+    z = (gaussian(64, seed=4).abs() + 1) + noise * gaussian(2, 300, 64)
+    assert emsiam.examine(z).verdict == "complete collapse"
+    assert emsiam.examine(VIEWS, z[0]).verdict == "complete collapse"
+
+
+def test_p_that_is_not_finite_is_diverged():
+    assert emsiam.examine(VIEWS, VIEWS[0] * torch.nan).verdict == "diverged"
+
+
+def test_no_more_directions_than_there_are_channels():
+    assert emsiam.examine(torch.eye(64)).judgement.value <= 64
+    assert emsiam.examine(gaussian(100, 300)).judgement.value <= 300

@@ -1,7 +1,5 @@
 """Words from numbers: each line of the rule, what it says, and arrays whose truth is how they were made."""
 
-import math
-
 import pytest
 import torch
 
@@ -40,6 +38,7 @@ HEALTHY = Evidence(512, 128, seen(), seen(), seen(rank=25.0, found=0.6), seen(fo
         ({"z": seen(std=0.3, found=0.6)}, "not converging", "view_auc"),
         ({"z": seen(rank=3.1)}, "undecided", "participation_ratio"),
         ({"z": seen(found=0.7)}, "undecided", "view_auc"),
+        ({"z": seen(found=0.95), "pixels": seen(found=1.0)}, "healthy", "participation_ratio"),  # views hardly differ
         ({"z": seen(found=0.65), "pixels": None}, "healthy", "participation_ratio"),  # untrained weights: 0.6
         ({"z": seen(found=0.55), "pixels": None}, "not converging", "view_auc"),
         ({"z": seen(found=0.5), "pixels": None, "untrained": None}, "not converging", "view_auc"),
@@ -72,8 +71,8 @@ def test_the_reason_has_the_number_that_decided_and_what_it_is_compared_with():
 def test_the_rank_does_not_depend_on_how_many_images_there_are(count):
     x = torch.randn(count, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     pr = collapse.participation_ratio(x).item()
-    assert judgement.many_images(Number(pr, pr, pr), count).value == pytest.approx(40, rel=0.05)
-    assert judgement.many_images(Number(0, 0, count), count) == (0, 0, math.inf)
+    assert judgement.many_images(Number(pr, pr, pr), count, 64).value == pytest.approx(40, rel=0.05)
+    assert judgement.many_images(Number(0, 0, count), count, 40) == (0, 0, 40)
 
 
 def looked(x):

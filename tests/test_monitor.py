@@ -81,7 +81,8 @@ def test_a_rank_that_is_lost_and_a_constant_are_warned_of():
 
 def test_nan_is_diverged():
     monitor = emsiam.Monitor()
-    monitor.update(batch() * math.nan)
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        monitor.update(batch() * math.nan)
     assert monitor.report().verdict == "diverged"
 
 

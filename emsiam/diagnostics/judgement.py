@@ -1,6 +1,5 @@
 """Numbers to words: what has become of a representation? No labels are used; docs/doctor.md has the rule's errors."""
 
-import math
 from typing import NamedTuple
 
 VERDICTS = (
@@ -11,6 +10,7 @@ RULE = "found again"  # its name, by which verdicts of before can be told from t
 CONSTANT = 0.1  # std·√d; a definition
 READ = 0.5  # std·√d, below which directions are those of what little differs
 FEW_DIRECTIONS = 3.0  # participation ratio, of many images
+ENOUGH = 0.9  # of finding an image again, also where pixels find more, as they do where views hardly differ
 CHANCE = 0.6  # of finding an image again, where nothing is known that it could be compared with
 YOUNG = 50  # steps
 FEWEST = 32  # images
@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
 
     images: int
     width: int  # d
-    z: Seen | None  # None: z is not finite
+    z: Seen | None  # None: z or p is not finite
     p: Seen | None = None
     untrained: Seen | None = None  # z of the same network before its first step
     pixels: Seen | None = None  # of the views themselves
@@ -59,7 +59,7 @@ class Judgement(NamedTuple):
 def judge(e: Evidence) -> Judgement:
     """The first that holds:
 
-    z is not finite                                    diverged
+    z or p is not finite                               diverged
     fewer than FEWEST images                           undecided
     std·√d of z or p < CONSTANT                        complete collapse
     fewer than YOUNG steps                             too early to say
@@ -74,7 +74,7 @@ def judge(e: Evidence) -> Judgement:
     Without pixels images are compared with what untrained weights find, and without these with CHANCE.
     """
     if e.z is None:
-        return Judgement("diverged", "z holds values that are not finite", "finite", 0.0, 1.0, "a definition")
+        return Judgement("diverged", "z or p holds values that are not finite", "finite", 0.0, 1.0, "a definition")
     if e.images < FEWEST:
         reason = f"{e.images} images are too few to say how they are spread; {FEWEST} are the least"
         return Judgement("undecided", reason, "images", e.images, FEWEST, "the rule", ("more images, better 500",))
@@ -85,7 +85,7 @@ def judge(e: Evidence) -> Judgement:
         reason = f"after {e.steps} steps it is too early to say; {YOUNG} are the least"
         return Judgement("too early to say", reason, "steps", e.steps, YOUNG, "the rule", ("a longer run",))
     bound, source = least_found(e)
-    rank, few = many_images(e.z.rank, e.images), FEW_DIRECTIONS
+    rank, few = many_images(e.z.rank, e.images, e.width), FEW_DIRECTIONS
     if e.z.found and e.z.found.high < bound:
         verdict = "dimensional collapse" if rank.high < few else "not converging"
         reason = (
@@ -116,12 +116,11 @@ def judge(e: Evidence) -> Judgement:
     return Judgement("healthy", f"{said}; {_told_apart(e.z)}", *of_rank)
 
 
-def many_images(rank: Number, images: int) -> Number:
-    """What the participation ratio of so many images would be with very many: they add 1/N to its inverse."""
+def many_images(rank: Number, images: int, width: int) -> Number:
+    """The participation ratio that very many images would have: so many add 1/N to its inverse. At most the width."""
 
     def of(pr: float) -> float:
-        inverse = 1 / pr - 1 / images if pr > 0 else 0.0
-        return 1 / inverse if inverse > 0 else math.inf if pr > 0 else 0.0
+        return 1 / max(1 / pr - 1 / images, 1 / width) if pr > 0 else 0.0
 
     return Number(*map(of, rank))
 
@@ -129,9 +128,9 @@ def many_images(rank: Number, images: int) -> Number:
 def least_found(e: Evidence) -> tuple[float, str]:
     """What z should find again of images, and where that is from."""
     if e.pixels and e.pixels.found:
-        return e.pixels.found.value, "the pixels of the views"
+        return min(e.pixels.found.value, ENOUGH), "the pixels of the views"
     if e.untrained and e.untrained.found:
-        return e.untrained.found.value, "the network before training"
+        return min(e.untrained.found.value, ENOUGH), "the network before training"
     return CHANCE, "untrained networks of this project's tables"
 
 
@@ -153,4 +152,4 @@ def _told_apart(z: Seen) -> str:
 def _beside(e: Evidence) -> str:
     if not e.untrained:
         return ""
-    return f"; untrained weights of this network have {many_images(e.untrained.rank, e.images).value:.0f}"
+    return f"; untrained weights of this network have {many_images(e.untrained.rank, e.images, e.width).value:.0f}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .networks import Networks
 
 OUTPUTS = ("z", "p", "features")  # in the order in which they are shown; the verdict is of the first
+SAME = 0.02  # of features after a ReLU: the share that differs between images, below which they are a constant
 NEIGHBOURS, TEMPERATURE = 20, 0.1  # of kNN, where there are labels
 
 
@@ -83,7 +84,9 @@ def of_networks(seen: "Networks") -> Diagnosis:
     given = {**seen.batch, "untrained": seen.untrained.get(first), "pixels": seen.pixels}
     said = [seen.what]
     for name, x in seen.running.items():
-        running, batch = (float(collapse.z_std_ratio(y[0])) for y in (x, seen.batch[name]) if y.isfinite().all())
+        if not (x.isfinite().all() and seen.batch[name].isfinite().all()):
+            continue
+        running, batch = (collapse.z_std_ratio(y[0]).item() for y in (x, seen.batch[name]))
         if running < CONSTANT < batch:
             said.append(
                 f"with running BN statistics std·√d of {name} is {running:.3f}, with those of a batch {batch:.2f}: the "
@@ -123,7 +126,7 @@ def diagnose(
     evidence = Evidence(
         images=count,
         width=read[first].x.shape[2],
-        z=seen(outputs[first]),
+        z=None if "p" in outputs and outputs["p"] is None else seen(outputs[first]),
         p=seen(outputs.get("p")),
         untrained=seen(outputs.get("untrained")),
         pixels=seen(outputs.get("pixels")),
@@ -145,7 +148,7 @@ def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:
     if not x.isfinite().all():
         said.append(f"{name} holds {int((~x.isfinite()).sum()):,} values that are not finite")
         return None
-    if name in OUTPUTS and (x >= 0).all() and not (x == x[0, 0]).all():
+    if name in OUTPUTS and (x >= 0).all() and collapse.residual_norm(x[0]) > SAME:
         said.append(f"no value of {name} is negative: it is taken for features after a ReLU, and centred first")
         x = x - x.double().mean((0, 1))
     spectrum = collapse.spectrum(x[0]).to(torch.float32).tolist()

@@ -98,11 +98,9 @@ class Monitor:
 
     def _warn(self) -> None:
         look = self.looks[-1]
-        self._once(
-            "constant",
-            min(look.z_std_ratio, 1 if look.p_std_ratio is None else look.p_std_ratio) < CONSTANT,
-            "z or p is nearly a constant",
-        )
+        least = min(look.z_std_ratio, 1.0 if look.p_std_ratio is None else look.p_std_ratio)
+        self._once("finite", math.isnan(look.z_std_ratio), "z or p holds values that are not finite")
+        self._once("constant", least < CONSTANT, "z or p is nearly a constant")
         few = look.participation_ratio < FEW_DIRECTIONS and look.update >= SETTLED
         self._once("few", few, f"{look.participation_ratio:.1f} directions carry z")
         self._once("falling", self.falling, f"the rank of z is falling, {look.participation_ratio:.1f} now")
@@ -117,7 +115,7 @@ class Monitor:
         """What `emsiam.examine` says of the last look, and how the rank moves. Raises ConfigError before the first."""
         if not self.looks:
             raise ConfigError("monitor: has seen no batch yet; call update(z)")
-        found = diagnose(self.last, None, self.updates, "views" if self.last["z"].ndim == 3 else None)
+        found = diagnose(self.last, None, self.looks[-1].update, "views" if self.last["z"].ndim == 3 else None)
         (first, at), (now, last) = ((look.participation_ratio, look.update) for look in (self.looks[0], self.looks[-1]))
         said = f"the rank of z was {first:.1f} at update {at:,} and is {now:.1f} at {last:,}"
         said += ", and it is falling" if self.falling else ""

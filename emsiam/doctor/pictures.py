@@ -23,9 +23,13 @@ SIDE = 48  # of a thumbnail, pixels
 def spectra(axes: "Axes", outputs: Sequence[Output], compared: Sequence[Output]) -> None:
     """Eigenvalues of the covariance of unit vectors, by their number, beside those of untrained weights."""
     for o, style in [*((o, "-") for o in outputs), *((o, "--") for o in compared)]:
-        values = [x for x in o.spectrum if x > 1e-12 * max(o.spectrum[0], 1e-30)]
-        axes.plot(range(1, len(values) + 1), values, style, label=o.name, linewidth=1.5)
-    axes.set(xscale="log", yscale="log", xlabel="direction", ylabel="its variance", title="Spectrum")
+        values = [x for x in o.spectrum if x > 1e-12 * o.spectrum[0]]
+        axes.plot(
+            range(1, len(values) + 1), values, style, label=o.name if values else f"{o.name}: none", linewidth=1.5
+        )
+    if any(o.spectrum[0] > 0 for o in (*outputs, *compared)):
+        axes.set(xscale="log", yscale="log")
+    axes.set(xlabel="direction", ylabel="its variance", title="Spectrum")
     axes.legend()
 
 
