@@ -1,5 +1,6 @@
 """How are the runs of a table made? By key, each once, several at a time; what is recorded is not made again."""
 
+import argparse
 import fcntl
 import functools
 import hashlib
@@ -144,6 +145,20 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, records: Records) ->
     return at_work(
         left, train, functools.partial(_ended, records=records), at_once, launcher, records.folder, len(wanted)
     )
+
+
+def asked(parser: argparse.ArgumentParser, arguments: Sequence[str], smoke: str) -> argparse.Namespace:
+    """What a sweep's command was asked, with its own options added; from now on signals end it as Ctrl-C does."""
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
+    parser.add_argument("--out", type=lambda text: Path(text).expanduser(), default=Path("results"), help="results")
+    parser.add_argument("--smoke", action="store_true", help=smoke)
+    given = parser.parse_args(arguments)
+    if given.jobs < 1:
+        parser.error("--jobs: allowed is a number from 1")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    return given
 
 
 def at_work(

@@ -103,7 +103,7 @@ def _together(old: Record | None, new: Record) -> Record:
 
 
 def record(key: str, numerics: int, folder: Path, evaluations: dict[str, float]) -> Record:
-    """Of a run's directory."""
+    """The record that a run's directory gives."""
     run = Run(folder)
     environment = json.loads((folder / "env.json").read_text())
     kept = {n: str(environment[n]) for n in ENVIRONMENT}

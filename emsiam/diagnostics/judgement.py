@@ -1,4 +1,4 @@
-"""Numbers to words: what has become of a representation? No labels are used; docs/doctor.md has the rule's errors."""
+"""Numbers to words: what has become of a representation? No labels are used; experiments/doctor measures errors."""
 
 from typing import NamedTuple
 
@@ -98,7 +98,7 @@ def judge(e: Evidence) -> Judgement:
         later = "a later step: is std·√d falling?"
         return Judgement("undecided", reason, "z_std_ratio", std, READ, "the rule", (later, "untrained weights"))
     said = f"{rank.value:.1f} directions carry z{_beside(e)}"
-    of_rank = "participation_ratio", rank.value, few, "runs on digits and shapes, docs/doctor.md"
+    of_rank = "participation_ratio", rank.value, few, "trials on digits and shapes, LOG.md"
     if rank.high < few:
         found = f"; images are found again all the same ({e.z.found.value:.0%})" if e.z.found else ""
         return Judgement("dimensional collapse", f"{said}; fewer than {few:g} is a collapse{found}", *of_rank)
@@ -145,7 +145,7 @@ def _constant(name: str, seen: Seen) -> Judgement:
 
 def _told_apart(z: Seen) -> str:
     if not z.found:
-        return "whether images are told apart is not seen from one view of each"
+        return "one view of each image cannot show whether images are told apart"
     return f"images are found again by their other view ({z.found.value:.0%})"
 
 

@@ -79,7 +79,7 @@ def examine(
 
 
 def of_networks(seen: "Networks") -> Diagnosis:
-    """Of what a network makes of images, with the statistics of these images."""
+    """A diagnosis of what a network makes of images, with the BN statistics of these images."""
     first = next(name for name in OUTPUTS if name in seen.batch)
     given = {**seen.batch, "untrained": seen.untrained.get(first), "pixels": seen.pixels}
     said = [seen.what]
@@ -103,7 +103,7 @@ def diagnose(
     said: list[str] | None = None,
     images: Tensor | None = None,
 ) -> Diagnosis:
-    """Of representations by name: OUTPUTS, `untrained` and `pixels`; images are [N, C, H, W]. Raises ConfigError."""
+    """A diagnosis of OUTPUTS by name, beside `untrained` and `pixels`. images: [N, C, H, W]. Raises ConfigError."""
     read = {name: embeddings(name, x, layout) for name, x in given.items() if x is not None}
     shown = [name for name in OUTPUTS if name in read]
     if not shown:
@@ -115,9 +115,7 @@ def diagnose(
             raise ConfigError(f"{name}: is of {number:,} images and {first} of {count:,}; allowed is the same images")
     said = [*(said or []), *(note for x in read.values() for note in x.said)]
     if len(read[first].x) == 1:
-        said.append(
-            f"{first} is of one view of each image: with two, [2, N, d], it is seen whether images are found again"
-        )
+        said.append(f"{first} has one view of each image; two, [2, N, d], would show whether images are found again")
     if (tokens := read[first].tokens) is not None:
         said.append(
             f"{within(tokens):.0%} of the variance of tokens lies within images; near 0 those of an image are one"

@@ -50,7 +50,7 @@ def networks(
     download: bool = False,
     image_size: int | None = None,
 ) -> Networks:
-    """Of a run, its directory, a file of weights, or a module and images. Raises ConfigError."""
+    """What a run, its directory, a file of weights, or a module makes of images. Raises ConfigError."""
     asked = WhichImages(dataset, data_dir, download, image_size)
     which = WhichNetwork(arch, weights, stem_padding)
     if isinstance(what, Run):

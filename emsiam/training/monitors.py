@@ -154,7 +154,7 @@ class Accuracies:
         return (predicted == data.test_labels).double().mean().item()
 
     def _features(self, images: Any) -> tuple[Tensor, ...]:
-        """Of the backbone [N, f], and z [N, d], of images as they are, in eval mode."""
+        """The backbone's features [N, f] and z [N, d] of images as they are, in eval mode."""
         parts = (self.images.normalise(images[ids]) for ids in torch.arange(len(images)).split(PART))
         seen = (self._backbone_and_z(x.to(dtype(self.config))) for x in parts)
         return classifiers.stacked(seen, len(images))

@@ -21,7 +21,7 @@ from emsiam.diagnostics.statistics import holm
 from emsiam.errors import ConfigError, nearest, one_line
 from emsiam.files import write_json
 
-from .._jobs import INTERRUPTED, at_work
+from .._jobs import INTERRUPTED, asked, at_work
 from .._records import Record, Records
 from . import NAMES, claims, predicts, rule_hash, title
 from ._rules import Cell, primary, verdict
@@ -36,15 +36,7 @@ def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m experiments.claims", description=__doc__)
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help=f"of {', '.join(NAMES)} (all)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
-    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
-    parser.add_argument("--out", type=lambda text: Path(text).expanduser(), default=Path("results"), help="results")
-    parser.add_argument("--smoke", action="store_true", help="a few steps of each kind of run; nothing is decided")
-    given = parser.parse_args(arguments)
-    if given.jobs < 1:
-        parser.error("--jobs: allowed is a number from 1")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    given = asked(parser, arguments, smoke="a few steps of each kind of run; nothing is decided")
     try:
         for name in given.claims:
             if name not in NAMES:

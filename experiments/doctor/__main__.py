@@ -15,7 +15,7 @@ import submitit
 from emsiam.config import command
 from emsiam.errors import ConfigError, one_line
 
-from .._jobs import INTERRUPTED, at_work
+from .._jobs import INTERRUPTED, asked, at_work
 from .._records import Record, Records
 from ..claims.__main__ import check_committed, estimate
 from .cases import DATA, cases
@@ -28,15 +28,7 @@ NAME = "doctor"
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 1 runs failed, 2 wrong input, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m experiments.doctor", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
-    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
-    parser.add_argument("--out", type=lambda text: Path(text).expanduser(), default=Path("results"), help="results")
-    parser.add_argument("--smoke", action="store_true", help="a few steps of each case; nothing is shown")
-    given = parser.parse_args(arguments)
-    if given.jobs < 1:
-        parser.error("--jobs: allowed is a number from 1")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    given = asked(parser, arguments, smoke="a few steps of each case; nothing is shown")
     try:
         return examine(given.jobs, given.launcher, given.out, given.smoke)
     except KeyboardInterrupt:
@@ -54,11 +46,11 @@ def wanted() -> list[Run]:
 
 def examine(at_once: int, launcher: str, out: Path, smoke: bool) -> int:
     """Run what is not recorded; then write what the rule makes of it."""
-    asked = wanted()
+    runs = wanted()
     if smoke:
-        asked, out = [run._replace(looks=(0, 2)) for run in asked if run.seed == run.case.seeds[0]], out / "smoke"
+        runs, out = [run._replace(looks=(0, 2)) for run in runs if run.seed == run.case.seeds[0]], out / "smoke"
     records = Records(out, NAME)
-    by_key = {run.key: run for run in asked}
+    by_key = {run.key: run for run in runs}
     left = [run for key, run in by_key.items() if key not in records.own]
     if left:
         print(estimate(left, at_once), file=sys.stderr)

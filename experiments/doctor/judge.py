@@ -92,8 +92,8 @@ def evidence_of(look: dict[str, Any], first: dict[str, Any], width: int) -> Evid
     """What the rule looks at."""
 
     def number(line: dict[str, Any], name: str) -> Number | None:
-        values = [line.get(f"{name}{end}") for end in ("", "_low", "_high")]
-        return None if any(x is None for x in values) else Number(*map(float, values))  # type: ignore[arg-type]
+        values = [float(x) for end in ("", "_low", "_high") if (x := line.get(f"{name}{end}")) is not None]
+        return Number(*values) if len(values) == len(Number._fields) else None
 
     def seen(line: dict[str, Any], of: str) -> Seen | None:
         std, rank = (number(line, f"{of}_{n}") for n in ("z_std_ratio", "participation_ratio"))
@@ -128,7 +128,7 @@ class Rate(NamedTuple):
 
 
 def rate(pairs: Sequence[tuple[str, bool]], seed: int = 0) -> Rate | None:
-    """Of (run, whether) pairs; None where there are none."""
+    """The share of (run, whether) pairs that hold; None where there are none."""
     if not pairs:
         return None
     by_run: dict[str, list[bool]] = {}

@@ -14,7 +14,7 @@ class Made(NamedTuple):
 
     name: str
     z: Tensor
-    true: str  # constant, few directions, noise, or told apart
+    true: str  # in words, such as: constant, few directions, noise, images differ
     allowed: tuple[str, ...]  # verdicts that are right
 
 
@@ -30,13 +30,13 @@ def arrays() -> Iterator[Made]:
 
     images = normal(N, WIDTH, seed=1)
     views = images + 0.5 * normal(2, N, WIDTH, seed=2)
-    yield Made("images in 128 directions", views, "told apart", HEALTHY)
-    yield Made("the same, 64 images", views[:, :64], "told apart", HEALTHY)
-    yield Made("the same, 2 images of each", views.repeat(1, 2, 1), "told apart", HEALTHY)
-    yield Made("the same in bfloat16", views.bfloat16(), "told apart", HEALTHY)
+    yield Made("images in 128 directions", views, "images differ", HEALTHY)
+    yield Made("the same, 64 images", views[:, :64], "images differ", HEALTHY)
+    yield Made("the same, 2 images of each", views.repeat(1, 2, 1), "images differ", HEALTHY)
+    yield Made("the same in bfloat16", views.bfloat16(), "images differ", HEALTHY)
     heavy = (2 * normal(N, 1, seed=3)).exp()
-    yield Made("lengths from 0.01 to 100 (heavy tails)", views * heavy, "told apart", HEALTHY)
-    yield Made("Student's t, 2 degrees of freedom", views / normal(N, 1, seed=4).abs().sqrt(), "told apart", HEALTHY)
+    yield Made("lengths from 0.01 to 100 (heavy tails)", views * heavy, "images differ", HEALTHY)
+    yield Made("Student's t, 2 degrees of freedom", views / normal(N, 1, seed=4).abs().sqrt(), "images differ", HEALTHY)
     for rank in (1, 2, 3):
         few = images[:, :rank] @ normal(rank, WIDTH, seed=5) + 0.01 * normal(2, N, WIDTH, seed=2)
         yield Made(f"{rank} directions", few, "few directions", FLAT if rank < 3 else (*FLAT, UNSURE))
@@ -52,7 +52,7 @@ def arrays() -> Iterator[Made]:
     two = normal(2, WIDTH, seed=9)[classes] + 0.1 * normal(2, N, WIDTH, seed=10)
     yield Made("two classes, images forgotten", two, "few directions", (*FLAT, "not converging"))
     ten = normal(10, WIDTH, seed=11)[torch.arange(N) % 10] + 0.3 * normal(2, N, WIDTH, seed=12)
-    yield Made("ten classes, images forgotten", ten, "told apart by class", (*HEALTHY, UNSURE))
+    yield Made("ten classes, images forgotten", ten, "classes differ, images do not", (*HEALTHY, UNSURE))
     broken = views.clone()
     broken[0, 3, 5] = torch.nan
     yield Made("one NaN", broken, "not finite", ("diverged",))
