@@ -9,7 +9,7 @@ from emsiam.data import idx
 from experiments._records import Record
 from experiments.doctor import judge, made, page
 from experiments.doctor.cases import DATA, cases
-from experiments.doctor.runs import Run
+from experiments.doctor.runs import MONITOR, Run
 
 
 def test_each_case_is_another_training():
@@ -24,7 +24,9 @@ def test_a_run_has_its_looks(name):
     record = Run(case, 0, (0, 2)).perform()
     looks = [(step, way) for step, way in zip(record.curves["step"], record.curves["as"], strict=True)]
     ways = ("", "64 images", "every image twice", "bfloat16", "running statistics")
-    assert looks == [(0, ""), *((2, way) for way in ways)]
+    watched = [] if name == "supervised" else [(1, MONITOR)]
+    assert looks == [(0, ""), *((2, way) for way in ways), *watched]
+    assert record.curves["z_eigenvalue_1"][1] > record.curves["z_eigenvalue_64"][1]
     for column in ("z_view_auc", "z_participation_ratio_low", "knn_z", "linear_p"):
         assert record.curves[column][0] is not None
     assert record.curves["x_view_auc"][0] > 0.5  # pixels are there before training alone
@@ -41,8 +43,15 @@ def test_images_are_lost_where_either_accuracy_is(knn, linear, said):
 
 
 def look(step, knn, found=0.9, **more):
-    numbers = {"z_z_std_ratio": 0.99, "z_participation_ratio": 8.0, "z_view_auc": found, "x_view_auc": 0.7}
-    numbers |= {"p_z_std_ratio": 0.99, "p_participation_ratio": 5.0, "x_z_std_ratio": 1.0, "x_participation_ratio": 9.0}
+    numbers = {
+        "z_residual_norm": 0.99,
+        "z_z_std_ratio": 0.99,
+        "z_participation_ratio": 8.0,
+        "z_view_auc": found,
+        "x_view_auc": 0.7,
+    }
+    numbers |= {"p_residual_norm": 0.99, "p_z_std_ratio": 0.99, "p_participation_ratio": 5.0}
+    numbers |= {"x_residual_norm": 1.0, "x_participation_ratio": 9.0}
     ends = {f"{n}{end}": x + d for n, x in numbers.items() for end, d in (("_low", -0.02), ("_high", 0.02))}
     return {"step": step, "as": "", "knn_z": knn, "linear_z": knn, **numbers, **ends, **more}
 

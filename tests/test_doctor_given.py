@@ -19,6 +19,7 @@ Z = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
         (Z.numpy(), [1, 40, 8]),
         (Z.numpy().astype(">f4"), [1, 40, 8]),
         (Z.bfloat16(), [1, 40, 8]),
+        (Z.detach().numpy().astype(np.longdouble), [1, 40, 8]),
         (Z.requires_grad_(), [1, 40, 8]),
         (Z.detach().numpy().tolist(), [1, 40, 8]),
         (torch.stack([Z, Z]), [2, 40, 8]),
@@ -75,9 +76,13 @@ def test_of_many_images_some_are_looked_at():
         (np.array([["a", "b"], ["c", "d"]]), "z: is of <U1, not of numbers alone"),
         (np.array([[1, None], [2, 3]], dtype=object), "z: is of object, not of numbers alone"),
         ([[1.0], [1.0, 2.0]], "z: is a list, not of numbers alone"),
-        (np.ma.masked_array(np.zeros((4, 4))), "z: is of float64, not of numbers alone"),
+        (
+            np.ma.masked_array(np.zeros((4, 4))),
+            r"z: is a masked array; pass its whole rows, numpy.ma.compress_rows\(z\)",
+        ),
+        (torch.zeros(40, 2, 8), r"z: \[40, 2, 8\] may be \[N, views, d\] or \[N, tokens, d\]; pass z.swapaxes\(0, 1\)"),
         ([torch.zeros(4, 2), torch.zeros(5, 2)], r"z: its views have the shapes \[\[4, 2\], \[5, 2\]\]"),
-        (torch.zeros(128, 50000), r"50,000 channels of 128 images look transposed; pass z.T"),
+        (torch.zeros(128, 50000), r"z: is of 128 images and 50,000 channels; were it transposed, pass z.T"),
     ],
 )
 def test_it_is_refused(given, said):
@@ -140,5 +145,5 @@ def test_a_damaged_file_is_one_line(tmp_path, name):
 
 def test_an_npz_of_other_things_says_what_is_allowed(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.zeros(3), b=np.zeros((3, 3)), c=np.zeros((3, 4)))
-    with pytest.raises(ConfigError, match=r"a\.npz: holds a, b, c; allowed are z, p, features, labels"):
+    with pytest.raises(ConfigError, match=r"a\.npz: holds a, b, c; one of them must be called z or features"):
         arrays(tmp_path / "a.npz")

@@ -93,6 +93,7 @@ def test_running_statistics_that_are_not_of_these_weights_are_told_from_a_collap
             VIEWS,
             r"the model gives \[256, 4, 4, 4\] for 256 images; pass a function that gives \[N, d\]",
         ),
+        (lambda x: x.nothing, VIEWS, "the model does not take images .*: AttributeError, 'Tensor' object has no"),
         (lambda x: (x, x), VIEWS, "the model gives a tuple for 256 images; pass a function"),
     ],
 )

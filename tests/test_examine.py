@@ -26,6 +26,7 @@ def test_it_says_what_the_numbers_are():
     content = found.to_dict()
     expected = collapse.measure(VIEWS)
     assert {name: content[name] for name in expected} == expected
+    assert content["residual_norm"] == pytest.approx(1, abs=0.02)
     assert json.loads(json.dumps(content)) == content
     lines = str(found).splitlines()
     assert lines[0].startswith("healthy: ")
@@ -47,7 +48,7 @@ def test_p_decides_where_z_looks_well():
     assert emsiam.examine(VIEWS, VIEWS[0]).verdict == "healthy"
     found = emsiam.examine(VIEWS, torch.ones(300, 64))
     assert found.verdict == "complete collapse"
-    assert found.judgement.number == "p_std_ratio"
+    assert found.judgement.number == "p_residual_norm"
     assert [o.name for o in found.outputs] == ["z", "p"]
 
 
@@ -91,6 +92,11 @@ def test_numpy_and_pytorch_give_the_same():
         ({"z": "z.npy"}, r"z\.npy: there is no such file"),
         ({"z": b"z"}, "z: is a bytes"),
         ({"z": VIEWS, "arch": "resnet18"}, "arch: are of a file of weights"),
+        ({"z": VIEWS, "label": [1]}, r"label: there is no such argument \(did you mean labels\?\)"),
+        ({"z": VIEWS, "steps": "10"}, "steps: is '10'; allowed is a whole number, 0 or more"),
+        ({"z": VIEWS, "steps": -1}, "steps: is -1; allowed"),
+        ({"z": "z.csv"}, r"z\.csv: holds text; save the numbers by numpy.save, or pass them"),
+        ({"z": ""}, "z: is an empty path"),
         ({"z": VIEWS, "labels": [1, 2]}, r"labels: are \[2\]; pass one for each of 300 images"),
         ({"z": VIEWS, "p": VIEWS[0, :7]}, "p: is of 7 images and z of 300; allowed is the same images"),
         ({"z": VIEWS, "pixels": VIEWS[0, 0]}, r"pixels: has one axis, \[64\]"),
@@ -107,6 +113,7 @@ def test_labels_are_shown_and_change_nothing():
     assert found.judgement == emsiam.examine(VIEWS).judgement
     assert "20 neighbours name" in str(found)
     assert emsiam.examine(VIEWS, labels=[str(x) for x in labels.tolist()]).said == found.said
+    assert emsiam.examine(VIEWS, labels=np.array(labels.tolist(), dtype=object)).said == found.said
 
 
 def test_features_are_shown_beside_and_examined_where_there_is_no_z():
@@ -152,3 +159,27 @@ def test_p_that_is_not_finite_is_diverged():
 def test_no_more_directions_than_there_are_channels():
     assert emsiam.examine(torch.eye(64)).judgement.value <= 64
     assert emsiam.examine(gaussian(100, 300)).judgement.value <= 300
+
+
+def test_channels_that_do_not_vary_are_told_of_and_are_no_collapse():
+    """Their std·√d is 0.086: what differs between images is all of z."""
+    found = emsiam.examine(torch.nn.functional.pad(VIEWS[..., :15], (0, 2033)))
+    assert found.verdict == "healthy"
+    assert "15 of 2,048 channels hold 99% of the variance of z; std·√d, which is a mean over channels, is 0.09" in str(
+        found
+    ).replace("\n  ", " ")
+    assert not any("channels" in note for note in emsiam.examine(VIEWS).said)
+
+
+def test_the_table_and_the_sentence_have_one_number():
+    found = emsiam.examine(VIEWS[:, :100])
+    directions = found.to_dict()["directions"]
+    assert directions == found.judgement.value > found.to_dict()["participation_ratio"]
+    assert f"{directions:.1f} directions carry z" in found.reason
+    assert f"directions      {directions:.1f} (" in str(found)
+
+
+def test_a_number_that_json_lacks_is_none():
+    content = emsiam.examine(torch.ones(2, 50, 8)).to_dict()
+    assert content["alpha_req"] is None
+    json.loads(json.dumps(content, allow_nan=False))

@@ -30,7 +30,8 @@ def test_a_look_is_at_the_batch_of_that_update_and_its_numbers_are_those_of_coll
     last = monitor.looks[-1]
     assert last.participation_ratio == pytest.approx(numbers["participation_ratio"])
     assert last.view_auc == pytest.approx(numbers["view_auc"])
-    assert last.p_std_ratio == pytest.approx(numbers["z_std_ratio"])
+    assert last.z_std_ratio == pytest.approx(numbers["z_std_ratio"])
+    assert last.p_residual_norm == last.residual_norm == pytest.approx(numbers["residual_norm"])
     assert monitor.to_dict()["update"] == [1, 10, 20, 30, 40]
     report = monitor.report()
     assert report.to_dict()["participation_ratio"] == pytest.approx(numbers["participation_ratio"])
@@ -89,8 +90,33 @@ def test_nan_is_diverged():
 def test_wrong_use_is_one_line():
     with pytest.raises(ConfigError, match="monitor: has seen no batch yet"):
         emsiam.Monitor().report()
-    with pytest.raises(ValueError, match="allowed are 1 and 2"):
+    with pytest.raises(ConfigError, match="allowed are 1 and 2"):
         emsiam.Monitor(every=0)
+    for x in (torch.zeros(8), torch.zeros(2, 8, 4, 4), torch.zeros(0, 8), torch.zeros(8, 8, dtype=torch.long)):
+        with pytest.raises(ConfigError, match=r"p: is \[.*; pass numbers \[B, d\] or \[views, B, d\]"):
+            emsiam.Monitor().update(batch(), x)
+    with pytest.raises(ConfigError, match="z: is a list"):
+        emsiam.Monitor().update([1.0])
+
+
+def test_numpy_is_taken_and_a_batch_of_one_image_is_passed_over():
+    monitor = emsiam.Monitor(every=2)
+    monitor.update(batch()[:, :1].numpy())
+    assert monitor.looks == []
+    monitor.update(batch().numpy())
+    monitor.update(batch())
+    assert [look.update for look in monitor.looks] == [2]
+
+
+def test_too_few_images_are_said_once():
+    monitor = emsiam.Monitor(every=1)
+    with pytest.warns(RuntimeWarning, match="of 20 images nothing can be said; give it 32 or more at once"):
+        monitor.update(batch()[:, :20])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(400):
+            monitor.update(batch()[:, :20])
+    assert monitor.report().verdict == "undecided"
 
 
 SHARED = """

@@ -9,7 +9,7 @@ RESAMPLES = 400
 
 
 def intervals(z: Tensor, *, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """{number: 95 % interval} of `z_std_ratio`, `participation_ratio` and, of views, `view_auc`.
+    """{number: 95 % interval} of `z_std_ratio`, `residual_norm`, `participation_ratio` and, of views, `view_auc`.
 
     z: [N, d] or [n, N, d]. Percentiles of the bootstrap over images. Of view_auc an image's chance against all others
     is what is drawn. Cost N²·(d + RESAMPLES).
@@ -21,20 +21,29 @@ def intervals(z: Tensor, *, seed: int = 0) -> dict[str, tuple[float, float]]:
         1, drawn, torch.ones(RESAMPLES, count, dtype=torch.float64)
     )
     weights = (weights / count).to(z.device)
-    made = {"z_std_ratio": _std_ratios(one, weights), "participation_ratio": _ranks(one, weights)}
+    variance = _variances(one, weights)
+    made = {
+        "z_std_ratio": variance.sqrt().mean(1) * one.shape[1] ** 0.5,
+        "residual_norm": variance.sum(1).sqrt(),
+        "participation_ratio": _ranks(one, weights),
+    }
     if z.ndim == 3 and len(z) > 1:
         made["view_auc"] = weights @ found_again(z)
     return {name: tuple(torch.quantile(many, many.new_tensor([0.025, 0.975])).tolist()) for name, many in made.items()}
 
 
-def _std_ratios(z: Tensor, weights: Tensor) -> Tensor:
-    """[R] of images that count by weights [R, N], which sum to 1.
+def many_images(participation_ratio: float, images: int, width: int) -> float:
+    """The participation ratio that very many images would have: so many add 1/N to its inverse. At most the width."""
+    return 1 / max(1 / participation_ratio - 1 / images, 1 / width) if participation_ratio > 0 else 0.0
+
+
+def _variances(z: Tensor, weights: Tensor) -> Tensor:
+    """[R, d] of unit vectors of images that count by weights [R, N], which sum to 1.
 
     A resample's variance is smaller by 1 − 1/N than that of the images: it is made up for.
     """
     x = _hat(z)
-    variance = (weights @ x.square() - (weights @ x).square()).clamp_min(0) * (len(x) / max(len(x) - 1, 1))
-    return variance.sqrt().mean(1) * x.shape[1] ** 0.5
+    return (weights @ x.square() - (weights @ x).square()).clamp_min(0) * (len(x) / max(len(x) - 1, 1))
 
 
 def _ranks(z: Tensor, weights: Tensor) -> Tensor:

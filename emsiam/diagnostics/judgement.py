@@ -7,8 +7,8 @@ VERDICTS = (
     *("undecided", "too early to say"),
 )
 RULE = "found again"  # its name, by which verdicts of before can be told from those of now
-CONSTANT = 0.1  # std·√d; a definition
-READ = 0.5  # std·√d, below which directions are those of what little differs
+CONSTANT = 0.1  # of the length of unit vectors, what differs between images; a definition
+READ = 0.5  # of it, below which directions are those of what little differs
 FEW_DIRECTIONS = 3.0  # participation ratio, of many images
 ENOUGH = 0.9  # of finding an image again, also where pixels find more, as they do where views hardly differ
 CHANCE = 0.6  # of finding an image again, where nothing is known that it could be compared with
@@ -27,8 +27,8 @@ class Number(NamedTuple):
 class Seen(NamedTuple):
     """What is seen of an output; see `collapse` for the numbers."""
 
-    std_ratio: Number
-    rank: Number  # participation ratio
+    spread: Number  # residual_norm: std·√d, where all channels vary alike
+    directions: Number  # participation ratio of very many images, `evidence.many_images`
     found: Number | None = None  # view_auc, where there are views
 
 
@@ -36,7 +36,6 @@ class Evidence(NamedTuple):
     """What a verdict looks at."""
 
     images: int
-    width: int  # d
     z: Seen | None  # None: z or p is not finite
     p: Seen | None = None
     untrained: Seen | None = None  # z of the same network before its first step
@@ -61,17 +60,18 @@ def judge(e: Evidence) -> Judgement:
 
     z or p is not finite                               diverged
     fewer than FEWEST images                           undecided
-    std·√d of z or p < CONSTANT                        complete collapse
+    spread of z or p < CONSTANT                        complete collapse
     fewer than YOUNG steps                             too early to say
     images are found again less often than in pixels   dimensional collapse where few directions are left, else
                                                        not converging
-    std·√d of z < READ                                 undecided
+    spread of z < READ                                 undecided
     PR < FEW_DIRECTIONS                                dimensional collapse
     intervals contain a bound                          undecided
     else                                               healthy
 
-    A number is below a bound where its interval is. PR is that of many images, 1/PR − 1/N being the inverse of it.
-    Without pixels images are compared with what untrained weights find, and without these with CHANCE.
+    Spread is `residual_norm`, the length of what differs between images in unit vectors: std·√d where all channels vary
+    alike, and 1 also where few channels do. A number is below a bound where its interval is. Without pixels images are
+    compared with what untrained weights find, and without these with CHANCE.
     """
     if e.z is None:
         return Judgement("diverged", "z or p holds values that are not finite", "finite", 0.0, 1.0, "a definition")
@@ -79,13 +79,13 @@ def judge(e: Evidence) -> Judgement:
         reason = f"{e.images} images are too few to say how they are spread; {FEWEST} are the least"
         return Judgement("undecided", reason, "images", e.images, FEWEST, "the rule", ("more images, better 500",))
     for name, seen in (("z", e.z), ("p", e.p)):
-        if seen and seen.std_ratio.value < CONSTANT:
+        if seen and seen.spread.value < CONSTANT:
             return _constant(name, seen)
     if e.steps is not None and e.steps < YOUNG:
         reason = f"after {e.steps} steps it is too early to say; {YOUNG} are the least"
         return Judgement("too early to say", reason, "steps", e.steps, YOUNG, "the rule", ("a longer run",))
     bound, source = least_found(e)
-    rank, few = many_images(e.z.rank, e.images, e.width), FEW_DIRECTIONS
+    rank, few = e.z.directions, FEW_DIRECTIONS
     if e.z.found and e.z.found.high < bound:
         verdict = "dimensional collapse" if rank.high < few else "not converging"
         reason = (
@@ -93,10 +93,10 @@ def judge(e: Evidence) -> Judgement:
             f"by {source} in {bound:.0%}"
         )
         return Judgement(verdict, reason, "view_auc", e.z.found.value, bound, source)
-    if (std := e.z.std_ratio.value) < READ:
-        reason = f"most of z is the same for all images: std·√d is {std:.2f}, 1 in health; {_told_apart(e.z)}"
-        later = "a later step: is std·√d falling?"
-        return Judgement("undecided", reason, "z_std_ratio", std, READ, "the rule", (later, "untrained weights"))
+    if (spread := e.z.spread.value) < READ:
+        reason = f"most of z is the same for all images, {spread:.0%} of its length differs; {_told_apart(e.z)}"
+        later = "a later step: is that share falling?"
+        return Judgement("undecided", reason, "z_residual_norm", spread, READ, "the rule", (later, "untrained weights"))
     said = f"{rank.value:.1f} directions carry z{_beside(e)}"
     of_rank = "participation_ratio", rank.value, few, "trials on digits and shapes, LOG.md"
     if rank.high < few:
@@ -116,15 +116,6 @@ def judge(e: Evidence) -> Judgement:
     return Judgement("healthy", f"{said}; {_told_apart(e.z)}", *of_rank)
 
 
-def many_images(rank: Number, images: int, width: int) -> Number:
-    """The participation ratio that very many images would have: so many add 1/N to its inverse. At most the width."""
-
-    def of(pr: float) -> float:
-        return 1 / max(1 / pr - 1 / images, 1 / width) if pr > 0 else 0.0
-
-    return Number(*map(of, rank))
-
-
 def least_found(e: Evidence) -> tuple[float, str]:
     """What z should find again of images, and where that is from."""
     if e.pixels and e.pixels.found:
@@ -135,12 +126,10 @@ def least_found(e: Evidence) -> tuple[float, str]:
 
 
 def _constant(name: str, seen: Seen) -> Judgement:
-    value = seen.std_ratio.value
+    value = seen.spread.value
     other = ", whatever z looks like" if name == "p" else ""
-    reason = (
-        f"{name} is the same for all images{other}: std·√d is {value:.2f}, 1 in health, and below {CONSTANT:g} here"
-    )
-    return Judgement("complete collapse", reason, f"{name}_std_ratio", value, CONSTANT, "a definition")
+    reason = f"{name} is the same for all images{other}: {value:.1%} of its length differs, the bound is {CONSTANT:.0%}"
+    return Judgement("complete collapse", reason, f"{name}_residual_norm", value, CONSTANT, "a definition")
 
 
 def _told_apart(z: Seen) -> str:
@@ -152,4 +141,4 @@ def _told_apart(z: Seen) -> str:
 def _beside(e: Evidence) -> str:
     if not e.untrained:
         return ""
-    return f"; untrained weights of this network have {many_images(e.untrained.rank, e.images, e.width).value:.0f}"
+    return f"; untrained weights of this network have {e.untrained.directions.value:.0f}"

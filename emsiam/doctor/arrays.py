@@ -11,7 +11,8 @@ from ..streams import IDS, generator
 
 LAYOUTS = ("views", "tokens")
 VIEWS = 16  # of three axes, a first one up to this long is read as views
-MOST = 4096  # images that are looked at; more are drawn from
+MOST = 1024  # images that are looked at; more are drawn from
+FEW_TOKENS = 4  # of three axes, a second one up to this long may as well be views
 WIDEST = 16384  # channels of a representation that anybody trains
 SHAPES = "[N, d], one row an image, or [views, N, d]"
 
@@ -40,6 +41,11 @@ def embeddings(name: str, given: Any, layout: str | None = None) -> Embeddings:
             f"{name}: has {x.ndim} axes, {list(x.shape)}; pass {SHAPES}. Of feature maps [N, C, H, W] that is "
             f"{name}.mean((2, 3))"
         )
+    if x.ndim == 3 and layout is None and len(x) > VIEWS and x.shape[1] <= FEW_TOKENS:
+        raise ConfigError(
+            f"{name}: {list(x.shape)} may be [N, views, d] or [N, tokens, d]; pass {name}.swapaxes(0, 1) for views, or "
+            'layout="tokens"'
+        )
     with_tokens = x.ndim == 3 and (layout == "tokens" or (layout is None and len(x) > VIEWS))
     if with_tokens:
         said.append(f"{name} {list(x.shape)} is read as [N, tokens, d]; the mean over tokens is looked at")
@@ -50,7 +56,10 @@ def embeddings(name: str, given: Any, layout: str | None = None) -> Embeddings:
     if count < 2:
         raise ConfigError(f"{name}: is of one image; its spread needs more, 100 or better 500: pass {SHAPES}")
     if width > WIDEST and count * 8 < width:
-        raise ConfigError(f"{name}: {width:,} channels of {count:,} images look transposed; pass {name}.T, {SHAPES}")
+        raise ConfigError(
+            f"{name}: is of {count:,} images and {width:,} channels; were it transposed, pass {name}.T, and of one so "
+            f"wide at least {-(-width // 8):,} images: {SHAPES}"
+        )
     rows = None
     if count > MOST:
         rows = torch.randperm(count, generator=generator(0, IDS))[:MOST].sort().values
@@ -93,11 +102,12 @@ def _tensor(name: str, given: Any) -> Tensor:
     if isinstance(given, Tensor):
         whole = given.detach()
         return (whole.to_dense() if whole.layout != torch.strided else whole).cpu()
+    if isinstance(given, np.ma.MaskedArray):
+        raise ConfigError(f"{name}: is a masked array; pass its whole rows, numpy.ma.compress_rows({name})")
     try:
         x = np.asarray(given)
-        if isinstance(given, np.ma.MaskedArray):
-            raise TypeError
-        return torch.from_numpy(np.array(x, dtype=x.dtype.newbyteorder("=")))
+        long = x.dtype.kind == "f" and x.dtype.itemsize > np.dtype(np.float64).itemsize
+        return torch.from_numpy(np.array(x, dtype=np.float64 if long else x.dtype.newbyteorder("=")))
     except (TypeError, ValueError):
         of = f"of {x.dtype}" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
         raise ConfigError(f"{name}: is {of}, not of numbers alone; pass {SHAPES}") from None

@@ -84,11 +84,11 @@ def causes(e: Evidence, j: Judgement) -> tuple[Cause, ...]:
     if j.verdict == "diverged":
         return (NOT_FINITE,)
     if j.verdict == "complete collapse":
-        return (NO_PREDICTOR, NO_STOP, SLOW_PREDICTOR) if j.number == "p_std_ratio" else (NO_STOP, RUNNING, HIGH_LR)
+        return (NO_PREDICTOR, NO_STOP, SLOW_PREDICTOR) if j.number == "p_residual_norm" else (NO_STOP, RUNNING, HIGH_LR)
     if j.verdict == "dimensional collapse":
         lost = j.number == "view_auc"
         return (NO_STOP, NO_PREDICTOR, HIGH_LR) if lost else (NO_PREDICTOR, AVERAGE, DECAY, SMALL_MODEL)
     if j.verdict == "not converging":
-        behind = e.p is not None and e.p.std_ratio.value < e.z.std_ratio.value / 2 if e.z else False
+        behind = e.p is not None and e.p.spread.value < e.z.spread.value / 2 if e.z else False
         return (NO_PREDICTOR, SHORT) if behind else (SHORT, OTHER_IMAGES, FIXED_PREDICTOR, AUGMENTATION)
     return ()

@@ -48,7 +48,7 @@ class Diagnosis:
             "bound": j.bound,
             "bound_from": j.source,
             "would_decide": list(j.would_decide),
-            **(first.numbers if first else {}),
+            **(plain(first)["numbers"] if first else {}),
             "outputs": {o.name: plain(o) for o in self.outputs},
             "causes": [c._asdict() for c in self.causes],
             "notes": list(self.said),

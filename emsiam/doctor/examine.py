@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,21 +11,22 @@ import torch
 from torch import Tensor
 
 from ..diagnostics import collapse
-from ..diagnostics.evidence import intervals
+from ..diagnostics.evidence import intervals, many_images
 from ..diagnostics.judgement import CONSTANT, Evidence, Number, Seen, judge
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..objective import unit
 from ..runs.run import Run
 from .arrays import Embeddings, embeddings
 from .causes import causes
 from .diagnosis import Diagnosis
-from .files import ENDINGS, arrays
+from .files import ENDINGS, TEXT, arrays
 from .outputs import Output, Shown
 
 if TYPE_CHECKING:
     from .networks import Networks
 
 OUTPUTS = ("z", "p", "features")  # in the order in which they are shown; the verdict is of the first
+FEW_CHANNELS, NEARLY_ALL = 0.6, 0.99  # std·√d over spread, below which channels differ; and of their variance
 SAME = 0.02  # of features after a ReLU: the share that differs between images, below which they are a constant
 NEIGHBOURS, TEMPERATURE = 20, 0.1  # of kNN, where there are labels
 
@@ -59,6 +61,14 @@ def examine(
     `data_dir`, as `python -m emsiam.diagnose` takes them. Raises ConfigError, in one line, for what is none of these.
     """
     given: dict[str, Any] = {"z": z, "p": p, "features": features, "untrained": untrained, "pixels": pixels}
+    if steps is not None and (not isinstance(steps, int) or steps < 0):
+        raise ConfigError(f"steps: is {steps!r}; allowed is a whole number, 0 or more")
+    if isinstance(z, str | os.PathLike) and not os.fspath(z):
+        raise ConfigError("z: is an empty path")
+    if isinstance(z, str | os.PathLike) and Path(z).suffix in TEXT:
+        raise ConfigError(
+            f"{z}: holds text; save the numbers by numpy.save, or pass them: numpy.loadtxt, pandas.read_csv"
+        )
     if isinstance(z, str | os.PathLike) and Path(z).suffix in ENDINGS and not of_file:
         found = arrays(Path(z).expanduser())
         if found is not None:
@@ -69,13 +79,25 @@ def examine(
     if isinstance(z, str | os.PathLike | Run) or module:
         from .networks import networks
 
+        check_names(of_file)
         others = given | {"labels": labels, "steps": steps, "layout": layout, "z": None, "p": None if module else p}
         if unused := [name for name, x in others.items() if x is not None]:
             raise ConfigError(f"{unused[0]}: is not used beside a network; pass what it makes of images")
         return of_networks(networks(z, p, **of_file))
     if of_file:
+        check_names(of_file)
         raise ConfigError(f"{', '.join(of_file)}: are of a file of weights; pass its path in place of z")
     return diagnose(given, labels, steps, layout)
+
+
+def check_names(given: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a keyword that is none."""
+    from .networks import networks
+
+    known = [p.name for f in (examine, networks) for p in signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{name}: there is no such argument{nearest(name, known)}")
 
 
 def of_networks(seen: "Networks") -> Diagnosis:
@@ -123,7 +145,6 @@ def diagnose(
     outputs = {name: looked(name, x, said) for name, x in read.items()}
     evidence = Evidence(
         images=count,
-        width=read[first].x.shape[2],
         z=None if "p" in outputs and outputs["p"] is None else seen(outputs[first]),
         p=seen(outputs.get("p")),
         untrained=seen(outputs.get("untrained")),
@@ -149,8 +170,25 @@ def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:
     if name in OUTPUTS and (x >= 0).all() and collapse.residual_norm(x[0]) > SAME:
         said.append(f"no value of {name} is negative: it is taken for features after a ReLU, and centred first")
         x = x - x.double().mean((0, 1))
+    views, count, width = x.shape
+    numbers, found = collapse.measure(x), intervals(x)
+    numbers["directions"], *ends = (
+        many_images(rank, count, width) for rank in (numbers["participation_ratio"], *found["participation_ratio"])
+    )
+    found["directions"] = (ends[0], ends[1])
+    if name in OUTPUTS and numbers["z_std_ratio"] < FEW_CHANNELS * numbers["residual_norm"]:
+        said.append(
+            f"{few_channels(x[0])} of {name}; std·√d, which is a mean over channels, is {numbers['z_std_ratio']:.2f}"
+        )
     spectrum = collapse.spectrum(x[0]).to(torch.float32).tolist()
-    return Output(name, x.shape[1], x.shape[2], len(x), collapse.measure(x), intervals(x), tuple(spectrum))
+    return Output(name, count, width, views, numbers, found, tuple(spectrum))
+
+
+def few_channels(z: Tensor) -> str:
+    """How many channels hold nearly all variance of unit vectors, in words."""
+    variance = unit(z.double()).var(0, correction=0).sort(descending=True).values
+    live = int((variance.cumsum(0) < NEARLY_ALL * variance.sum()).sum()) + 1
+    return f"{live:,} of {len(variance):,} channels hold {NEARLY_ALL:.0%} of the variance"
 
 
 def within(tokens: Tensor) -> float:
@@ -169,7 +207,7 @@ def seen(o: Output | None) -> Seen | None:
         return Number(o.numbers[name], *o.intervals[name])
 
     found = number("view_auc") if "view_auc" in o.intervals else None
-    return Seen(number("z_std_ratio"), number("participation_ratio"), found)
+    return Seen(number("residual_norm"), number("directions"), found)
 
 
 def named(given: Embeddings, labels: Any) -> str:
@@ -177,6 +215,7 @@ def named(given: Embeddings, labels: Any) -> str:
     from ..evaluation.classifiers import leave_one_out
 
     y = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    y = y.astype(str) if y.dtype == object else y
     rows = given.rows
     y = y if rows is None or y.ndim != 1 or len(y) <= int(rows.max()) else y[rows.numpy()]
     if y.ndim != 1 or len(y) != given.x.shape[1]:

@@ -11,6 +11,7 @@ from ..errors import ConfigError
 
 NAMES = ("z", "p", "features", "labels")  # of arrays that an .npz or .safetensors may hold
 ENDINGS = (".npy", ".npz", ".safetensors")
+TEXT = (".csv", ".tsv", ".txt", ".json")
 
 
 def arrays(path: Path) -> dict[str, Any] | None:
@@ -34,7 +35,10 @@ def arrays(path: Path) -> dict[str, Any] | None:
         return known | {"z": found[representations[0]]}
     if path.suffix == ".safetensors":
         return None
-    raise ConfigError(f"{path}: holds {', '.join(sorted(found)) or 'nothing'}; allowed are {', '.join(NAMES)}")
+    raise ConfigError(
+        f"{path}: holds {', '.join(sorted(found)) or 'nothing'}; one of them must be called z or features, others "
+        "may be p and labels"
+    )
 
 
 def _npy(path: Path) -> dict[str, np.ndarray]:

@@ -5,10 +5,13 @@ import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..diagnostics import collapse
-from ..diagnostics.judgement import CONSTANT, FEW_DIRECTIONS
+from ..diagnostics.evidence import many_images
+from ..diagnostics.judgement import CONSTANT, FEW_DIRECTIONS, FEWEST
 from ..errors import ConfigError
 from ..ranks import gather
 from .diagnosis import Diagnosis
@@ -23,13 +26,14 @@ SETTLED = 300  # updates before which every rank falls
 
 
 class Look(NamedTuple):
-    """What was seen at an update."""
+    """What was seen at an update; see `diagnostics.collapse`."""
 
     update: int
     z_std_ratio: float
+    residual_norm: float
     participation_ratio: float
     view_auc: float | None  # where z has views
-    p_std_ratio: float | None  # where p is given
+    p_residual_norm: float | None  # where p is given
 
 
 class Monitor:
@@ -47,20 +51,28 @@ class Monitor:
 
     def __init__(self, every: int = EVERY, images: int = MOST):
         if every < 1 or images < 2:
-            raise ValueError(f"every is {every} and images {images}; allowed are 1 and 2, and more")
+            raise ConfigError(f"every is {every} and images {images}; allowed are 1 and 2, and more")
         self.every, self.images = every, images
         self.updates = 0
+        self.due = True  # a look, at the next batch
         self.looks: list[Look] = []
         self.last: dict[str, Tensor] = {}
-        self.warned: set[str] = set()
+        self.warned: dict[str, int] = {}  # of what, and at which update
 
     def update(self, z: Tensor, p: Tensor | None = None) -> None:
-        """A batch: z [B, d] or [views, B, d], and what a predictor makes of it. Nothing of it is kept but a look's."""
+        """A batch: z [B, d] or [views, B, d], and what a predictor makes of it. Nothing of it is kept but a look's.
+
+        Raises ConfigError for other shapes. A batch of one image is passed over, and the next one is looked at.
+        """
+        given = {name: _batch(name, x) for name, x in (("z", z), ("p", p)) if x is not None}
         self.updates += 1
-        if self.updates % self.every and self.updates > 1:
+        self.due = self.due or self.updates % self.every == 0
+        if not self.due:
             return
-        given = {"z": z} if p is None else {"z": z, "p": p}
-        self.last = {name: self._rows(x) for name, x in given.items()}
+        rows = {name: self._rows(x) for name, x in given.items()}
+        if min(x.shape[-2] for x in rows.values()) < 2:
+            return
+        self.due, self.last = False, rows
         self.looks.append(self._look())
         if len(self.looks) > KEPT:
             old, new = self.looks[: KEPT // 2], self.looks[KEPT // 2 :]
@@ -68,21 +80,21 @@ class Monitor:
         self._warn()
 
     def _rows(self, x: Tensor) -> Tensor:
-        x = x.detach()
         whole = gather(x.movedim(-2, 0).contiguous()).movedim(0, -2)
         return whole[..., : self.images, :].float()
 
     def _look(self) -> Look:
         z, p = self.last["z"], self.last.get("p")
         if not all(x.isfinite().all() for x in self.last.values()):
-            return Look(self.updates, math.nan, math.nan, None, None)
+            return Look(self.updates, math.nan, math.nan, math.nan, None, None)
         one = z[0] if z.ndim == 3 else z
         return Look(
             self.updates,
             collapse.z_std_ratio(one).item(),
+            collapse.residual_norm(one).item(),
             collapse.participation_ratio(one).item(),
             collapse.view_auc(z).item() if z.ndim == 3 and len(z) > 1 else None,
-            None if p is None else collapse.z_std_ratio(p[0] if p.ndim == 3 else p).item(),
+            None if p is None else collapse.residual_norm(p[0] if p.ndim == 3 else p).item(),
         )
 
     @property
@@ -97,17 +109,21 @@ class Monitor:
         return look.participation_ratio < FALLING * half.participation_ratio
 
     def _warn(self) -> None:
-        look = self.looks[-1]
-        least = min(look.z_std_ratio, 1.0 if look.p_std_ratio is None else look.p_std_ratio)
-        self._once("finite", math.isnan(look.z_std_ratio), "z or p holds values that are not finite")
+        look, (images, width) = self.looks[-1], self.last["z"].shape[-2:]
+        least = min(look.residual_norm, 1.0 if look.p_residual_norm is None else look.p_residual_norm)
+        directions = many_images(look.participation_ratio, images, width)
+        few = directions < FEW_DIRECTIONS and look.update >= SETTLED
+        self._once(
+            "images", images < FEWEST, f"of {images} images nothing can be said; give it {FEWEST} or more at once"
+        )
+        self._once("finite", math.isnan(look.residual_norm), "z or p holds values that are not finite")
         self._once("constant", least < CONSTANT, "z or p is nearly a constant")
-        few = look.participation_ratio < FEW_DIRECTIONS and look.update >= SETTLED
-        self._once("few", few, f"{look.participation_ratio:.1f} directions carry z")
+        self._once("few", few and images >= FEWEST, f"{directions:.1f} directions carry z")
         self._once("falling", self.falling, f"the rank of z is falling, {look.participation_ratio:.1f} now")
 
     def _once(self, what: str, holds: bool, said: str) -> None:
         if holds and what not in self.warned:
-            self.warned.add(what)
+            self.warned[what] = self.updates
             text = f"emsiam.Monitor, update {self.updates}: {said}; print(monitor.report()) says more"
             warnings.warn(text, RuntimeWarning, stacklevel=4)
 
@@ -124,3 +140,13 @@ class Monitor:
     def to_dict(self) -> dict[str, Any]:
         """{column: values}, a value a look: for a table or a curve."""
         return {name: [getattr(look, name) for look in self.looks] for name in Look._fields}
+
+
+def _batch(name: str, x: Any) -> Tensor:
+    """What was given under a name. Raises ConfigError where it is not [B, d] or [views, B, d]."""
+    if not isinstance(x, Tensor | np.ndarray):
+        raise ConfigError(f"{name}: is a {type(x).__name__}; pass [B, d] or [views, B, d]")
+    x = torch.as_tensor(x).detach()
+    if x.ndim not in (2, 3) or 0 in x.shape or not x.is_floating_point():
+        raise ConfigError(f"{name}: is {list(x.shape)} of {x.dtype}; pass numbers [B, d] or [views, B, d]")
+    return x

@@ -176,8 +176,11 @@ def passed(module: Callable[[Tensor], Any], views: Tensor) -> Tensor:
             x = x if parameter is None else x.to(parameter.device)
             try:
                 y = look(module, x) if isinstance(module, nn.Module) else module(x)
-            except (RuntimeError, ValueError, TypeError) as error:
-                raise ConfigError(f"the model does not take images {list(x.shape)}: {one_line(error)[:200]}") from None
+            except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError) as error:
+                kind = type(error).__name__
+                raise ConfigError(
+                    f"the model does not take images {list(x.shape)}: {kind}, {one_line(error)[:200]}"
+                ) from error
             if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != len(x):
                 said = f"{list(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
                 asked = "pass a function that gives [N, d], such as lambda x: model(x)[0]"

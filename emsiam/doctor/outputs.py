@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 SHOWN = {  # number: how it is called, and what it is
-    "z_std_ratio": ("std·√d", "the spread of unit vectors, 1 in health and 0 for a constant"),
-    "participation_ratio": ("directions", "the participation ratio, how many directions carry the variance"),
+    "residual_norm": ("spread", "the length of what differs between images, of unit vectors: 0 for a constant"),
+    "directions": ("directions", "how many carry the variance: the participation ratio of very many such images"),
     "effective_rank": ("effective rank", "RankMe of unit vectors, highest before training"),
     "view_auc": ("found again", "how often an image's other view is nearer to it than another image; 0.5 is chance"),
 }
@@ -53,8 +53,9 @@ def meanings(outputs: Sequence[Output]) -> list[str]:
 
 def plain(o: Output) -> dict[str, Any]:
     """An output in plain values."""
+    numbers = {name: value if math.isfinite(value) else None for name, value in o.numbers.items()}  # which JSON lacks
     intervals = {name: list(interval) for name, interval in o.intervals.items()}
-    return o._asdict() | {"intervals": intervals, "spectrum": list(o.spectrum)}
+    return o._asdict() | {"numbers": numbers, "intervals": intervals, "spectrum": list(o.spectrum)}
 
 
 def spelled(o: Output, name: str) -> str:

@@ -24,7 +24,7 @@ PAGE = """<!doctype html>
 body {{font: 15px/1.45 sans-serif; margin: 1.5em auto; max-width: 62em; padding: 0 1em; color: #222}}
 h1 {{font-size: 1.5em; margin: 0; color: {colour}}} h2 {{font-size: 1.1em; margin: 1.4em 0 .4em}}
 table {{border-collapse: collapse}}
-td, th {{padding: .25em .9em .25em 0; text-align: left; border-bottom: 1px solid #ddd}}
+td {{white-space: nowrap}} td, th {{padding: .25em .9em .25em 0; text-align: left; border-bottom: 1px solid #ddd}}
 small, .source {{color: #666}} .scale {{height: .7em; width: 14em; background: #eee; position: relative}}
 .scale i {{position: absolute; top: -.15em; height: 1em; background: #4a6f96; min-width: 3px}}
 .near img {{margin: 1px; vertical-align: middle}} .near img:first-child {{margin-right: 14px}}
@@ -40,7 +40,7 @@ svg {{max-width: 100%; height: auto}}
 {notes}
 </body></html>
 """
-ENDS = {"z_std_ratio": (0.0, 1.0), "view_auc": (0.5, 1.0)}  # of a scale; others end at the width
+ENDS = {"residual_norm": (0.0, 1.0), "view_auc": (0.5, 1.0)}  # of a scale; others end at the width
 
 
 def page(

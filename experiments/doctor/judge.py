@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emsiam.diagnostics.evidence import many_images
 from emsiam.diagnostics.judgement import Evidence, Judgement, Number, Seen, judge
 
 from .._records import Record
+from .runs import MONITOR
 
 LOST, KEPT = -0.03, -0.01  # of an accuracy, against the same output before training
 CONSTANT = 0.1
@@ -50,8 +52,13 @@ def rows(records: Iterable[Record]) -> list[Row]:
     return [row for record in records for row in of_run(record)]
 
 
+def lines(record: Record) -> list[dict[str, Any]]:
+    """What was recorded, a line a look."""
+    return [dict(zip(record.curves, values, strict=True)) for values in zip(*record.curves.values(), strict=True)]
+
+
 def of_run(record: Record) -> list[Row]:
-    looks = [dict(zip(record.curves, values, strict=True)) for values in zip(*record.curves.values(), strict=True)]
+    looks = [look for look in lines(record) if not look["as"].startswith(MONITOR)]
     first, plain = looks[0], {look["step"]: look for look in looks if not look["as"]}
     state = {step: lost(look, first) for step, look in plain.items()}
     found = []
@@ -96,12 +103,15 @@ def evidence_of(look: dict[str, Any], first: dict[str, Any], width: int) -> Evid
         return Number(*values) if len(values) == len(Number._fields) else None
 
     def seen(line: dict[str, Any], of: str) -> Seen | None:
-        std, rank = (number(line, f"{of}_{n}") for n in ("z_std_ratio", "participation_ratio"))
-        return Seen(std, rank, number(line, f"{of}_view_auc")) if std and rank else None
+        spread, rank = (number(line, f"{of}_{n}") for n in ("residual_norm", "participation_ratio"))
+        if not (spread and rank):
+            return None
+        directions = Number(*(many_images(ratio, images, width) for ratio in rank))
+        return Seen(spread, directions, number(line, f"{of}_view_auc"))
 
+    images = SMALL.get(look["as"], IMAGES)
     return Evidence(
-        SMALL.get(look["as"], IMAGES),
-        width,
+        images,
         seen(look, "z"),
         seen(look, "p"),
         seen(first, "z"),
@@ -114,7 +124,7 @@ def says_lost(j: Judgement) -> bool | None:
     """Whether a verdict says that images are lost; None where it does not say."""
     if j.verdict in ("undecided", "too early to say"):
         return None
-    return j.number in ("view_auc", "z_std_ratio", "p_std_ratio", "finite")
+    return j.number in ("view_auc", "z_residual_norm", "p_residual_norm", "finite")
 
 
 class Rate(NamedTuple):

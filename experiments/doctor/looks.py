@@ -46,6 +46,8 @@ def described(x: Tensor, name: str) -> dict[str, float]:
         return {}
     found = {f"{name}_{number}": value for number, value in collapse.measure(x[:VIEWS]).items()}
     found |= {f"{name}_{number}": value for number, value in of_lengths(x[0]).items()}
+    values = collapse.spectrum(x[0]).tolist()
+    found |= {f"{name}_eigenvalue_{2**i}": values[2**i - 1] for i in range(len(values).bit_length())}
     for number, (low, high) in intervals(x[:VIEWS]).items():
         found |= {f"{name}_{number}_low": low, f"{name}_{number}_high": high}
     if len(x) > VIEWS:
