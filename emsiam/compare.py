@@ -25,6 +25,7 @@ def compare(runs: "Sequence[Run]") -> dict[str, Any]:
 
 def report(result: dict[str, Any]) -> str:
     """The comparison in a screen of text."""
+    from .diagnostics.verdict import BEFORE
     from .metrics import CRITERIA, METRICS, shown_in
 
     criterion, (collapsing, bound) = next(iter(CRITERIA.items()))
@@ -36,6 +37,15 @@ def report(result: dict[str, Any]) -> str:
         cells = [m.written(s[n]) if s.get(n) is not None else "-" for n, m in metrics.items()]
         rows.append((run["name"], s["verdict"], *cells, "never" if onset is None else f"{onset:,}"))
     lines = _columns(rows)
+    ended = {run["name"]: run["summary"] for run in result["runs"] if run["summary"]["verdict"] != "unfinished"}
+    rules = {name: s.get("verdict_rule", BEFORE) for name, s in ended.items()}
+    if len(set(rules.values())) > 1:
+        named = "; ".join(
+            f"{rule}: {', '.join(n for n in rules if rules[n] == rule)}" for rule in sorted(set(rules.values()))
+        )
+        lines.append(
+            f"verdicts are not by one rule, so do not compare them ({printable(named)}); emsiam.diagnose judges anew"
+        )
     if unlabelled := [run["name"] for run in result["runs"] if "knn_acc1" not in run["summary"]]:
         lines.append(f"accuracies are left out of {', '.join(map(printable, unlabelled))}: there are no labels")
     if any(len(group["runs"]) > 1 for group in result["groups"]):

@@ -76,6 +76,8 @@ def report(run: "Run") -> str:
         accuracies += f"   of z {s['knn_z_acc1']:.3f} (untrained {s['knn_z_acc1_init']:.3f})"
     if "probe_acc1" in s:
         accuracies += f"   online probe {s['probe_acc1']:.3f} (best {s['probe_acc1_best']:.3f})"
+    if "reason" in s:  # else of a run before there was one
+        head += f"\n  {s['reason']}"
     return (
         f"{head}\n"
         f"  {'   '.join(m.said.format(m.written(s[m.name]), d=run.config.width) for m in shown)}\n"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas
 
 from emsiam.diagnostics.statistics import difference, mean_interval
+from emsiam.diagnostics.verdict import BEFORE
 from emsiam.files import plain
 from emsiam.metrics import heading, shown_in
 
@@ -25,7 +26,10 @@ KINDS = {  # of failure, by the verdict that shows it
     "complete collapse": "collapse",
     "not converging": "slow or stuck",
     "diverged": "diverges",
+    "undecided": "undecided",
+    "too early to say": "too early to say",
 }
+UNKNOWN = (KINDS["undecided"], KINDS["too early to say"])
 
 
 NO_TABLE = "The paper has no such table."
@@ -92,6 +96,7 @@ def tabulate(
         "untrained_knn_acc1": untrained,
         "date": max(found.date for line in runs.values() for found in line),
         "numerics": NUMERICS,
+        "verdict_rule": ", ".join(sorted({s.get("verdict_rule", BEFORE) for of in summaries.values() for s in of})),
         "by": by,
         "environment": kept,
     }
@@ -121,7 +126,9 @@ def differs(rows: Sequence[dict[str, Any]], by: str = "knn_acc1") -> list[str]:
     for row in rows:
         seen = ", ".join(f"{verdict} {n}" for verdict, n in row["verdicts"].items())
         kinds = [kind or "no failure" for kind in (row["failed"], row["fails"])]
-        if row["fails"] is None and row["failed"]:
+        if row["failed"] in UNKNOWN:
+            said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}).")
+        elif row["fails"] is None and row["failed"]:
             said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}); the paper does not have it.")
         elif row["fails"] == "" and row["failed"] == "collapse":
             said.append(f"{row['name']}: {kinds[0]} here (verdicts: {seen}), by std and rank; {ACCURACY_ALONE}.")

@@ -130,6 +130,7 @@ def section(name: str, result: dict[str, Any]) -> str:
     """One experiment in RESULTS.md."""
     e, seeds = result["environment"], len(result["rows"][0]["runs"])
     made = f"{e['device']}, torch {e['torch']}, commit {e['commit']}, numerics {result['numerics']}, {result['date']}"
+    made += f', verdicts by the rule "{result["verdict_rule"]}"'
     untrained = f" Untrained weights have a kNN of {span(result['untrained_knn_acc1'], 3)}."
     return "\n\n".join(
         (

@@ -210,6 +210,18 @@ def test_a_run_that_diverged_is_compared_as_far_as_it_went(runs, tmp_path, capsy
     assert all(np.isfinite(z).all() for z in diverged.snapshots().values())
 
 
+def test_verdicts_of_two_rules_are_told_apart(runs, tmp_path):
+    """A run of before there was a name for the rule."""
+    old = tmp_path / "old"
+    shutil.copytree(runs["a", 0].path, old)
+    summary = json.loads((old / "summary.json").read_text())
+    (old / "summary.json").write_text(json.dumps({n: x for n, x in summary.items() if n != "verdict_rule"}))
+    (old / "SHA256SUMS").unlink()
+    said = compare.report(compare.compare([emsiam.load_run(old), runs["b", 0]]))
+    assert "verdicts are not by one rule, so do not compare them (few directions: old; found again: " in said
+    assert "not by one rule" not in compare.report(compare.compare([runs["a", 0], runs["b", 0]]))
+
+
 def test_other_data_sets_are_not_compared(runs, tmp_path, few_files):
     other = emsiam.fit(emsiam.Config(**SMALL | few_files, out=str(tmp_path / "run")))
     result = compare.compare([runs["a", 0], other])

@@ -1,14 +1,11 @@
 """Diagnostics against closed forms and numpy."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
 from emsiam.diagnostics import collapse
 from emsiam.diagnostics.em import prediction_quality
-from emsiam.diagnostics.verdict import Evidence, verdict
 
 pytestmark = pytest.mark.mathematics
 
@@ -104,25 +101,3 @@ def test_prediction_quality():
 def test_views_that_do_not_agree_give_no_quality():
     z = gaussian(1, 8).expand(2, 20, -1)
     assert prediction_quality(z, z) == 0
-
-
-HEALTHY = {"z_std_ratio": 0.99, "participation_ratio": 8.0, "between_share": 0.7, "prediction_quality": 1.0, "dim": 128}
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({}, "healthy"),
-        ({"finite": False}, "diverged"),
-        ({"z_std_ratio": math.nan}, "diverged"),
-        ({"z_std_ratio": 0.1}, "complete collapse"),
-        ({"z_std_ratio": 0.5, "participation_ratio": 1.1}, "dimensional collapse"),
-        ({"z_std_ratio": 0.9, "participation_ratio": 2.1}, "dimensional collapse"),
-        ({"z_std_ratio": 0.5}, "healthy"),
-        ({"between_share": 0.1}, "not converging"),
-        ({"prediction_quality": 0.3, "participation_ratio": 3.5}, "not converging"),
-        ({"dim": 12, "participation_ratio": 2.5}, "healthy"),  # c = d/6
-    ],
-)
-def test_verdict(change, expected):
-    assert verdict(Evidence(**HEALTHY | change)) == expected

@@ -26,9 +26,22 @@ def test_a_run_is_looked_at_as_it_was_in_training(run):
     for name in ("z_std_ratio", "participation_ratio", "effective_rank"):
         assert found.to_dict()[name] == pytest.approx(run.summary[name], rel=1e-5)
     assert found.verdict == "too early to say"  # 14 steps
+    assert (found.verdict, found.reason) == (run.summary["verdict"], run.summary["reason"])
+    assert found.to_dict()["verdict_rule"] == run.summary["verdict_rule"]
     assert f"{run.path}: onestep on digits, 14 steps" in found.said
     assert emsiam.examine(run.path).judgement == emsiam.examine(str(run.path)).judgement == found.judgement
     assert emsiam.examine(run.path / "checkpoints" / "last.pt").outputs == found.outputs
+
+
+@pytest.mark.parametrize("options", [{}, {"predictor": "none"}, {"stop_grad": False, "lr": 0.5}, {"mode": "ema_eta"}])
+def test_training_and_the_doctor_have_one_verdict(tmp_path, options):
+    """To the word."""
+    config = emsiam.Config(**SMALL | {"epochs": 10}, **options, out=str(tmp_path / "run"))
+    run = emsiam.fit(config)
+    found = emsiam.examine(run)
+    assert run.summary["steps"] == 70
+    assert (found.verdict, found.reason) == (run.summary["verdict"], run.summary["reason"])
+    assert found.verdict not in ("too early to say", "diverged")
 
 
 def test_without_a_predictor_there_is_no_p(tmp_path):

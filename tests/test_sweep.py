@@ -19,6 +19,7 @@ import torchvision
 import emsiam
 import experiments
 from emsiam.config import ConfigError, parse, preset, resolve
+from emsiam.diagnostics.verdict import VERDICTS
 from emsiam.evaluate import evaluate
 from experiments import _jobs, _records, _sweep, _table, paper_scale, report
 from experiments._records import Record, Records
@@ -361,6 +362,14 @@ def test_agreement_is_said_in_words():
     assert _table.differs([base, row(None, "collapse", "", 0.1, 0.3)]) == [
         "a: no failure here (verdicts: healthy 3, diverged 2), collapse in the paper."
     ]
+    for fails in (None, "", "collapse"):  # what is not decided agrees with nothing, and contradicts nothing
+        assert _table.differs([base, row(None, fails, "undecided", 0.1, 0.3)]) == [
+            "a: undecided here (verdicts: healthy 3, diverged 2)."
+        ]
+
+
+def test_every_verdict_has_a_kind():
+    assert _table.KINDS.keys() == set(VERDICTS)
 
 
 def test_results_are_made_from_what_was_measured(results):

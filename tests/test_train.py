@@ -30,7 +30,21 @@ pytestmark = pytest.mark.usefixtures("plain_runs")
 METRICS = ["step", "epoch", "loss", "lr", "z_std", "z_std_ratio", "effective_rank", "participation_ratio"]
 TIMES = ["seconds", "images_per_second"]
 VARIES = {*TIMES, "peak_rss_mb"}
-SUMMARY = ["mode", "dataset", "arch", "seed", "steps", "epochs", "loss", *METRICS[4:], "verdict", "peak_rss_mb", *TIMES]
+SUMMARY = [
+    "mode",
+    "dataset",
+    "arch",
+    "seed",
+    "steps",
+    "epochs",
+    "loss",
+    *METRICS[4:],
+    "verdict",
+    "reason",
+    "verdict_rule",
+    "peak_rss_mb",
+    *TIMES,
+]
 SUMMARY += ["knn_acc1", "knn_acc1_best", "knn_acc1_init"]
 
 

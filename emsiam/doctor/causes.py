@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..diagnostics.judgement import Evidence, Judgement
+from ..diagnostics.verdict import Evidence, Judgement
 
 SIMSIAM = "Chen & He 2021 (SimSiam)"
 BYOL = "Grill et al. 2020 (BYOL)"

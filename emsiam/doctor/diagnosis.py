@@ -5,7 +5,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..diagnostics.judgement import RULE, Judgement
+from ..diagnostics.verdict import RULE, Judgement
 from .causes import Cause
 from .outputs import Output, Shown, meanings, plain, rows
 
@@ -28,7 +28,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """One of `diagnostics.judgement.VERDICTS`."""
+        """One of `diagnostics.verdict.VERDICTS`."""
         return self.judgement.verdict
 
     @property

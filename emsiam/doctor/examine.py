@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ..diagnostics import collapse
-from ..diagnostics.evidence import intervals, many_images
-from ..diagnostics.judgement import CONSTANT, Evidence, Number, Seen, judge
+from ..diagnostics.verdict import CONSTANT, Evidence, judge, seen
 from ..errors import ConfigError, nearest
 from ..objective import unit
 from ..runs.run import Run
@@ -100,21 +99,21 @@ def check_names(given: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}: there is no such argument{nearest(name, known)}")
 
 
-def of_networks(seen: "Networks") -> Diagnosis:
+def of_networks(looked_at: "Networks") -> Diagnosis:
     """A diagnosis of what a network makes of images, with the BN statistics of these images."""
-    first = next(name for name in OUTPUTS if name in seen.batch)
-    given = {**seen.batch, "untrained": seen.untrained.get(first), "pixels": seen.pixels}
-    said = [seen.what]
-    for name, x in seen.running.items():
-        if not (x.isfinite().all() and seen.batch[name].isfinite().all()):
+    first = next(name for name in OUTPUTS if name in looked_at.batch)
+    given = {**looked_at.batch, "untrained": looked_at.untrained.get(first), "pixels": looked_at.pixels}
+    said = [looked_at.what]
+    for name, x in looked_at.running.items():
+        if not (x.isfinite().all() and looked_at.batch[name].isfinite().all()):
             continue
-        running, batch = (collapse.z_std_ratio(y[0]).item() for y in (x, seen.batch[name]))
+        running, batch = (collapse.z_std_ratio(y[0]).item() for y in (x, looked_at.batch[name]))
         if running < CONSTANT < batch:
             said.append(
                 f"with running BN statistics std·√d of {name} is {running:.3f}, with those of a batch {batch:.2f}: the "
                 "statistics are not of these weights or images; train mode is looked at"
             )
-    return diagnose(given, None, seen.steps, "views", said, seen.images)
+    return diagnose(given, None, looked_at.steps, "views", said, looked_at.images)
 
 
 def diagnose(
@@ -143,12 +142,13 @@ def diagnose(
             f"{within(tokens):.0%} of the variance of tokens lies within images; near 0 those of an image are one"
         )
     outputs = {name: looked(name, x, said) for name, x in read.items()}
+    of = {name: o.seen for name, o in outputs.items() if o}
     evidence = Evidence(
         images=count,
-        z=None if "p" in outputs and outputs["p"] is None else seen(outputs[first]),
-        p=seen(outputs.get("p")),
-        untrained=seen(outputs.get("untrained")),
-        pixels=seen(outputs.get("pixels")),
+        z=None if "p" in outputs and "p" not in of else of.get(first),
+        p=of.get("p"),
+        untrained=of.get("untrained"),
+        pixels=of.get("pixels"),
         steps=steps,
     )
     judgement = judge(evidence)
@@ -171,17 +171,15 @@ def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:
         said.append(f"no value of {name} is negative: it is taken for features after a ReLU, and centred first")
         x = x - x.double().mean((0, 1))
     views, count, width = x.shape
-    numbers, found = collapse.measure(x), intervals(x)
-    numbers["directions"], *ends = (
-        many_images(rank, count, width) for rank in (numbers["participation_ratio"], *found["participation_ratio"])
-    )
-    found["directions"] = (ends[0], ends[1])
+    of, numbers = seen(x), collapse.measure(x)
+    assert of is not None
+    numbers["directions"] = of.directions.value
     if name in OUTPUTS and numbers["z_std_ratio"] < FEW_CHANNELS * numbers["residual_norm"]:
         said.append(
             f"{few_channels(x[0])} of {name}; std·√d, which is a mean over channels, is {numbers['z_std_ratio']:.2f}"
         )
     spectrum = collapse.spectrum(x[0]).to(torch.float32).tolist()
-    return Output(name, count, width, views, numbers, found, tuple(spectrum))
+    return Output(name, count, width, views, numbers, of, tuple(spectrum))
 
 
 def few_channels(z: Tensor) -> str:
@@ -196,18 +194,6 @@ def within(tokens: Tensor) -> float:
     x = unit(tokens.double())
     total = x.flatten(0, 1).var(0, correction=0).sum()
     return (x.var(1, correction=0).sum(-1).mean() / total).item() if total > 0 else 0.0
-
-
-def seen(o: Output | None) -> Seen | None:
-    """What a verdict looks at, of an output."""
-    if o is None:
-        return None
-
-    def number(name: str) -> Number:
-        return Number(o.numbers[name], *o.intervals[name])
-
-    found = number("view_auc") if "view_auc" in o.intervals else None
-    return Seen(number("residual_norm"), number("directions"), found)
 
 
 def named(given: Embeddings, labels: Any) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..diagnostics import collapse
 from ..diagnostics.evidence import many_images
-from ..diagnostics.judgement import CONSTANT, FEW_DIRECTIONS, FEWEST
+from ..diagnostics.verdict import CONSTANT, FEW_DIRECTIONS, FEWEST
 from ..errors import ConfigError
 from ..ranks import gather
 from .diagnosis import Diagnosis

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..diagnostics.verdict import Number, Seen
+
 SHOWN = {  # number: how it is called, and what it is
     "residual_norm": ("spread", "the length of what differs between images, of unit vectors: 0 for a constant"),
     "directions": ("directions", "how many carry the variance: the participation ratio of very many such images"),
@@ -22,7 +24,7 @@ class Output(NamedTuple):
     width: int
     views: int
     numbers: dict[str, float]  # of `diagnostics.collapse`, by name
-    intervals: dict[str, tuple[float, float]]
+    seen: Seen  # of these the verdict
     spectrum: tuple[float, ...]  # eigenvalues of the covariance of unit vectors, descending
 
 
@@ -54,8 +56,15 @@ def meanings(outputs: Sequence[Output]) -> list[str]:
 def plain(o: Output) -> dict[str, Any]:
     """An output in plain values."""
     numbers = {name: value if math.isfinite(value) else None for name, value in o.numbers.items()}  # which JSON lacks
-    intervals = {name: list(interval) for name, interval in o.intervals.items()}
-    return o._asdict() | {"numbers": numbers, "intervals": intervals, "spectrum": list(o.spectrum)}
+    ends = {name: [x.low, x.high] for name, x in intervals(o).items()}
+    plain = {"name": o.name, "images": o.images, "width": o.width, "views": o.views, "numbers": numbers}
+    return plain | {"intervals": ends, "spectrum": list(o.spectrum)}
+
+
+def intervals(o: Output) -> dict[str, Number]:
+    """The numbers that a verdict looks at, as they are called in `SHOWN`."""
+    found = {"residual_norm": o.seen.spread, "directions": o.seen.directions}
+    return found | ({"view_auc": o.seen.found} if o.seen.found else {})
 
 
 def spelled(o: Output, name: str) -> str:
@@ -64,5 +73,5 @@ def spelled(o: Output, name: str) -> str:
     if x is None or not math.isfinite(x):
         return ""
     digits = 1 if abs(x) >= 2 else 2
-    low, high = o.intervals.get(name, (math.nan, math.nan))
-    return f"{x:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if math.isfinite(low) else "")
+    span = intervals(o).get(name)
+    return f"{x:.{digits}f}" + (f" ({span.low:.{digits}f} to {span.high:.{digits}f})" if span else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..diagnostics.judgement import Judgement
+from ..diagnostics.verdict import Judgement
 from .causes import Cause
 from .outputs import SHOWN, Output, Shown, meanings, rows
 from .pictures import drawn, neighbours, thumbnail
@@ -25,8 +25,8 @@ body {{font: 15px/1.45 sans-serif; margin: 1.5em auto; max-width: 62em; padding:
 h1 {{font-size: 1.5em; margin: 0; color: {colour}}} h2 {{font-size: 1.1em; margin: 1.4em 0 .4em}}
 table {{border-collapse: collapse}}
 td {{white-space: nowrap}} td, th {{padding: .25em .9em .25em 0; text-align: left; border-bottom: 1px solid #ddd}}
-small, .source {{color: #666}} .scale {{height: .7em; width: 14em; background: #eee; position: relative}}
-.scale i {{position: absolute; top: -.15em; height: 1em; background: #4a6f96; min-width: 3px}}
+small, .source {{color: #666}} .scale {{height: .5em; max-width: 14em; margin: .2em 0 .3em; background: #eee; position: relative}}
+.scale i {{position: absolute; height: 100%; background: #4a6f96; min-width: 3px}}
 .near img {{margin: 1px; vertical-align: middle}} .near img:first-child {{margin-right: 14px}}
 svg {{max-width: 100%; height: auto}}
 </style></head><body>
@@ -74,11 +74,11 @@ def page(
 def table(outputs: Sequence[Output]) -> str:
     """The numbers, each on a scale."""
     head, *body = rows(outputs) or [[]]
-    lines = "".join(f"<th>{html.escape(x)}</th>" + "<th></th>" * (i > 0) for i, x in enumerate(head))
+    lines = "".join(f"<th>{html.escape(x)}</th>" for x in head)
     names = {called: name for name, (called, _) in SHOWN.items()}
     for called, *cells in body:
         shown = "".join(
-            f"<td>{html.escape(x)}</td><td>{scale(o, names[called])}</td>" for o, x in zip(outputs, cells, strict=True)
+            f"<td>{html.escape(x)}{scale(o, names[called])}</td>" for o, x in zip(outputs, cells, strict=True)
         )
         lines += f"</tr><tr><td>{html.escape(called)}</td>{shown}"
     return f"<table><tr>{lines}</tr></table>"

@@ -5,12 +5,17 @@ import resource
 import sys
 from typing import Any
 
-from ..build import Parts
+import torch
+from torch import Tensor, nn
+
+from ..build import Parts, network
 from ..data.probe_set import ProbeSet
 from ..diagnostics import collapse
 from ..diagnostics.em import prediction_quality
-from ..diagnostics.verdict import Evidence, verdict
+from ..diagnostics.verdict import RULE, Evidence, Judgement, Seen, judge, seen
 from .observe import look
+
+NOT_FINITE = Evidence(images=0, z=None)
 
 
 def facts(parts: Parts, steps: int, seconds: float) -> dict[str, Any]:
@@ -29,29 +34,42 @@ def facts(parts: Parts, steps: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def judged(parts: Parts, probe_set: ProbeSet, finite: bool) -> dict[str, Any]:
-    """The verdict, and what of its evidence a line does not have. finite: loss and weights."""
-    e = evidence(parts, probe_set, finite)
-    return {
-        "between_share": e.between_share,
-        "prediction_quality": e.prediction_quality,
-        "verdict": verdict(e),
-    }
+class Verdicts:
+    """Judges a run as the doctor does: by two views of the probe set, beside pixels and the network before training."""
 
+    def __init__(self, parts: Parts, probe_set: ProbeSet):
+        self.parts, self.probe_set = parts, probe_set
+        self.beside: dict[str, Seen | None] = {}
 
-def evidence(parts: Parts, probe_set: ProbeSet, finite: bool) -> Evidence:
-    """What the verdict looks at, on the probe set with batch statistics."""
-    z, p = look(parts.network, probe_set.views, (0, 1))
-    if not z.isfinite().all():
-        return Evidence(math.nan, math.nan, math.nan, math.nan, parts.config.width, finite=False)
-    return Evidence(
-        z_std_ratio=collapse.z_std_ratio(z[0]).item(),
-        participation_ratio=collapse.participation_ratio(z[0]).item(),
-        between_share=collapse.between_share(z).item(),
-        prediction_quality=prediction_quality(p, z[:2]).item(),
-        dim=parts.config.width,
-        finite=finite,
-    )
+    def of(self, z: Tensor, p: Tensor, steps: int) -> Judgement:
+        """z [n, P, d] and p [2, P, d] of the probe set after so many steps, with batch statistics."""
+        if not (z.isfinite().all() and p.isfinite().all()):
+            return judge(NOT_FINITE)
+        two = self.probe_set.views[:2]
+        if not self.beside:
+            before = network(self.parts.config, self.parts.images.shape).to(two.device).train()
+            untrained = seen(torch.stack([look(before.F, x) for x in two]))
+            self.beside = {"untrained": untrained, "pixels": seen(two.flatten(2))}
+        no_h = isinstance(self.parts.network.h, nn.Identity)
+        return judge(Evidence(two.shape[1], seen(z[:2]), None if no_h else seen(p), steps=steps, **self.beside))
+
+    def now(self, steps: int) -> Judgement:
+        """After so many steps."""
+        z, p = look(self.parts.network, self.probe_set.views[:2], (0, 1))
+        return self.of(z, p, steps)
+
+    def summary(self, steps: int, finite: bool) -> dict[str, Any]:
+        """The verdict with its reason, and what is read of the 8 views. finite: loss and weights."""
+        z, p = look(self.parts.network, self.probe_set.views, (0, 1))
+        judgement = self.of(z, p, steps) if finite else judge(NOT_FINITE)
+        known = judgement.verdict != "diverged"
+        return {
+            "between_share": collapse.between_share(z).item() if known else math.nan,
+            "prediction_quality": prediction_quality(p, z[:2]).item() if known else math.nan,
+            "verdict": judgement.verdict,
+            "reason": judgement.reason,
+            "verdict_rule": RULE,
+        }
 
 
 def peak_rss_mb() -> float:

@@ -23,7 +23,7 @@ from ..runs.writer import Writer
 from ..traits import name_of, of_solver
 from .monitors import Accuracies, HalfSteps, Losses, Monitor, Predictions, Snapshots
 from .observe import look
-from .summary import facts, judged
+from .summary import Verdicts, facts
 from .trial import unsaved
 
 
@@ -40,6 +40,7 @@ class Watch:
         self.monitors: tuple[Monitor, ...] = (self.losses, self.predictions, self.accuracies, self.half_steps)
         if self.half_steps.note and writer:
             print(f"note: {self.half_steps.note}", file=sys.stderr)
+        self.verdicts, self.verdict = Verdicts(parts, self.probe_set), ""  # so far
         self.last_line: dict[str, float] = {}
         self.shown: dict[str, str] = {}  # by the progress bar
         self.step, self.finite, self.began = 0, True, time.perf_counter()
@@ -91,6 +92,7 @@ class Watch:
         if evaluate:
             self.predictions.evaluate()
             self.accuracies.evaluate(step)
+            self.verdict = self.verdicts.now(step).verdict
             line |= self.predictions.numbers() | self.accuracies.numbers()
         return line
 
@@ -99,7 +101,7 @@ class Watch:
         line = first | line | self.half_steps.numbers()
         self.half_steps.logged()
         line |= {"seconds": time.perf_counter() - self.began, "images_per_second": rate}
-        self.last_line, self.shown = line, bar(line | self.accuracies.numbers())
+        self.last_line, self.shown = line, bar(line | self.accuracies.numbers(), self.verdict)
         if self.writer:
             self.writer.line(line)
 
@@ -113,7 +115,7 @@ class Watch:
             **self.predictions.summary(),
             **self.accuracies.summary(),
             **self.half_steps.summary(),
-            **judged(self.parts, self.probe_set, self.finite),
+            **self.verdicts.summary(self.step, self.finite),
             **({} if self.finite else {"finite_until_step": self.losses.finite_until(self.step)}),
         }
         if self.writer:
@@ -186,9 +188,10 @@ def draw(run: Run) -> None:
     trajectory(run).savefig(run.path / PICTURE, dpi=150)
 
 
-def bar(line: dict[str, float]) -> dict[str, str]:
-    """What the progress bar shows of a line."""
-    shown = {m.short: m.written(line[m.name]) for m in training_order(shown_in("bar")) if m.name in line}
+def bar(line: dict[str, float], verdict: str) -> dict[str, str]:
+    """What the progress bar shows of a line, and of the verdict so far."""
+    shown = {"verdict": verdict} if verdict not in ("", "too early to say") else {}
+    shown |= {m.short: m.written(line[m.name]) for m in training_order(shown_in("bar")) if m.name in line}
     return shown | {"img/s": f"{line['images_per_second']:,.0f}"}
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emsiam.diagnostics.evidence import many_images
-from emsiam.diagnostics.judgement import Evidence, Judgement, Number, Seen, judge
+from emsiam.diagnostics.verdict import Evidence, Judgement, Number, Seen, judge
 
 from .._records import Record
 from .runs import MONITOR

@@ -4,7 +4,7 @@ import inspect
 from collections import Counter
 from collections.abc import Sequence
 
-from emsiam.diagnostics import judgement
+from emsiam.diagnostics import verdict as rule
 from emsiam.doctor.examine import examine
 
 from . import __doc__ as truth
@@ -32,7 +32,7 @@ def text(found: Sequence[Row]) -> str:
     plain = [row for row in found if not row.way]
     parts = [
         HEAD.rstrip(),
-        f"## The rule\n\n```\n{inspect.getdoc(judgement.judge)}\n```\n\n{constants()}",
+        f"## The rule\n\n```\n{inspect.getdoc(rule.judge)}\n```\n\n{constants()}",
         f"## The truth\n\n{(truth or '').partition(chr(10))[2].strip()}",
         f"## Are images lost now?\n\n{errors(plain)}",
         f"## Will they be lost?\n\n{foretold(plain)}",
@@ -46,7 +46,7 @@ def text(found: Sequence[Row]) -> str:
 
 def constants() -> str:
     names = ("CONSTANT", "READ", "FEW_DIRECTIONS", "CHANCE", "YOUNG", "FEWEST")
-    return ", ".join(f"{name} = {getattr(judgement, name):g}" for name in names) + "."
+    return ", ".join(f"{name} = {getattr(rule, name):g}" for name in names) + "."
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

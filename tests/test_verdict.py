@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from emsiam.diagnostics import collapse, evidence, judgement
-from emsiam.diagnostics.judgement import Evidence, Number, Seen, judge
+from emsiam.diagnostics import collapse, evidence
+from emsiam.diagnostics.verdict import VERDICTS, Evidence, Number, Seen, judge, seen
 
 pytestmark = pytest.mark.mathematics
 
@@ -13,54 +13,54 @@ def number(value, width=0.02):
     return Number(value, value - width, value + width)
 
 
-def seen(spread=0.99, rank=8.0, found=0.9):
+def of(spread=0.99, rank=8.0, found=0.9):
     return Seen(number(spread), number(rank, 0.5), None if found is None else number(found))
 
 
-HEALTHY = Evidence(512, seen(), seen(), seen(rank=25.0, found=0.6), seen(found=0.7), 1000)
+HEALTHY = Evidence(512, of(), of(), of(rank=25.0, found=0.6), of(found=0.7), 1000)
 
 
 @pytest.mark.parametrize(
     ("change", "verdict", "number"),
     [
-        ({}, "healthy", "participation_ratio"),
+        ({}, "healthy", "directions"),
         ({"z": None}, "diverged", "finite"),
         ({"images": 20}, "undecided", "images"),
-        ({"z": seen(spread=0.05)}, "complete collapse", "z_residual_norm"),
-        ({"p": seen(spread=0.05)}, "complete collapse", "p_residual_norm"),
-        ({"z": seen(spread=0.05), "steps": 10}, "complete collapse", "z_residual_norm"),  # a definition, however early
+        ({"z": of(spread=0.05)}, "complete collapse", "z_residual_norm"),
+        ({"p": of(spread=0.05)}, "complete collapse", "p_residual_norm"),
+        ({"z": of(spread=0.05), "steps": 10}, "complete collapse", "z_residual_norm"),  # a definition, however early
         ({"steps": 10}, "too early to say", "steps"),
-        ({"steps": None}, "healthy", "participation_ratio"),
-        ({"z": seen(found=0.6)}, "not converging", "view_auc"),
-        ({"z": seen(found=0.6, rank=1.2)}, "dimensional collapse", "view_auc"),
-        ({"z": seen(rank=1.2)}, "dimensional collapse", "participation_ratio"),
-        ({"z": seen(spread=0.3, rank=30.0)}, "undecided", "z_residual_norm"),
-        ({"z": seen(spread=0.3, found=0.6)}, "not converging", "view_auc"),
-        ({"z": seen(rank=3.1)}, "undecided", "participation_ratio"),
-        ({"z": seen(found=0.7)}, "undecided", "view_auc"),
-        ({"z": seen(found=0.95), "pixels": seen(found=1.0)}, "healthy", "participation_ratio"),  # views hardly differ
-        ({"z": seen(found=0.65), "pixels": None}, "healthy", "participation_ratio"),  # untrained weights: 0.6
-        ({"z": seen(found=0.55), "pixels": None}, "not converging", "view_auc"),
-        ({"z": seen(found=0.5), "pixels": None, "untrained": None}, "not converging", "view_auc"),
-        ({"z": seen(found=None)}, "healthy", "participation_ratio"),
+        ({"steps": None}, "healthy", "directions"),
+        ({"z": of(found=0.6)}, "not converging", "view_auc"),
+        ({"z": of(found=0.6, rank=1.2)}, "dimensional collapse", "view_auc"),
+        ({"z": of(rank=1.2)}, "dimensional collapse", "directions"),
+        ({"z": of(spread=0.3, rank=30.0)}, "undecided", "z_residual_norm"),
+        ({"z": of(spread=0.3, found=0.6)}, "not converging", "view_auc"),
+        ({"z": of(rank=3.1)}, "undecided", "directions"),
+        ({"z": of(found=0.7)}, "undecided", "view_auc"),
+        ({"z": of(found=0.95), "pixels": of(found=1.0)}, "healthy", "directions"),  # views hardly differ
+        ({"z": of(found=0.65), "pixels": None}, "healthy", "directions"),  # untrained weights: 0.6
+        ({"z": of(found=0.55), "pixels": None}, "not converging", "view_auc"),
+        ({"z": of(found=0.5), "pixels": None, "untrained": None}, "not converging", "view_auc"),
+        ({"z": of(found=None)}, "healthy", "directions"),
     ],
 )
 def test_the_rule(change, verdict, number):
     found = judge(HEALTHY._replace(**change))
     assert (found.verdict, found.number) == (verdict, number)
-    assert found.verdict in judgement.VERDICTS
+    assert found.verdict in VERDICTS
     assert found.reason
     assert found.source
     assert bool(found.would_decide) == (verdict in ("undecided", "too early to say"))
 
 
 def test_the_reason_has_the_number_that_decided_and_what_it_is_compared_with():
-    found = judge(HEALTHY._replace(z=seen(rank=1.2)))
+    found = judge(HEALTHY._replace(z=of(rank=1.2)))
     assert found.reason == (
         "1.2 directions carry z; untrained weights of this network have 25; fewer than 3 is a collapse; images are "
         "found again all the same (90%)"
     )
-    found = judge(HEALTHY._replace(z=seen(found=0.6)))
+    found = judge(HEALTHY._replace(z=of(found=0.6)))
     assert found.reason == (
         "an image's other view is nearer to it than another image's in 60% of comparisons; by the pixels of the views "
         "in 70%"
@@ -73,12 +73,6 @@ def test_the_rank_does_not_depend_on_how_many_images_there_are(count):
     pr = collapse.participation_ratio(x).item()
     assert evidence.many_images(pr, count, 64) == pytest.approx(40, rel=0.05)
     assert (evidence.many_images(0, count, 40), evidence.many_images(count, count, 40)) == (0, 40)
-
-
-def looked(x):
-    found, numbers = evidence.intervals(x), collapse.measure(x)
-    spread, rank, auc = (Number(numbers[n], *found[n]) for n in ("residual_norm", "participation_ratio", "view_auc"))
-    return Seen(spread, Number(*(evidence.many_images(pr, x.shape[1], x.shape[2]) for pr in rank)), auc)
 
 
 def gaussian(*size, seed=0):
@@ -114,4 +108,4 @@ MADE = {
 @pytest.mark.parametrize("made", MADE)
 def test_arrays_whose_truth_is_how_they_were_made(made):
     x, verdict = MADE[made]
-    assert judge(Evidence(x.shape[1], looked(x))).verdict == verdict
+    assert judge(Evidence(x.shape[1], seen(x))).verdict == verdict
