@@ -286,11 +286,12 @@ def test_an_interval_is_that_of_many_samples(d):
     drawn = torch.randint(count, (count,), generator=torch.Generator().manual_seed(0))
     weights = torch.bincount(drawn, minlength=count).double()[None] / count
     z, again = samples[0][0], samples[0][0][drawn]
-    ratio, rank = collapse.z_std_ratio(again), collapse.participation_ratio(again)
-    assert evidence._std_ratios(z, weights)[0].item() == pytest.approx(ratio.item() * math.sqrt(count / (count - 1)))
+    spread, rank = collapse.residual_norm(again), collapse.participation_ratio(again)
+    variance = evidence._variances(z, weights)[0].sum()
+    assert variance.sqrt().item() == pytest.approx(spread.item() * math.sqrt(count / (count - 1)))
     assert evidence._ranks(z, weights)[0].item() == pytest.approx(1 / (1 / rank.item() - 1 / count))
     found = [evidence.intervals(z) for z in samples]
-    for number in (collapse.z_std_ratio, collapse.participation_ratio, collapse.view_auc):
+    for number in (collapse.z_std_ratio, collapse.residual_norm, collapse.participation_ratio, collapse.view_auc):
         name = number.__name__
         mean = np.mean([number(z if number in collapse.PAIRED else z[0]) for z in samples])
         assert np.mean([low < mean < high for low, high in (f[name] for f in found)]) >= 0.85, name

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 import emsiam
 from emsiam.data import idx
 from experiments._records import Record
-from experiments.doctor import judge, made, page
+from experiments.doctor import healthy, judge, made, page
 from experiments.doctor.cases import DATA, cases
 from experiments.doctor.runs import MONITOR, Run
 
@@ -61,12 +61,43 @@ def record(looks):
     return Record("k", 1, {"case": "c", "data": "d", "dim": 128}, {}, {}, curves, {}, "")
 
 
+WATCHED = [
+    {"step": step, "as": MONITOR, "z_z_std_ratio": std} for step, std in ((1, 1.0), (300, 0.95), (400, 0.8), (500, 0.5))
+]
+WATCHED.append({"step": 300, "as": f"{MONITOR}: falling"})
+
+
+def test_what_a_monitor_said_of_a_run():
+    looks = [look(0, 0.9), look(69, 0.9), look(275, 0.9), look(1100, 0.8, found=0.6)]
+    found = judge.watched(record([*looks, *WATCHED]))
+    assert (found.lost, found.constant, found.warned, found.moved) == (True, False, {"falling": 300}, 400)
+    kept = judge.watched(record([*looks[:3], WATCHED[0]]))
+    assert (kept.lost, kept.warned, kept.moved) == (False, {}, None)
+    assert judge.watched(record(looks)) is None
+
+
 def test_what_will_be_lost_is_lost_at_four_times_the_steps():
     found = judge.of_run(record([look(0, 0.9), look(69, 0.9), look(275, 0.9), look(1100, 0.8, found=0.6)]))
     assert [row.lost for row in found] == [False, False, True]
     assert [row.will_lose for row in found] == [None, True, None]  # 4 · 69 was not looked at
     assert [row.judgement.verdict for row in found] == ["healthy", "healthy", "not converging"]
     assert [judge.says_lost(row.judgement) for row in found] == [False, False, True]
+
+
+def test_healthy_are_simsiam_s_runs_whose_images_are_kept():
+    def at(step, knn, pr, found):
+        return look(step, knn, found, z_participation_ratio=pr, z_effective_rank=3 * pr, z_eigenvalue_1=0.5)
+
+    looks = [at(0, 0.9, 30.0, 0.6), at(69, 0.9, 20.0, 0.7), at(275, 0.9, 6.0, 0.8), at(1100, 0.95, 9.0, 0.9)]
+    known = record([*looks, at(4400, 0.8, 2.0, 0.7)])
+    config = {"case": "SimSiam", "data": "digits", "dim": 128}
+    kinds = healthy.ranges([known._replace(config=config | {"case": "no predictor"}), known._replace(config=config)])
+    z = next(x for x in kinds if x["kind"] == "z")
+    assert (z["runs"], z["data"], z["width"], z["images"]) == (1, ["digits"], 128, 512)
+    assert z["numbers"]["view_auc"] == [0.8, 0.9]
+    assert z["numbers"]["effective_rank"] == [18, 27]
+    assert z["numbers"]["directions"] == pytest.approx([1 / (1 / 6 - 1 / 512), 1 / (1 / 9 - 1 / 512)], rel=0.01)
+    assert z["spectrum"] == {1: 0.5}
 
 
 def test_an_interval_is_of_runs_and_not_of_looks():
@@ -86,7 +117,11 @@ def test_the_area_is_that_of_scikit_learn():
 def test_the_page_has_each_question():
     looks = [look(0, 0.9), look(69, 0.9), look(275, 0.9), look(1100, 0.8, found=0.6)]
     found = judge.of_run(record(looks)._replace(config={"case": "SimSiam", "data": "digits", "dim": 128}))
-    text = page.text(found)
+    watched = judge.watched(
+        record([*looks, *WATCHED])._replace(config={"case": "SimSiam", "data": "digits", "dim": 128})
+    )
+    text = page.text(found, [watched])
+    assert "| digits | 1.00 (1.00 to 1.00); 1 looks, 1 runs | 100 (100 to 100); 1 runs | 0 |" in text  # the monitor
     assert "| digits | 1.00 (1.00 to 1.00); 1 looks, 1 runs | 0.00 (0.00 to 0.00)" in text  # lost: says so
     assert "| SimSiam | not converging 1 (images lost 1) |" in text
     assert "| one NaN | not finite | diverged |" in text

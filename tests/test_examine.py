@@ -8,6 +8,7 @@ import torch
 
 import emsiam
 from emsiam.diagnostics import collapse
+from emsiam.doctor.healthy import healthy
 from emsiam.errors import ConfigError
 
 
@@ -183,3 +184,18 @@ def test_a_number_that_json_lacks_is_none():
     content = emsiam.examine(torch.ones(2, 50, 8)).to_dict()
     assert content["alpha_req"] is None
     json.loads(json.dumps(content, allow_nan=False))
+
+
+def test_healthy_runs_stand_beside():
+    """Of the nearest width; an effective rank only where as many images were looked at."""
+    z = gaussian(500, 100)
+    like = healthy("z", 100)
+    assert like == healthy("z", 128)
+    low, high = like.numbers["directions"]
+    assert 3 < low < high < 128
+    lines = str(emsiam.examine(z)).splitlines()
+    assert next(x for x in lines if x.startswith("  directions")).endswith(f" {low:.1f} to {high:.1f}")
+    assert next(x for x in lines if x.startswith("  effective rank")).count(" to ") == 1
+    few = str(emsiam.examine(z[:64])).splitlines()
+    assert next(x for x in few if x.startswith("  effective rank")).count(" to ") == 0
+    assert healthy("pixels", 100) is None

@@ -223,7 +223,7 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path):
     out, many = tmp_path / "run", ("--epochs", "100000")  # hours
     first = start(out, "onestep", 1, *many)
     try:
-        wait_for(out / "snapshots" / "0.npy", first)
+        wait_for(out / "checkpoints" / "last.pt", first)  # from the first step on a signal is kept
         second = start(out, "onestep", 1, "--resume", *many)
         _, errors = second.communicate(timeout=LONG)
         assert second.returncode == 2

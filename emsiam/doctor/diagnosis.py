@@ -55,10 +55,13 @@ class Diagnosis:
         }
 
     def __str__(self) -> str:
-        table = rows(self.outputs)
-        lines = [*wrapped(f"{self.verdict}: {self.reason}.", ""), *[""] * bool(table)]
-        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))] if table else []
-        lines += ["  ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)).rstrip() for row in table]
+        lines = wrapped(f"{self.verdict}: {self.reason}.", "")
+        tables = [rows(o) for o in self.outputs]
+        widths = [max((len(row[i]) for table in tables for row in table[1:]), default=0) for i in range(2)]
+        for (head, _, like), *body in tables:
+            lines += ["", head.ljust(sum(widths) + 6) + like]
+            lines += [f"  {x.ljust(widths[0])}  {y.ljust(widths[1])}  {z}".rstrip() for x, y, z in body]
+        lines += [""] * bool(tables)
         lines += [line for text in meanings(self.outputs) for line in wrapped(text, "  ")]
         if self.judgement.would_decide:
             lines += ["", *wrapped(f"What would decide: {'; '.join(self.judgement.would_decide)}", "")]
@@ -83,10 +86,10 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         """In a notebook."""
-        head, *body = rows(self.outputs) or [[]]
         table = "".join(
             f"<tr>{''.join(f'<{tag}>{html.escape(x)}</{tag}>' for x in row)}</tr>"
-            for tag, row in [("th", head), *(("td", row) for row in body)]
+            for o in self.outputs
+            for tag, row in zip(("th", *["td"] * len(rows(o))), rows(o), strict=False)
         )
         listed = "".join(
             f"<li>{html.escape(c.cause)}. Try: {html.escape(c.to_try)}. <small>{html.escape(c.source)}</small></li>"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..diagnostics.verdict import Number, Seen
+from .healthy import healthy, span
 
 SHOWN = {  # number: how it is called, and what it is
     "residual_norm": ("spread", "the length of what differs between images, of unit vectors: 0 for a constant"),
@@ -35,22 +36,26 @@ class Shown(NamedTuple):
     images: Tensor | None = None  # [N, C, H, W], uint8
 
 
-def rows(outputs: Sequence[Output]) -> list[list[str]]:
-    """The four numbers, a column an output. Nothing where nothing could be looked at."""
-    if not outputs:
-        return []
-    found = [["", *(f"{o.name} ({o.images:,} × {o.width:,})" for o in outputs)]]
+def rows(o: Output) -> list[list[str]]:
+    """A head, and each number as it is called, with its interval and the range of healthy runs."""
+    like = healthy(o.name, o.width)
+    found = [[f"{o.name}, {o.images:,} images, {o.width:,} channels", "", "healthy" if like else ""]]
     for name, (called, _) in SHOWN.items():
-        cells = [spelled(o, name) for o in outputs]
-        if any(cells):
-            found.append([called, *cells])
+        if cell := spelled(o, name):
+            ends = span(like, name, o.images)
+            found.append([called, cell, f"{written(ends[0])} to {written(ends[1])}" if ends else ""])
     return found
 
 
 def meanings(outputs: Sequence[Output]) -> list[str]:
-    """What each of them is."""
-    known = {name for o in outputs for name in o.numbers}
-    return [f"{called} is {meaning}." for name, (called, meaning) in SHOWN.items() if name in known]
+    """What each of them is, and which runs are the healthy ones."""
+    numbers = {name for o in outputs for name in o.numbers}
+    said = [f"{called} is {meaning}." for name, (called, meaning) in SHOWN.items() if name in numbers]
+    like = {h.width: h for o in outputs if (h := healthy(o.name, o.width))}
+    return said + [
+        f"The healthy runs are SimSiam's on {', '.join(h.data)}: {h.runs} runs, {h.images} images, {width:,} channels."
+        for width, h in like.items()
+    ]
 
 
 def plain(o: Output) -> dict[str, Any]:
@@ -72,6 +77,11 @@ def spelled(o: Output, name: str) -> str:
     x = o.numbers.get(name)
     if x is None or not math.isfinite(x):
         return ""
-    digits = 1 if abs(x) >= 2 else 2
-    span = intervals(o).get(name)
-    return f"{x:.{digits}f}" + (f" ({span.low:.{digits}f} to {span.high:.{digits}f})" if span else "")
+    ends = intervals(o).get(name)
+    return written(x) + (f" ({written(ends.low, x)} to {written(ends.high, x)})" if ends else "")
+
+
+def written(x: float, like: float | None = None) -> str:
+    """With as many digits as its size asks for, or that of another number."""
+    size = abs(x if like is None else like)
+    return f"{x:.{0 if size >= 100 else 1 if size >= 2 else 2}f}"

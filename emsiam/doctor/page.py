@@ -2,14 +2,16 @@
 
 import html
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ..diagnostics.verdict import Judgement
 from .causes import Cause
+from .healthy import healthy, span
 from .outputs import SHOWN, Output, Shown, meanings, rows
 from .pictures import drawn, neighbours, thumbnail
 
@@ -25,8 +27,11 @@ body {{font: 15px/1.45 sans-serif; margin: 1.5em auto; max-width: 62em; padding:
 h1 {{font-size: 1.5em; margin: 0; color: {colour}}} h2 {{font-size: 1.1em; margin: 1.4em 0 .4em}}
 table {{border-collapse: collapse}}
 td {{white-space: nowrap}} td, th {{padding: .25em .9em .25em 0; text-align: left; border-bottom: 1px solid #ddd}}
-small, .source {{color: #666}} .scale {{height: .5em; max-width: 14em; margin: .2em 0 .3em; background: #eee; position: relative}}
-.scale i {{position: absolute; height: 100%; background: #4a6f96; min-width: 3px}}
+small, .source {{color: #666}} table {{margin: .6em 0}}
+.scale {{height: .6em; width: 14em; background: #eee; position: relative}}
+.scale b {{position: absolute; height: 100%; background: #b9d9c4; min-width: 2px}}
+.scale i {{position: absolute; top: -.2em; height: 1em; width: 3px; margin-left: -1px; background: #222}}
+@media (max-width: 40em) {{.scale {{width: 5em}} td {{white-space: normal}}}}
 .near img {{margin: 1px; vertical-align: middle}} .near img:first-child {{margin-right: 14px}}
 svg {{max-width: 100%; height: auto}}
 </style></head><body>
@@ -40,7 +45,7 @@ svg {{max-width: 100%; height: auto}}
 {notes}
 </body></html>
 """
-ENDS = {"residual_norm": (0.0, 1.0), "view_auc": (0.5, 1.0)}  # of a scale; others end at the width
+ENDS = {"residual_norm": (0.0, 1.0), "view_auc": (0.5, 1.0)}  # of a scale; others grow by factors, from 1 to the width
 
 
 def page(
@@ -61,7 +66,7 @@ def page(
         verdict=text(j.verdict),
         reason=text(j.reason),
         colour=COLOURS.get(j.verdict, ILL),
-        table=table(outputs),
+        table=tables(outputs),
         meanings="".join(f"<small>{text(x)}</small><br>" for x in meanings(outputs)),
         pictures=svg(drawn(outputs, compared, shown)) if outputs else "",
         neighbours=near(shown.z, shown.images) if shown and shown.images is not None else "",
@@ -71,26 +76,37 @@ def page(
     )
 
 
-def table(outputs: Sequence[Output]) -> str:
-    """The numbers, each on a scale."""
-    head, *body = rows(outputs) or [[]]
-    lines = "".join(f"<th>{html.escape(x)}</th>" for x in head)
+def tables(outputs: Sequence[Output]) -> str:
+    """The numbers of each, on scales with the range of healthy runs."""
+    return "".join(f"<table>{''.join(lines(o))}</table>" for o in outputs)
+
+
+def lines(o: Output) -> Iterator[str]:
+    """The rows of a table."""
     names = {called: name for name, (called, _) in SHOWN.items()}
-    for called, *cells in body:
-        shown = "".join(
-            f"<td>{html.escape(x)}{scale(o, names[called])}</td>" for o, x in zip(outputs, cells, strict=True)
-        )
-        lines += f"</tr><tr><td>{html.escape(called)}</td>{shown}"
-    return f"<table><tr>{lines}</tr></table>"
+    (head, _, like), *body = rows(o)
+    yield f"<tr><th colspan=3>{html.escape(head)}</th><th>{like}</th></tr>"
+    for called, number, ends in body:
+        cells = "".join(f"<td>{html.escape(x)}</td>" for x in (called, number))
+        yield f"<tr>{cells}<td>{scale(o, names[called])}</td><td>{html.escape(ends)}</td></tr>"
 
 
 def scale(o: Output, name: str) -> str:
-    """Where a number lies between its ends."""
-    if name not in o.numbers:
-        return ""
-    low, high = ENDS.get(name, (1.0, float(min(o.images, o.width))))
-    share = min(max((o.numbers[name] - low) / max(high - low, 1e-9), 0), 1)
-    return f'<div class=scale><i style="width: {share:.1%}"></i></div>'
+    """Where a number lies between its ends, and where those of healthy runs do."""
+
+    def at(x: float) -> float:
+        if name in ENDS:
+            low, high = ENDS[name]
+            share = (x - low) / (high - low)
+        else:
+            share = math.log(max(x, 1)) / math.log(max(o.width, 2))
+        return min(max(share, 0), 1)
+
+    band, ends = "", span(healthy(o.name, o.width), name, o.images)
+    if ends:
+        left, right = map(at, ends)
+        band = f'<b style="left: {left:.1%}; width: {right - left:.1%}"></b>'
+    return f'<div class=scale>{band}<i style="left: {at(o.numbers[name]):.1%}"></i></div>'
 
 
 def svg(figure: "Figure") -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..objective import unit
+from .healthy import healthy
 from .outputs import Output, Shown
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def spectra(axes: "Axes", outputs: Sequence[Output], compared: Sequence[Output])
         axes.plot(
             range(1, len(values) + 1), values, style, label=o.name if values else f"{o.name}: none", linewidth=1.5
         )
+    first = outputs[0]
+    if (like := healthy(first.name, first.width)) and abs(like.width - first.width) <= first.width / 4:
+        axes.plot(*zip(*like.spectrum.items(), strict=True), ":", color="0.35", label=f"{first.name}, healthy runs")
     if any(o.spectrum[0] > 0 for o in (*outputs, *compared)):
         axes.set(xscale="log", yscale="log")
     axes.set(xlabel="direction", ylabel="its variance", title="Spectrum")

@@ -14,6 +14,7 @@ import submitit
 
 from emsiam.config import command
 from emsiam.errors import ConfigError, one_line
+from emsiam.files import write_json
 
 from .._jobs import INTERRUPTED, asked, at_work
 from .._records import Record, Records
@@ -61,11 +62,15 @@ def examine(at_once: int, launcher: str, out: Path, smoke: bool) -> int:
         print(*failed, sep="\n", file=sys.stderr)
         return 130 if failed == [INTERRUPTED] else 1
     if not smoke:
-        from .judge import rows
+        from .healthy import ranges
+        from .judge import rows, watched
         from .page import text
 
+        if out == Path("results"):
+            write_json(Path("emsiam/doctor/healthy.json"), ranges(records.own[key] for key in by_key), indent=1)
         page = (Path("docs") if out == Path("results") else out) / f"{NAME}.md"
-        page.write_text(text(rows(records.own[key] for key in by_key)))
+        known = [records.own[key] for key in by_key]
+        page.write_text(text(rows(known), [w for record in known if (w := watched(record))]))
         print(page)
     return 0
 

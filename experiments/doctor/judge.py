@@ -15,6 +15,7 @@ from .runs import MONITOR
 LOST, KEPT = -0.03, -0.01  # of an accuracy, against the same output before training
 CONSTANT = 0.1
 LATER = 4  # times the steps
+MOVED = 0.9
 RESAMPLES = 2000
 SMALL = {"64 images": 64, "every image twice": 512}
 IMAGES = 512
@@ -85,6 +86,44 @@ def of_run(record: Record) -> list[Row]:
             )
         )
     return found
+
+
+class Watched(NamedTuple):
+    """What `emsiam.Monitor` said while a run was trained."""
+
+    key: str
+    case: str
+    data: str
+    lost: bool | None  # images of z, at any look; None: never, but once between
+    constant: bool  # z or p, at any look
+    warned: dict[str, int]  # of what, and at which step
+    moved: int | None  # the step at which std·√d is first below MOVED of its first value, if it ever is
+
+
+def watched(record: Record) -> Watched | None:
+    """Nothing of a run without a monitor."""
+    looks = lines(record)
+    seen = [look for look in looks if look["as"] == MONITOR]
+    if not seen:
+        return None
+    first, *plain = (look for look in looks if not look["as"])
+    states = [lost(look, first) for look in plain]
+    spreads = [look.get(f"{of}_z_std_ratio") for look in plain for of in ("z", "p")]
+    start = seen[0]["z_z_std_ratio"]
+    moved = [at["step"] for at in seen if at["z_z_std_ratio"] is None or at["z_z_std_ratio"] < MOVED * start]
+    return Watched(
+        record.key,
+        record.config["case"],
+        record.config["data"],
+        True if True in states else None if None in states else False,
+        any(x is not None and x < CONSTANT for x in spreads),
+        {
+            look["as"].removeprefix(f"{MONITOR}: "): look["step"]
+            for look in looks
+            if look["as"].startswith(f"{MONITOR}: ")
+        },
+        min(moved, default=None),
+    )
 
 
 def lost(look: dict[str, Any], first: dict[str, Any]) -> bool | None:

@@ -1,6 +1,7 @@
 """What are the doctor's errors? docs/doctor.md, from the recorded runs."""
 
 import inspect
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from emsiam.doctor.examine import examine
 
 from . import __doc__ as truth
 from .cases import DATA
-from .judge import SINGLE, Rate, Row, detector, rate, says_lost
+from .judge import MOVED, SINGLE, Rate, Row, Watched, detector, rate, says_lost
 from .made import arrays
 
 CHOSEN, REPORTED = ("digits", "shapes"), ("Fashion-MNIST", "mnist5k")
@@ -26,8 +27,12 @@ HEAD = """# The doctor: is it collapse?
 Made by `python -m experiments.doctor` from results/doctor.runs.jsonl; no number here is typed by hand.
 """
 
+WATCHING = f"""`emsiam.Monitor` stood in the training loop of every run, with what a step makes of its batch: z of two views,
+and p. It warns when the rank of z falls, when few directions are left, and when z or p is nearly a constant. The std
+moves where std·√d of z is below {MOVED:g} of its value at the first look."""
 
-def text(found: Sequence[Row]) -> str:
+
+def text(found: Sequence[Row], monitors: Sequence[Watched]) -> str:
     """The text of docs/doctor.md."""
     plain = [row for row in found if not row.way]
     parts = [
@@ -37,6 +42,7 @@ def text(found: Sequence[Row]) -> str:
         f"## Are images lost now?\n\n{errors(plain)}",
         f"## Will they be lost?\n\n{foretold(plain)}",
         f"## Looked at otherwise\n\n{ways(found)}",
+        f"## The monitor\n\n{WATCHING}\n\n{monitored(monitors)}",
         f"## Single numbers as detectors of lost images\n\n{singles(plain)}",
         f"## What is said of each case, at its last look\n\n{verdicts(plain)}",
         f"## Arrays that nobody trained\n\n{untrained()}",
@@ -119,6 +125,32 @@ def verdicts(found: Sequence[Row]) -> str:
             cells.append(f"{told} (images {', '.join(f'{s} {n}' for s, n in states.items())})" if of else "")
         lines.append(cells)
     return table(["", *DATA], lines)
+
+
+def monitored(found: Sequence[Watched]) -> str:
+    """How often the monitor warns, and how many steps before the std moves."""
+    lines = []
+    for data in DATA:
+        here = [w for w in found if w.data == data]
+        ill, well = ([w for w in here if w.lost is state] for state in (True, False))
+        ahead = [w.moved - min(w.warned.values()) for w in ill if w.warned and w.moved]
+        never = sum(bool(w.warned) and w.moved is None for w in ill)
+        steps = (
+            f"{statistics.median(ahead):,.0f} ({min(ahead):,} to {max(ahead):,}); {len(ahead)} runs" if ahead else ""
+        )
+        lines.append(
+            [
+                data,
+                shown(rate([(w.key, bool(w.warned)) for w in ill])),
+                steps,
+                str(never),
+                shown(rate([(w.key, bool(w.warned)) for w in well])),
+                str(sum(w.lost is None for w in here)),
+            ]
+        )
+    head = ["", "images are lost at a look: warned", "steps before the std moves: median (range)"]
+    head += ["warned, and the std never moved", "never lost: warned", "between, left out"]
+    return table(head, lines)
 
 
 def untrained() -> str:
