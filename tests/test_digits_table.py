@@ -99,5 +99,7 @@ def test_a_bank_lies_between(table):
 
 @pytest.mark.slow
 def test_a_fixed_predictor_does_not_converge(table):
+    """Its loss stays high, p says little of the other view, and z does not collapse."""
     assert average(table, "fixed predictor", "loss") > average(table, "onestep", "loss") / 2
-    assert verdicts(table, "fixed predictor") == {"not converging"}
+    assert max(s["prediction_quality"] for s in table["fixed predictor"]) < 0.5
+    assert not verdicts(table, "fixed predictor") & {"dimensional collapse", "complete collapse"}

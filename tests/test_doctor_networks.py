@@ -71,6 +71,15 @@ class Net(nn.Module):
 VIEWS = torch.randn(1, 400, 3, 4, 4) + 0.3 * torch.randn(2, 400, 3, 4, 4)
 
 
+def test_the_images_of_a_module_are_pictured_from_the_darkest_to_the_brightest():
+    shown = networks(Net(), VIEWS[:, :40]).images
+    assert (shown.dtype, shown.shape) == (torch.uint8, VIEWS[0, :40].shape)
+    expected = (VIEWS[0, :40] - VIEWS[0, :40].min()) / (VIEWS[0, :40].max() - VIEWS[0, :40].min()) * 255
+    assert (shown.float() - expected).abs().max() <= 0.501
+    assert emsiam.examine(Net(), VIEWS[:, :40]).html().count("<img") == 8 * 7
+    assert networks(lambda x: x.flatten(1), torch.randn(2, 40, 5, 4, 4)).images is None  # no picture has five channels
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_module_is_left_as_it_was(training):
     net = Net().train(training)

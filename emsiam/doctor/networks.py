@@ -153,7 +153,7 @@ def of_module(module: Callable[[Tensor], Any], images: Any) -> Networks:
         views = views[:, torch.randperm(count, generator=generator(0, IDS))[:MOST].to(views.device)]
         name += f", {MOST} of {count:,} images, drawn with a fixed seed"
     if not isinstance(module, nn.Module):
-        return Networks(name, {"z": passed(module, views)}, {}, {}, views.flatten(2))
+        return Networks(name, {"z": passed(module, views)}, {}, {}, views.flatten(2), pictured(views[0]))
     mode = module.training
     try:
         keeps = any(getattr(m, "running_mean", None) is not None for m in module.modules())
@@ -161,7 +161,16 @@ def of_module(module: Callable[[Tensor], Any], images: Any) -> Networks:
         running = {"z": passed(module.eval(), views[:1, :FEW])} if keeps else {}
     finally:
         module.train(mode)
-    return Networks(name, batch, running, {}, views.flatten(2))
+    return Networks(name, batch, running, {}, views.flatten(2), pictured(views[0]))
+
+
+def pictured(images: Tensor) -> Tensor | None:
+    """[N, C, H, W] uint8, from the least value to the largest; None for what is no picture."""
+    if images.shape[1] not in (1, 3) or not images.isfinite().all():
+        return None
+    x = images.detach().cpu().float()
+    low, high = x.aminmax()
+    return (255 * (x - low) / (high - low).clamp_min(1e-12)).round().to(torch.uint8)
 
 
 @torch.no_grad()
