@@ -41,6 +41,7 @@ class Metric(NamedTuple):
     below: tuple[float, ...] = ()  # bounds: when a run comes to stay below them is told in comparisons
     zero: bool = False  # its axis begins at 0
     seldom: bool = False  # measured at evaluations only
+    group: str = "collapse"  # of its curve in TensorBoard
     places: tuple[str, ...] = ()  # of PLACES
 
     def checked(self) -> "Metric":
@@ -116,6 +117,7 @@ METRICS = by_name(
             3,
             "what θ minimises, mean since the line before; of the last epoch in the summary",
             said="loss {}",
+            group="training",
             places=("bar", "end", "picture", "page", "compared", "results"),
         ),
         Metric(
@@ -141,6 +143,7 @@ METRICS = by_name(
             3,
             "kNN on backbone features, cosine, `--knn-k` 20, `--knn-t` 0.1; test images, BN in eval mode. On digits "
             "random weights already score 0.94: collapse of z hardly shows here",
+            group="accuracy",
             seldom=True,
             places=("bar", "picture", "curves", "page", "compared", "table", "results", "dots"),
         ),
@@ -152,6 +155,7 @@ METRICS = by_name(
             "`--online-probe`: a linear classifier that learns beside, SGD of base lr 0.1, from the backbone's "
             "features of each step's first views, BN in eval mode, standardised; test images. It lags behind a "
             "classifier fitted to the final features (`emsiam.evaluate linear`)",
+            group="accuracy",
             seldom=True,
         ),
         Metric(
@@ -161,6 +165,7 @@ METRICS = by_name(
             3,
             "kNN on z, as `knn_acc1` on the backbone's features, from the same passes. It shows where z differ, "
             "which kNN of the backbone hides",
+            group="accuracy",
             seldom=True,
             places=("compared",),
         ),
@@ -190,12 +195,33 @@ METRICS = by_name(
             seldom=True,
             places=("compared",),
         ),
-        Metric("r_h", "R of h", "R of h", 2, "see below, the last that was measured", places=("results",)),
+        Metric(
+            "r_h",
+            "R of h",
+            "R of h",
+            2,
+            "see below, the last that was measured",
+            group="alternation",
+            places=("results",),
+        ),
     )
 )
 MEASURED = tuple(m for m in METRICS.values() if m.of is not None)
 OF_P = tuple(m for m in METRICS.values() if m.of_p is not None)
 CRITERIA = {f"{m.name} < {bound:g}": (m.name, bound) for m in METRICS.values() for bound in m.below}
+
+
+COLUMNS = {
+    "lr": "training",
+    "epoch": "training",
+    "seconds": "speed",
+    "images_per_second": "speed",
+}  # beside them: a group
+
+
+def group(column: str) -> str:
+    """Where TensorBoard shows a column of metrics.jsonl; of an alternation is what is neither above nor a metric."""
+    return METRICS[column].group if column in METRICS else COLUMNS.get(column, "alternation")
 
 
 def shown_in(place: str) -> list[Metric]:

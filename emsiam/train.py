@@ -1,6 +1,7 @@
 """python -m emsiam.train: train SimSiam or one of its EM variants, and say what became of it."""
 
 import os
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -8,19 +9,23 @@ from typing import TYPE_CHECKING
 from .config import command
 
 if TYPE_CHECKING:
+    from .config import Config
     from .runs.run import Run
 
 
 @command
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input, 3 the loss is not finite, 130 and 143 stopped by a signal, saved."""
-    from .config import parse
+    from .config import parse, parse_seeds
     from .errors import BadImage, ConfigError, one_line
 
     try:
+        seeds, jobs, arguments = parse_seeds(arguments)
         config, given = parse(arguments)
         import numpy  # before PyTorch, which goes on without it where importing it fails
 
+        if seeds:
+            return several(config, given, seeds, jobs, arguments)
         from .training.run_training import Interrupted, fit
 
         status = 128 + signal.SIGTERM  # where another process of this training was stopped
@@ -32,8 +37,10 @@ def main(arguments: list[str]) -> int:
             status = 3 if run.summary["verdict"] == "diverged" else 0
             said, stream = report(run), sys.stdout
         else:
-            code = f" --eta {run.config.eta}" if ":" in (run.config.eta or "") else ""
-            said, stream = f"stopped and saved; --resume --out {run.path}{code} goes on", sys.stderr
+            eta = run.config.eta or ""
+            code = ["--eta", eta] if ":" in eta else []
+            again = shlex.join(["python", "-m", "emsiam.train", "--resume", "--out", str(run.path), *code])
+            said, stream = f"stopped and saved; to go on: {again}", sys.stderr
     except (ConfigError, BadImage, OSError) as error:
         if speaks() or not isinstance(error, ConfigError):  # which one process alone may have met
             print(f"emsiam.train: {one_line(error)}", file=sys.stderr)
@@ -41,6 +48,26 @@ def main(arguments: list[str]) -> int:
     if speaks():
         print(said, file=stream)
     return status
+
+
+def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments: list[str]) -> int:
+    """Train several seeds, and say what they have in common. Raises ConfigError."""
+    from pathlib import Path
+
+    from .config.resolution import load_images, resolve
+    from .errors import ConfigError
+    from .runs.writer import new_directory
+    from .training.several import Several, seeds_of, threads
+
+    if "seed" in given or "RANK" in os.environ:
+        raise ConfigError(f"--seeds: does not go with {'--seed' if 'seed' in given else 'torchrun'}")
+    numbers = seeds_of(seeds)
+    if not config.resume:  # what does not go together is said once
+        _, data, _ = load_images(config)
+        resolve(config, len(data.images), data.shape, len(data.labels))
+    folder = Path(config.out or new_directory(config))
+    more = [] if "threads" in given else threads(jobs)
+    return Several([*arguments, *more], numbers, jobs, folder).train()
 
 
 def speaks() -> bool:
@@ -82,8 +109,21 @@ def report(run: "Run") -> str:
         f"{head}\n"
         f"  {'   '.join(m.said.format(m.written(s[m.name]), d=run.config.width) for m in shown)}\n"
         f"  {accuracies}\n"
-        f"  picture {run.path / PICTURE}"
+        f"  picture {run.path / PICTURE}\n"
+        f"{further(run)}"
     )
+
+
+def further(run: "Run") -> str:
+    """What to do with a run, as it can be pasted."""
+    path = shlex.quote(str(run.path))
+    commands = {
+        f"python -m emsiam.diagnose {path}": "what z looks like, and what to try",
+        f"python -m emsiam.compare {path} OTHER": "beside another run",
+        f"tensorboard --logdir {path}": "its curves",
+    }
+    width = max(map(len, commands))
+    return "\n".join(["  then:", *(f"    {command.ljust(width)}  {what}" for command, what in commands.items())])
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def test_signals_save_and_stop(tmp_path, whole, number, status):
     process.go()
     _, errors = process.communicate(timeout=LONG)
     assert process.returncode == status
-    assert errors == f"stopped and saved; --resume --out {out} goes on\n"
+    assert errors == f"stopped and saved; to go on: python -m emsiam.train --resume --out {out}\n"
     step = torch.load(out / "checkpoints" / "last.pt", weights_only=True)["step"]
     assert 13 <= step < 30
     finish(out, "multistep", 1, "--resume", "--save-every", "1000")
@@ -232,7 +232,7 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path):
         _, errors = first.communicate(timeout=LONG)
     finally:
         first.send_signal(signal.SIGKILL)
-    assert errors == f"stopped and saved; --resume --out {out} goes on\n"
+    assert errors == f"stopped and saved; to go on: python -m emsiam.train --resume --out {out}\n"
     assert first.returncode == 130
 
 

@@ -106,7 +106,7 @@ def test_a_signal_in_the_first_second_ends_the_command(tmp_path, number, status,
         process.send_signal(number)
         _, errors = process.communicate()
     assert process.returncode == status
-    assert errors in ("", f"stopped and saved; --resume --out {tmp_path / 'run'} goes on\n")
+    assert errors in ("", f"stopped and saved; to go on: python -m emsiam.train --resume --out {tmp_path / 'run'}\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

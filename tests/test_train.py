@@ -24,6 +24,7 @@ from emsiam.data.batches import batches
 from emsiam.diagnostics import trajectory
 from emsiam.diagnostics.verdict import VERDICTS
 from emsiam.evaluation import classifiers
+from emsiam.training import watch
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 
@@ -77,9 +78,14 @@ def test_the_terminal_says_what_became_of_it(run):
     run, done = run
     first, *rest = done.stdout.splitlines()
     assert first.startswith(f"onestep on digits: {run.summary['verdict']} after 33 steps")
-    assert str(run.path / "trajectory.png") in rest[-1]
-    assert "onestep: 100%" in done.stderr
-    assert "kNN=" in done.stderr
+    assert any(line.endswith(str(run.path / "trajectory.png")) for line in rest)
+    assert [line.split("  ")[2] for line in rest[-3:]] == [
+        f"python -m emsiam.diagnose {run.path}",
+        f"python -m emsiam.compare {run.path} OTHER",
+        f"tensorboard --logdir {run.path}",
+    ]
+    assert "100% 00:00 left" in done.stderr
+    assert " kNN 0." in done.stderr
 
 
 def test_torchvision_is_loaded_for_its_own_networks_and_data_sets_only(run):
@@ -149,13 +155,25 @@ def test_summary(run):
     assert run.summary["knn_acc1_init"] == run.metrics.knn_acc1.iloc[0]
 
 
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_the_progress_bar_fits_80_columns(verdict):
+    line = {"loss": -0.98765, "z_std_ratio": 0.98765, "participation_ratio": 1234.5, "knn_acc1": 0.98765}
+    shown = f"100% 12:34:56 left, {watch.bar(line, verdict)}"
+    assert len(shown) <= 80 + len("234")  # of a rank of thousands
+    assert shown.endswith("loss -0.99 std·√d 0.99 PR 1234.5 kNN 0.99")
+
+
 def test_tensorboard_reads_the_curves(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run, _ = run
     events = EventAccumulator(str(run.path)).Reload()
-    assert [e.step for e in events.Scalars("loss")] == run.metrics.step.tolist()
-    assert np.allclose([e.value for e in events.Scalars("loss")], run.metrics.loss, atol=1e-6)
+    assert [e.step for e in events.Scalars("training/loss")] == run.metrics.step.tolist()
+    tags = events.Tags()["scalars"]
+    assert {"collapse/z_std_ratio", "accuracy/knn_acc1", "speed/images_per_second", "training/lr"} <= set(tags)
+    assert {tag.partition("/")[2] for tag in tags} == set(run.metrics) - {"step"}
+    assert "| mode | onestep |" in events.Tensors("options/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert np.allclose([e.value for e in events.Scalars("training/loss")], run.metrics.loss, atol=1e-6)
 
 
 def test_snapshots_are_z_of_the_probe_set(run):

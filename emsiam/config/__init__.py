@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .command_line import STEM_PADDINGS, Parser, add_network, command, parse, parser
+from .command_line import STEM_PADDINGS, Parser, add_network, command, parse, parse_seeds, parser
 from .options import DATA_OPTIONS, HYPERPARAMETERS, Config, having
 from .presets import DEFAULTS, PRESETS
 
@@ -24,6 +24,7 @@ __all__ += [
     "load_images",
     "load_solver",
     "parse",
+    "parse_seeds",
     "parser",
     "preset",
     "resolve",

@@ -13,7 +13,7 @@ from ..ending import end_at_once, put_back
 from ..errors import ConfigError, flag, nearest
 from .declared import ROLES
 from .options import Config
-from .rules import SWITCH
+from .rules import SWITCH, whole
 from .words import described, unset
 
 
@@ -79,7 +79,30 @@ def parser() -> argparse.ArgumentParser:
             )
         else:
             group.add_argument(flag(f.name), metavar=f.name.upper(), **options)
+    add_seeds(p)
     return p
+
+
+def add_seeds(p: argparse.ArgumentParser) -> None:
+    """What trains several runs; no option of any one of them."""
+    group = p.add_argument_group("several runs")
+    group.add_argument(
+        "--seeds",
+        default=argparse.SUPPRESS,
+        help="train one run for each seed, such as 0-4 or 0,3,7, each in OUT/seed-N",
+    )
+    group.add_argument("--jobs", type=whole(1, 1000).of_argument, default=argparse.SUPPRESS, help="of them at once (1)")
+
+
+def parse_seeds(arguments: list[str]) -> tuple[str | None, int, list[str]]:
+    """Seeds, how many runs at once, and the arguments of each run. Raises ConfigError."""
+    p = Parser(add_help=False)
+    add_seeds(p)
+    known, others = p.parse_known_args(arguments)
+    found = vars(known)
+    if "jobs" in found and "seeds" not in found:
+        raise ConfigError("--jobs: is of several runs; add --seeds, such as --seeds 0-4")
+    return found.get("seeds"), found.get("jobs", 1), others
 
 
 def parse(arguments: list[str]) -> tuple[Config, set[str]]:

@@ -19,6 +19,7 @@ from ..checkpoint import Checkpoint
 from ..config import Config
 from ..errors import refuse
 from ..files import plain, write_json
+from ..metrics import group
 from .environment import environment
 from .run import PICTURE, steps
 from .sums import FILE as SUMS
@@ -79,6 +80,9 @@ class Writer:
             self.lines.seek(0, os.SEEK_END)
             self.digest = hashlib.sha256((self.path / "metrics.jsonl").read_bytes())
             self.events = SummaryWriter(str(self.path), purge_step=start.step + 1 if start else None)
+            if start is None:
+                options = [f"| {name} | {value} |" for name, value in config.to_dict().items()]
+                self.events.add_text("options", "\n".join(["| option | value |", "|---|---|", *options]))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -96,7 +100,8 @@ class Writer:
             self.lines.flush()
             self.digest.update(text)
         for name, value in metrics.items():
-            self.events.add_scalar(name, value, int(metrics["step"]))
+            if name != "step":
+                self.events.add_scalar(f"{group(name)}/{name}", value, int(metrics["step"]))
 
     def _went_on(self, now: dict[str, Any], step: int) -> None:
         """Add to env.json what is another than when the run began."""

@@ -90,11 +90,16 @@ def _follow(trained: Iterable[Step], watch: Watch, stop: Sized, signals: Signals
     c = watch.config
     quiet = c.quiet or watch.writer is None
     bar = tqdm(
-        trained, initial=watch.step, total=watch.parts.steps, desc=c.mode, unit="step", mininterval=0.5, disable=quiet
+        trained,
+        initial=watch.step,
+        total=watch.parts.steps,
+        mininterval=0.5,
+        disable=quiet,
+        bar_format="{percentage:.0f}% {remaining} left{postfix}",  # fits 80 columns
     )
     for step in bar:
         signals.catch()  # from the first step on there is something to save
-        bar.set_postfix(watch.after(step), refresh=False)
+        bar.set_postfix_str(watch.after(step), refresh=False)
         if not watch.finite:
             break
         if ranks.any_of(bool(stop) or bool(signals.caught), watch.step):

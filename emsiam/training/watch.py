@@ -42,7 +42,7 @@ class Watch:
             print(f"note: {self.half_steps.note}", file=sys.stderr)
         self.verdicts, self.verdict = Verdicts(parts, self.probe_set), ""  # so far
         self.last_line: dict[str, float] = {}
-        self.shown: dict[str, str] = {}  # by the progress bar
+        self.shown = ""  # by the progress bar
         self.step, self.finite, self.began = 0, True, time.perf_counter()
         if start:
             self.step, self.last_line, self.began = start.step, start.last_line, self.began - start.seconds
@@ -54,7 +54,7 @@ class Watch:
             self.snapshots.look(0)
         self.resumed = time.perf_counter()  # training goes on: images/s leaves the measuring out
 
-    def after(self, step: Step) -> dict[str, str]:
+    def after(self, step: Step) -> str:
         """Look at a `Step` just taken; what the progress bar should show."""
         c, self.step = self.config, step.step + 1
         self.losses.add(step.loss)
@@ -188,11 +188,12 @@ def draw(run: Run) -> None:
     trajectory(run).savefig(run.path / PICTURE, dpi=150)
 
 
-def bar(line: dict[str, float], verdict: str) -> dict[str, str]:
+def bar(line: dict[str, float], verdict: str) -> str:
     """What the progress bar shows of a line, and of the verdict so far."""
-    shown = {"verdict": verdict} if verdict not in ("", "too early to say") else {}
-    shown |= {m.short: m.written(line[m.name]) for m in training_order(shown_in("bar")) if m.name in line}
-    return shown | {"img/s": f"{line['images_per_second']:,.0f}"}
+    shown = [
+        f"{m.short} {line[m.name]:.{min(m.digits, 2)}f}" for m in training_order(shown_in("bar")) if m.name in line
+    ]
+    return ", ".join([verdict] * bool(verdict) + [" ".join(shown)])
 
 
 def due(parts: Parts, step: int, epochs: int) -> bool:

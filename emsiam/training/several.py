@@ -1,0 +1,116 @@
+"""How is one configuration trained with several seeds? A process each, so many at once; then mean and interval."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..diagnostics.statistics import mean_interval
+from ..errors import ConfigError
+from ..metrics import METRICS, shown_in
+from ..runs.run import Run
+
+DIVERGED = 3  # a status
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+class Several:
+    """Runs below a folder, one for each seed: FOLDER/seed-N."""
+
+    def __init__(self, arguments: Sequence[str], seeds: Sequence[int], jobs: int, folder: Path):
+        self.arguments, self.seeds, self.jobs, self.folder = arguments, seeds, jobs, folder
+        self.running: dict[int, subprocess.Popen] = {}
+        self.lock, self.caught = threading.Lock(), 0
+
+    def train(self) -> int:
+        """Train them all. Status as of a training: that of the first run that did not end well."""
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with ThreadPoolExecutor(self.jobs) as pool, tqdm(total=len(self.seeds), unit="run", leave=False) as bar:
+                statuses = []
+                for seed, (status, said, wrong) in zip(self.seeds, pool.map(self._one, self.seeds), strict=True):
+                    bar.update()
+                    statuses.append(status)
+                    if said:
+                        bar.write(f"seed {seed}: {said.splitlines()[0]}", file=sys.stdout)
+                    if wrong and (
+                        status not in (0, *STOPPED) or seed == self.seeds[0]
+                    ):  # notes are those of every seed
+                        bar.write(wrong.rstrip(), file=sys.stderr)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.caught:
+            print(f"stopped and saved; to go on: the same command with --resume --out {self.folder}", file=sys.stderr)
+            return 128 + self.caught
+        if not set(statuses) - {0, DIVERGED}:
+            print(report([Run(self.at(seed)) for seed in self.seeds], self.folder))
+        return next((status for status in statuses if status), 0)
+
+    def at(self, seed: int) -> Path:
+        return self.folder / f"seed-{seed}"
+
+    def _one(self, seed: int) -> tuple[int, str, str]:
+        """A run's status, and what it printed."""
+        command = [sys.executable, "-m", "emsiam.train", *self.arguments, "--seed", str(seed), "--quiet"]
+        with self.lock:
+            if self.caught:
+                return 128 + self.caught, "", ""
+            process = subprocess.Popen(
+                [*command, "--out", str(self.at(seed))],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                process_group=0,  # Ctrl-C is for this command, which hands it on once
+            )
+            self.running[seed] = process
+        said, wrong = process.communicate()
+        del self.running[seed]
+        return process.returncode, said, wrong
+
+    def _stop(self, number: int, _: Any) -> None:
+        """Runs end after the step at hand, and are saved; a second signal ends them at once."""
+        self.caught = number
+        for process in list(self.running.values()):
+            process.send_signal(number)
+
+
+def seeds_of(text: str) -> list[int]:
+    """Of 0-4 or 0,3,7. Raises ConfigError."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise ConfigError(f"--seeds {text}: allowed are numbers such as 0-4 or 0,3,7")
+        found += range(int(first), int(last or first) + 1)
+    if not found or len(set(found)) < len(found):
+        raise ConfigError(f"--seeds {text}: allowed are seeds that differ, such as 0-4 or 0,3,7")
+    return found
+
+
+def threads(jobs: int) -> list[str]:
+    """Options that keep so many processes from using the same processors."""
+    return ["--threads", str(max(1, (os.cpu_count() or 1) // jobs))] if jobs > 1 else []
+
+
+def report(runs: Sequence[Run], folder: Path) -> str:
+    """Verdicts, and each number's mean and 95 % interval over the runs that did not diverge."""
+    summaries = [run.summary for run in runs]
+    counts = Counter(s["verdict"] for s in summaries)
+    ended = [s for s in summaries if s["verdict"] != "diverged"]
+    lines = [f"{len(runs)} runs: {', '.join(f'{verdict} {n}' for verdict, n in counts.items())}"]
+    for m in [*shown_in("end"), METRICS["knn_acc1"], METRICS["knn_z_acc1"]]:
+        values = [s[m.name] for s in ended if s.get(m.name) is not None]
+        if values:
+            mean, low, high = (mean_interval(values)[name] for name in ("mean", "low", "high"))
+            ends = f" ({m.written(low)} to {m.written(high)})" if low is not None and high is not None else ""
+            lines.append(f"  {m.short:9s} {m.written(float(mean or 0))}{ends}")
+    return "\n".join([*lines, f"  runs in {folder}; python -m emsiam.compare {folder}/seed-* shows them"])

@@ -1,0 +1,102 @@
+"""`--seeds 0-4 --jobs N`: real processes, real signals; each run is the one that its seed alone gives."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from _warm import LONG, run, wait_for
+
+import emsiam
+from emsiam.diagnostics.statistics import mean_interval
+from emsiam.training.several import report, seeds_of
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+SHORT = ("--epochs", "2", "--batch-size", "256", "--threads", "1")
+
+
+def seeds(out, *flags):
+    command = [sys.executable, "-m", "emsiam.train", *SHORT, "--seeds", "3-4", "--jobs", "2", "--out", str(out), *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+
+
+def weights(path):
+    return torch.load(path / "checkpoints" / "last.pt", weights_only=True)["net"]
+
+
+def test_each_is_the_run_of_its_seed_and_the_end_says_the_mean(tmp_path):
+    process = seeds(tmp_path / "out")
+    said, wrong = process.communicate(timeout=LONG)
+    assert process.returncode == 0, wrong
+    alone = emsiam.fit(
+        emsiam.Config(epochs=2, batch_size=256, threads=1, seed=4, quiet=True, out=str(tmp_path / "alone"))
+    )
+    for name, x in weights(tmp_path / "out" / "seed-4").items():
+        assert torch.equal(x, weights(alone.path)[name])
+    runs = [emsiam.load_run(tmp_path / "out" / f"seed-{n}") for n in (3, 4)]
+    found = mean_interval([r.summary["participation_ratio"] for r in runs])
+    assert re.search(rf"PR +{found['mean']:.1f} \({found['low']:.1f} to {found['high']:.1f}\)", said)
+    assert f"python -m emsiam.compare {tmp_path / 'out'}/seed-* shows them" in said
+    assert said.count("onestep on digits: ") == 2
+    again = seeds(tmp_path / "out")
+    said, wrong = again.communicate(timeout=LONG)
+    assert again.returncode == 2
+    assert "seed-3: holds a run" in wrong
+    assert "runs:" not in said
+
+
+def test_a_signal_saves_all_and_the_same_command_goes_on(tmp_path):
+    process = seeds(tmp_path / "out", "--epochs", "2000", "--save-every", "1")
+    for n in (3, 4):
+        wait_for(tmp_path / "out" / f"seed-{n}" / "checkpoints" / "last.pt", process)
+    process.send_signal(signal.SIGTERM)
+    _, wrong = process.communicate(timeout=LONG)
+    assert process.returncode == 143
+    assert wrong.endswith(f"to go on: the same command with --resume --out {tmp_path / 'out'}\n")
+    for n in (3, 4):
+        stopped = emsiam.load_run(tmp_path / "out" / f"seed-{n}")
+        assert not stopped.finished
+        assert (stopped.path / "checkpoints" / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("0-4", [0, 1, 2, 3, 4]), ("7", [7]), ("0,3,10-11", [0, 3, 10, 11]), ("5-5", [5])]
+)
+def test_seeds_are_read(text, found):
+    assert seeds_of(text) == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds", "4-0"], "--seeds 4-0: allowed are seeds that differ, such as 0-4"),
+        (["--seeds", "1,1"], "--seeds 1,1: allowed are seeds that differ"),
+        (["--seeds", "-3"], "--seeds -3: allowed are numbers such as 0-4 or 0,3,7"),
+        (["--seeds", "a"], "--seeds a: allowed are numbers such as 0-4 or 0,3,7"),
+        (["--seeds", "0-1", "--seed", "3"], "--seeds: does not go with --seed"),
+        (["--jobs", "2"], "--jobs: is of several runs; add --seeds"),
+        (["--seeds", "0-1", "--lr", "nan"], "--lr nan: allowed is"),
+        (["--seeds", "0-1", "--batch-size", "5000"], "--batch-size 5000: allowed is"),
+    ],
+)
+def test_what_does_not_go_together_is_said_once_and_nothing_is_begun(tmp_path, arguments, said):
+    done = run("emsiam.train", *arguments, "--out", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"emsiam.train: {said}")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_diverged_are_counted_and_their_numbers_left_out(tmp_path):
+    few = emsiam.Config(epochs=1, batch_size=256, threads=1, quiet=True, out=str(tmp_path / "seed-0"))
+    wild = emsiam.Config(
+        lr=1e5, bn="none", epochs=5, batch_size=256, threads=1, quiet=True, out=str(tmp_path / "seed-1")
+    )
+    runs = [emsiam.fit(few), emsiam.fit(wild)]
+    said = report(runs, tmp_path)
+    assert said.startswith("2 runs: too early to say 1, diverged 1\n")
+    assert f"loss      {runs[0].summary['loss']:.3f}\n" in said
+    assert np.isfinite(runs[0].summary["loss"])
