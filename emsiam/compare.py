@@ -32,10 +32,14 @@ def report(result: dict[str, Any]) -> str:
     metrics = {m.name: m for m in shown_in("table")}
     heads = [m.short for m in metrics.values()]
     rows: list[tuple[str, ...]] = [("run", "verdict", *heads, f"{METRICS[collapsing].short} < {bound:g} at step")]
-    for run in result["runs"]:
+    sets = list(dict.fromkeys(run["dataset"] for run in result["runs"]))
+    for run in sorted(result["runs"], key=lambda run: sets.index(run["dataset"])):
         s, onset = run["summary"], run["steps_to_collapse"][criterion]
         cells = [m.written(s[n]) if s.get(n) is not None else "-" for n, m in metrics.items()]
-        rows.append((run["name"], s["verdict"], *cells, "never" if onset is None else f"{onset:,}"))
+        data = (run["dataset"],) if len(sets) > 1 else ()
+        rows.append((*data, run["name"], s["verdict"], *cells, "never" if onset is None else f"{onset:,}"))
+    if len(sets) > 1:
+        rows[0] = ("data set", *rows[0])
     lines = _columns(rows)
     ended = {run["name"]: run["summary"] for run in result["runs"] if run["summary"]["verdict"] != "unfinished"}
     rules = {name: s.get("verdict_rule", BEFORE) for name, s in ended.items()}
@@ -50,29 +54,33 @@ def report(result: dict[str, Any]) -> str:
         lines.append(f"accuracies are left out of {', '.join(map(printable, unlabelled))}: there are no labels")
     if any(len(group["runs"]) > 1 for group in result["groups"]):
         rows = [("group", "n", *heads)]
-        for group in result["groups"]:
+        for group in (group for group in result["groups"] if len(group["runs"]) > 1):
             spans = (_span(group["metrics"][n], m.digits) for n, m in metrics.items())
             rows.append((group["name"], str(len(group["runs"])), *spans))
         lines += ["", *_columns(rows)]
     if result["differences"] and any(math.isfinite(d["p"]) for d in result["differences"]):
         rows = [("difference", "metric", "mean and 95 % interval", "p", "could have shown")]
-        first = result["groups"][0]["name"]
+        set_of = {run["group"]: run["dataset"] for run in result["runs"]}
+        first = {set_of[group["name"]]: group["name"] for group in reversed(result["groups"])}
         for d in result["differences"]:
-            if d["a"] == first and d["metric"] in metrics:
+            if d["a"] == first[set_of[d["a"]]] and d["metric"] in metrics and math.isfinite(d["p"]):
                 design = "pairs" if d["paired"] else "groups"
                 span = f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), {design}"
                 rows.append((f"{d['b']} − {d['a']}", d["metric"], span, f"{d['p']:.3g}", f"{d['detectable']:.3f}"))
         lines += ["", *_columns(rows)]
     rows = [("pair", "CKA at the end", "parts at step", "")]
-    for pair in sorted(result["pairs"], key=lambda pair: not pair["paired"])[:20]:
+    pairs = [pair for pair in result["pairs"] if pair["same_images"]]
+    for pair in sorted(pairs, key=lambda pair: not pair["paired"])[:20]:
         last = pair["cka"][max(pair["cka"])] if pair["cka"] else None
         kind = "paired" if pair["paired"] else "not paired"
         at = f"{pair['parts_at']:,}" if pair["parts_at"] is not None else "-"
         note = "; ".join(filter(None, (kind, pair["note"])))
         rows.append((f"{pair['a']} · {pair['b']}", f"{last:.3f}" if last is not None else "-", at, note))
-    lines += ["", *_columns(rows)]
-    if len(result["pairs"]) > 20:
-        lines.append(f"… and {len(result['pairs']) - 20} more pairs in comparison.json")
+    lines += ["", *_columns(rows)] if pairs else [""]
+    if len(pairs) > 20:
+        lines.append(f"… and {len(pairs) - 20} more pairs in comparison.json")
+    if apart := len(result["pairs"]) - len(pairs):
+        lines.append(f"z is not compared in {apart} pairs of runs that look at other images")
     if "updates" in result:
         updates = result["updates"]
         rows = [(f"updates from {updates['from']}, {updates['steps']:,} steps", "angle")]

@@ -46,6 +46,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
                 "a": names[i],
                 "b": names[j],
                 "paired": paired(runs[i], runs[j]),
+                "same_images": same_images(runs[i], runs[j]),
                 "cka": cka,
                 "procrustes": {s: t.procrustes(short(i, s), short(j, s)) for s in _few(sorted(cka))},
                 "parts_at": t.parting(cka) if paired(runs[i], runs[j]) and same_start(runs[i], runs[j]) else None,
@@ -144,6 +145,7 @@ def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
     return {
         "name": name,
         "path": str(run.path),
+        "dataset": run.config.dataset,
         "summary": run.so_far,
         "steps_to_collapse": {criterion: o.step if o else None for criterion, o in onsets.items()},
         "onset": {criterion: o._asdict() if o else None for criterion, o in onsets.items()},
@@ -191,10 +193,12 @@ def _band(members: list[str], names: Sequence[str], similar: dict) -> dict[int, 
 
 
 def _differences(groups: dict[str, list[str]], runs: Sequence[Run], names: Sequence[str]):
-    """Every two groups, every metric: paired where each run of one has its partner in the other."""
+    """Every two groups on one data set, every metric: paired where each run of one has its partner in the other."""
     by_name = dict(zip(names, runs, strict=True))
     for a, b in itertools.combinations(groups, 2):
         one, two = groups[a], groups[b]
+        if by_name[one[0]].config.dataset != by_name[two[0]].config.dataset:
+            continue
         partners = [next((y for y in two if paired(by_name[x], by_name[y])), None) for x in one]
         pairs = None not in partners and len(set(partners)) == len(one) == len(two)
         second = [p for p in partners if p] if pairs else two

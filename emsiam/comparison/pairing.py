@@ -32,42 +32,64 @@ def paired(a: Run, b: Run) -> bool:
     return same_images(a, b) and all(getattr(a.config, name) == getattr(b.config, name) for name in having("pairs"))
 
 
+WIDEST = 40  # characters of a label
+
+
 def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
-    """{label: names} of runs that differ by seed alone. A label is the mode, its k, m or n, and the options in which a
-    group differs from the first run, those left out that are the mode's own. A second run of one seed is another group.
+    """{label: names} of runs that differ by seed alone; a second run of one seed is another group.
+
+    A label is the mode, its k, m or n, and the options in which a group differs from the first run on its data set,
+    those left out that are the mode's own; the data set stands before it where there are several. Instead of a label of
+    more than WIDEST characters there is the name of its run, or its beginning.
     """
     left = {*having("may_differ"), "digest"}  # which `files` begins with
     options = [{n: v for n, v in run.config.to_dict().items() if n not in left} for run in runs]
     for o, run in zip(options, runs, strict=True):
         o |= {"files": run.probe["files"][:6]} if run.probe["files"] else {}
-    values: dict[str, set[str]] = {}
-    for o in options:
-        for n, v in o.items():
-            values.setdefault(n, set()).add(json.dumps(v, sort_keys=True))
-    fields = {f.name: f.default for f in dataclasses.fields(Config)}
-    groups: dict[str, list[str]] = {}
-    labels: dict[str, str] = {}
+    sets = list(dict.fromkeys(o["dataset"] for o in options))
+    found: dict[str, list[str]] = {}  # by what a group has in common
+    texts: dict[str, str] = {}
     runs_of_key: Counter[str] = Counter()
     for o, name, run in zip(options, names, runs, strict=True):
-        method = METHODS[o["mode"]]
-        solver = SOLVERS.get(o.get("eta") or "", method.solve)
-        defaults = fields | hyperparameters(solver) | {"predictor": method.predictor, "k": method.k, "mode": o["mode"]}
-        alike = [other for other in options if other["mode"] == o["mode"]]
-        candidates = (
-            n for n in o if len(values[n]) > 1 or n in HYPERPARAMETERS or any(n not in other for other in alike)
-        )
-        shown = [
-            f"{n}={_written(o[n])}"
-            for n in candidates
-            if _tells(n, o[n]) or o[n] not in (defaults.get(n), options[0].get(n))
-        ]
-        text = " ".join([o["mode"], *shown])
+        alike = [other for other in options if other["dataset"] == o["dataset"]]
         key = json.dumps(o, sort_keys=True)
         runs_of_key[f"{run.config.seed} {key}"] += 1
         key += f" {runs_of_key[f'{run.config.seed} {key}']}"
-        labels.setdefault(key, text if text not in labels.values() else f"{text} ({len(labels) + 1})")
-        groups.setdefault(labels[key], []).append(name)
+        found.setdefault(key, []).append(name)
+        texts[key] = (f"{o['dataset']}: " if len(sets) > 1 else "") + _label(o, alike)
+    groups: dict[str, list[str]] = {}
+    for key, members in found.items():
+        text = texts[key]
+        if len(text) > WIDEST:
+            text = members[0] if len(members) == 1 and len(members[0]) <= WIDEST else f"{text[: WIDEST - 6]}…"
+        if text in groups:
+            text = next(t for i in itertools.count(2) if (t := f"{text} ({i})") not in groups)
+        groups[text] = members
     return groups
+
+
+def _label(o: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
+    """A run's options in words, among the options of all runs on the same data set."""
+    first = alike[0]
+    method = METHODS[o["mode"]]
+    solver = SOLVERS.get(o.get("eta") or "", method.solve)
+    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Config)} | hyperparameters(solver)
+    defaults |= {"predictor": method.predictor, "k": method.k, "mode": o["mode"], "dataset": o["dataset"]}
+    same_mode = [other for other in alike if other["mode"] == o["mode"]]
+    shown = [
+        f"{name}={_written(value, first.get(name))}"
+        for name, value in o.items()
+        if _tells(name, value)
+        or (
+            value not in (defaults.get(name), first.get(name))
+            and (
+                name in HYPERPARAMETERS
+                or any(other.get(name) != value for other in alike)
+                or any(name not in other for other in same_mode)
+            )
+        )
+    ]
+    return " ".join([o["mode"], *shown])
 
 
 def _tells(name: str, value: Any) -> bool:
@@ -75,8 +97,12 @@ def _tells(name: str, value: Any) -> bool:
     return name in ("m", "n") or (name == "k" and value > 1)
 
 
-def _written(value: Any) -> str:
-    return ",".join(f"{n}:{v}" for n, v in value.items() if v) if isinstance(value, dict) else str(value)
+def _written(value: Any, first: Any) -> str:
+    """A value; of several under names those that the first run has otherwise."""
+    if not isinstance(value, dict):
+        return str(value)
+    known = first if isinstance(first, dict) else {}
+    return ",".join(f"{n}:{v}" for n, v in value.items() if v != known.get(n))
 
 
 def same_images(a: Run, b: Run) -> bool:
