@@ -25,7 +25,6 @@ def compare(runs: "Sequence[Run]") -> dict[str, Any]:
 
 def report(result: dict[str, Any]) -> str:
     """The comparison in a screen of text."""
-    from .diagnostics.verdict import BEFORE
     from .metrics import CRITERIA, METRICS, shown_in
 
     criterion, (collapsing, bound) = next(iter(CRITERIA.items()))
@@ -41,15 +40,7 @@ def report(result: dict[str, Any]) -> str:
     if len(sets) > 1:
         rows[0] = ("data set", *rows[0])
     lines = _columns(rows)
-    ended = {run["name"]: run["summary"] for run in result["runs"] if run["summary"]["verdict"] != "unfinished"}
-    rules = {name: s.get("verdict_rule", BEFORE) for name, s in ended.items()}
-    if len(set(rules.values())) > 1:
-        named = "; ".join(
-            f"{rule}: {', '.join(n for n in rules if rules[n] == rule)}" for rule in sorted(set(rules.values()))
-        )
-        lines.append(
-            f"verdicts are not by one rule, so do not compare them ({printable(named)}); emsiam.diagnose judges anew"
-        )
+    lines += _rules(result["runs"])
     if unlabelled := [run["name"] for run in result["runs"] if "knn_acc1" not in run["summary"]]:
         lines.append(f"accuracies are left out of {', '.join(map(printable, unlabelled))}: there are no labels")
     if any(len(group["runs"]) > 1 for group in result["groups"]):
@@ -89,6 +80,18 @@ def report(result: dict[str, Any]) -> str:
             rows.append((f"{one['a']} · {one['b']}", f"{one['angle']:.1f}°" if moves else "one does not move"))
         lines += ["", *_columns(rows), *(f"{name}: not from there, {why}" for name, why in updates["refused"].items())]
     return "\n".join(lines)
+
+
+def _rules(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """A line where verdicts are not by one rule."""
+    from .diagnostics.verdict import BEFORE
+
+    ended = {run["name"]: run["summary"] for run in runs if run["summary"]["verdict"] != "unfinished"}
+    rules = {name: s.get("verdict_rule", BEFORE) for name, s in ended.items()}
+    if len(known := sorted(set(rules.values()))) < 2:
+        return []
+    named = "; ".join(f"{rule}: {', '.join(n for n in rules if rules[n] == rule)}" for rule in known)
+    return [f"verdicts are not by one rule, so do not compare them ({printable(named)}); emsiam.diagnose judges anew"]
 
 
 def _span(i: dict[str, Any], digits: int) -> str:

@@ -19,14 +19,15 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
     """
     import pandas as pd
     import seaborn as sns
-    from matplotlib.figure import Figure
+
+    from .figure import Picture
 
     runs = [runs] if isinstance(runs, Run) else list(runs)
     names = list(names) or [run.config.mode for run in runs]
     table = pd.concat([run.metrics.assign(run=name) for run, name in zip(runs, names, strict=True)], ignore_index=True)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.95):
         panels = training_order(shown_in("picture"))
-        figure = Figure(figsize=(3.75 * len(panels), 3.6), layout="constrained")
+        figure = Picture(figsize=(3.75 * len(panels), 3.6), layout="constrained")
         for axes, metric in zip(figure.subplots(1, len(panels)), panels, strict=True):
             column = metric.name
             if column not in table or table[column].isna().all():  # nothing finite was ever measured
@@ -68,8 +69,9 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
     """
     import pandas as pd
     import seaborn as sns
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+
+    from .figure import Picture
 
     groups = [run["group"] for run in result["runs"]]
     names = [run["name"] for run in result["runs"]]
@@ -79,7 +81,7 @@ def comparison(runs: Sequence[Run], result: dict[str, Any]) -> "Figure":
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
         curves = shown_in("curves")
         columns = max(4, len(curves) + 1)
-        figure = Figure(figsize=(4.75 * columns, 8.6), layout="constrained")
+        figure = Picture(figsize=(4.75 * columns, 8.6), layout="constrained")
         above, below = figure.subplots(2, columns)
         d, (e, f, g, h) = above[len(curves)], below[:4]
         for axes in (*above[len(curves) + 1 :], *below[4:]):

@@ -79,10 +79,11 @@ def thumbnail(image: Tensor) -> str:
 def drawn(outputs: Sequence[Output], compared: Sequence[Output], shown: Shown | None) -> "Figure":
     """A figure of spectrum and cloud."""
     import seaborn as sns
-    from matplotlib.figure import Figure
+
+    from ..figure import Picture
 
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
-        figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+        figure = Picture(figsize=(9.5, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         spectra(left, outputs, [o for o in compared if o.name == "untrained"])
         if shown:

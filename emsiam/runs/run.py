@@ -1,5 +1,7 @@
 """Where is what a run left behind? One directory: options, environment, curves, snapshots, checkpoints, summary."""
 
+import base64
+import html
 import io
 import json
 import math
@@ -19,6 +21,7 @@ from ..config.resolution import load_images
 from ..data.given import pixels
 from ..embedding import Embeddings, Feeding, embed
 from ..errors import ConfigError
+from ..metrics import METRICS, shown_in, training_order
 from ..networks import Siamese
 from .sums import Sums
 
@@ -134,10 +137,27 @@ class Run:
         return _json(self, "probe.json", "ids", "labels")
 
     def _repr_html_(self) -> str:
-        """In a notebook: the picture's numbers, one row."""
-        import pandas
+        return as_html(self)
 
-        return pandas.DataFrame([self.summary]).to_html(index=False)
+
+def as_html(run: Run) -> str:
+    """What a notebook shows of a run: verdict, the numbers that the command prints at the end, and the picture."""
+    try:
+        s = run.so_far
+    except ConfigError as error:
+        return f"<p>{html.escape(str(error))}</p>"
+    reason = f": {html.escape(s['reason'])}" if "reason" in s else ""
+    shown = [m for m in [*training_order(shown_in("end")), METRICS["knn_acc1"]] if s.get(m.name) is not None]
+    head = "".join(f"<th>{html.escape(m.short)}</th>" for m in shown)
+    cells = "".join(f"<td>{m.written(s[m.name])}</td>" for m in shown)
+    picture = run.path / PICTURE
+    image = base64.b64encode(picture.read_bytes()).decode() if picture.exists() else ""
+    return (
+        f"<p><b>{html.escape(s['verdict'])}</b> after {int(s['steps']):,} steps{reason}</p>"
+        f"<table><tr>{head}</tr><tr>{cells}</tr></table>"
+        + (f'<img src="data:image/png;base64,{image}" style="width: 100%">' if image else "")
+        + f"<p><small>{html.escape(str(run.path))}</small></p>"
+    )
 
 
 def _json(run: Run, name: str, *keys: str) -> dict[str, Any]:

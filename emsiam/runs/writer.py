@@ -81,8 +81,7 @@ class Writer:
             self.digest = hashlib.sha256((self.path / "metrics.jsonl").read_bytes())
             self.events = SummaryWriter(str(self.path), purge_step=start.step + 1 if start else None)
             if start is None:
-                options = [f"| {name} | {value} |" for name, value in config.to_dict().items()]
-                self.events.add_text("options", "\n".join(["| option | value |", "|---|---|", *options]))
+                self.events.add_text("options", options(config))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -158,6 +157,12 @@ class Writer:
                 self.sums.add("summary.json")
         self.events.close()
         self.lock.close()
+
+
+def options(config: Config) -> str:
+    """A table in Markdown, as TensorBoard shows it."""
+    rows = [f"| {name} | {value} |" for name, value in config.to_dict().items()]
+    return "\n".join(["| option | value |", "|---|---|", *rows])
 
 
 def new_directory(config: Config) -> str:

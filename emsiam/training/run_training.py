@@ -19,6 +19,7 @@ from ..config.solvers import with_arguments
 from ..errors import ConfigError, refuse
 from ..runs.run import Run
 from ..runs.writer import Writer, new_directory
+from .live import Live
 from .resume import edited, resumed
 from .signals import Interrupted, Signals
 from .trial import try_solver
@@ -89,6 +90,7 @@ def _follow(trained: Iterable[Step], watch: Watch, stop: Sized, signals: Signals
     """Train to the end, or until `stop` or a signal, with a progress bar."""
     c = watch.config
     quiet = c.quiet or watch.writer is None
+    live = Live(quiet)
     bar = tqdm(
         trained,
         initial=watch.step,
@@ -100,10 +102,12 @@ def _follow(trained: Iterable[Step], watch: Watch, stop: Sized, signals: Signals
     for step in bar:
         signals.catch()  # from the first step on there is something to save
         bar.set_postfix_str(watch.after(step), refresh=False)
+        live.after(watch.last_line)
         if not watch.finite:
             break
         if ranks.any_of(bool(stop) or bool(signals.caught), watch.step):
             bar.close()
             return watch.leave(step)
     bar.close()
+    live.draw()
     return watch.finish()
