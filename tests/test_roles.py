@@ -11,12 +11,13 @@ import emsiam
 import experiments
 from emsiam import comparison
 from emsiam.build import network
-from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, resolution
+from emsiam.config import DATA_OPTIONS, HYPERPARAMETERS, Config, having, parser, resolution
 from emsiam.config.declared import FLAGS, ROLES, option
 from emsiam.config.options import of_role
 from emsiam.config.rules import SWITCH
-from emsiam.config.words import unset
+from emsiam.config.words import sentence, unset
 from emsiam.data.sets import DATASETS
+from emsiam.errors import flag
 from emsiam.methods import METHODS, hyperparameters
 from experiments import _jobs, _table
 from experiments._records import Records
@@ -119,3 +120,15 @@ def test_an_option_of_the_signature_is_one_of_the_configuration():
                 if name in HYPERPARAMETERS:
                     assert default is not inspect.Parameter.empty
                     assert rules[name].parse(default) == default
+
+
+def test_help_of_config_and_of_the_command_have_each_option_with_meaning_and_default():
+    doc, shown = " ".join(str(Config.__doc__).split()), " ".join(parser().format_help().split())
+    for f in dataclasses.fields(Config):
+        assert sentence(f) in doc, f.name
+        assert f"{flag(f.name)}" in shown, f.name
+        assert sentence(f).replace("- ", "-") in shown.replace("- ", "-"), f.name
+    for title in ROLES.values():
+        assert title in doc
+    assert shown.startswith("usage: python -m emsiam.train [OPTION …]")
+    assert "examples: SimSiam on digits" in shown

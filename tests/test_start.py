@@ -165,7 +165,7 @@ def test_the_help_says_what_each_mode_has():
     from emsiam.methods import METHODS
 
     text, *_ = answered("emsiam.train", "--help")
-    said = re.search(r"\n  --predictor .*?\((\S+) for ([^()]*), else (\S+)\)", text, re.DOTALL)
+    said = re.search(r"\n  --predictor .*?Default:\s+(\S+)\s+for\s+([^.]*), else (\w+)\.", text, re.DOTALL)
     few = re.sub(r"\s+", " ", said[2]).split(", ")
     assert {mode: said[1] if mode in few else said[3] for mode in METHODS} == {
         mode: method.predictor for mode, method in METHODS.items()

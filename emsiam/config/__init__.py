@@ -10,6 +10,7 @@ from ..errors import ConfigError
 from .command_line import STEM_PADDINGS, Parser, add_network, command, parse, parse_seeds, parser
 from .options import DATA_OPTIONS, HYPERPARAMETERS, Config, having
 from .presets import DEFAULTS, PRESETS
+from .words import documented
 
 if TYPE_CHECKING:
     from .resolution import load_images, preset, resolve
@@ -29,6 +30,7 @@ __all__ += [
     "preset",
     "resolve",
 ]
+Config.__doc__ = documented()  # for help(emsiam.Config)
 
 
 def __getattr__(name: str) -> Any:

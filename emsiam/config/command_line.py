@@ -14,7 +14,7 @@ from ..errors import ConfigError, flag, nearest
 from .declared import ROLES
 from .options import Config
 from .rules import SWITCH, whole
-from .words import described, unset
+from .words import sentence
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,15 +64,30 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
     return quiet
 
 
+EXAMPLES = """examples:
+  SimSiam on digits, in a minute
+    python -m emsiam.train
+  a moving average of η in place of h, five seeds, two at once
+    python -m emsiam.train --mode ema_eta --m 0.8 --seeds 0-4 --jobs 2
+  the paper's settings for CIFAR-10
+    python -m emsiam.train --preset simsiam-cifar10 --data-dir DIR
+
+All options in one table, with data sets and resuming: docs/training.md"""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line: a flag for each field, absent from the result where it is not given."""
-    p = Parser(prog="python -m emsiam.train", description="Train SimSiam and its EM variants.")
+    p = Parser(
+        prog="python -m emsiam.train",
+        usage="%(prog)s [OPTION …]",
+        description="Train SimSiam and its EM variants.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     groups = {role: p.add_argument_group(title) for role, title in ROLES.items()}
     for f in dataclasses.fields(Config):
-        otherwise = unset(f.name)
-        help = described(f) + (f" ({otherwise})" if otherwise else "")
         group = groups[f.metadata["role"]]
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help.replace("`", "")}
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": sentence(f).replace("%", "%%")}
         if f.metadata["rule"] is SWITCH:
             group.add_argument(
                 flag(f.name), action="store_true" if f.default is False else argparse.BooleanOptionalAction, **options

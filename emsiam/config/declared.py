@@ -7,12 +7,12 @@ from typing import Any
 from .rules import Rule, one_of
 
 ROLES = {  # what an option is for: the groups of --help
-    "solver": "how η is solved, and for which loss",
-    "data": "images, and which views of them",
-    "network": "the network",
-    "training": "the optimiser and the length of training",
-    "monitor": "what is measured, and how often",
-    "where": "the machine, and the run's directory",
+    "solver": "method: how η is solved, and for which loss",
+    "data": "data: images, and which views of them",
+    "network": "network",
+    "training": "optimisation: the optimiser and the length of training",
+    "monitor": "measurements: what is measured, and how often",
+    "where": "output: the machine, and the run's directory",
 }
 
 

@@ -1,10 +1,12 @@
 """How is an option described? In words for --help and for the docs, from what the options and methods say."""
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import names
+from .declared import ROLES
 from .options import Config
 from .presets import DEFAULTS
 
@@ -43,3 +45,27 @@ def described(f: dataclasses.Field, quote: Callable[[str], str] = str) -> str:
     """An option's meaning, and the names that it may have."""
     listed = [quote(name) for name in f.metadata["names"]]
     return f.metadata["help"] + (f"; {', '.join(listed)}" if listed else "")
+
+
+def sentence(f: dataclasses.Field) -> str:
+    """An option's meaning, the names that it may have, and its default, for --help and `help(emsiam.Config)`."""
+    listed, otherwise = ", ".join(f.metadata["names"]), unset(f.name)
+    parts = [
+        f.metadata["help"],
+        f"One of: {listed}" if listed else "",
+        f"Default: {otherwise}" if otherwise else "",
+    ]
+    return ". ".join(part for part in parts if part).replace("`", "") + "."
+
+
+def documented() -> str:
+    """All options in groups, as `help(emsiam.Config)` shows them."""
+    lines = [(Config.__doc__ or "").rstrip(), ""]
+    for role, title in ROLES.items():
+        lines += [f"{title}", ""]
+        for f in dataclasses.fields(Config):
+            if f.metadata["role"] == role:
+                text = textwrap.wrap(sentence(f), 92, break_on_hyphens=False, break_long_words=False)
+                lines += [f"    {f.name}", *(f"        {line}" for line in text)]
+        lines.append("")
+    return "\n".join(lines)
