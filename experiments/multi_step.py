@@ -1,4 +1,4 @@
-"""k SGD steps an alternation work too, with η held for as long: SimSiam is one step of an alternation (§5.2).
+"""k SGD steps per alternation work too, with η held for as long: SimSiam is one step of an alternation (§5.2).
 
 Paper: k = 1 68.1, 10 68.7, 100 68.9, an epoch 67.0.
 Here: digits, 120 epochs of 11 steps, so "10 steps" is about an epoch and "100 steps" nine, the reverse of the

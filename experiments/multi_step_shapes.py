@@ -1,4 +1,4 @@
-"""k SGD steps an alternation work too, where an epoch is longer than k: multi_step on generated images (§5.2).
+"""k SGD steps per alternation work too, where an epoch is longer than k: multi_step on generated images (§5.2).
 
 Paper: k = 1 68.1, 10 68.7, 100 68.9, an epoch 67.0.
 Here: 5,000 shapes in batches of 32, so that an epoch is 156 steps and a run 1,092. 20 runs, 18 minutes on 2 cores.

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 SHOWN = [m for m in METRICS if m in {dot.name for dot in shown_in("dots")}]  # in pictures and the README
 LEVEL = 0.05
 NOT_SIGNIFICANT = "no significant difference"
+PAPER = ("Fig. 2", "Table 1", "Table 2", "Table 3", "§4.5", "§4.6", "§5.2", "Table 4", "§6.2", "Appendix B", "Fig. D.1")
+AGREES, DIFFERS, TOO_SMALL = OUTCOMES = ("agree", "differ", "too small to see")
 HEAD = """# Results
+
+{summary}
+
+*Each line: the row in which the paper's table has a failure, or else its largest difference to the baseline; the same
+row here; how many rows agree with the paper (in the kind of failure, else in which way the accuracy differs from the
+baseline's), how many differ, and how many differences are too small to see at this size. Whether SimSiam is
+expectation-maximisation: [docs/hypothesis.md](docs/hypothesis.md).*
 
 Made by `python -m experiments.report` from results/*.json; nothing here is typed by hand. Mean (95 % interval, t) over
 seeds; the difference in kNN to the baseline, the first row unless another is named, is that of pairs of the same seed,
@@ -134,8 +143,9 @@ def section(name: str, result: dict[str, Any]) -> str:
     untrained = f" Untrained weights have a kNN of {span(result['untrained_knn_acc1'], 3)}."
     return "\n\n".join(
         (
-            f"## `python -m experiments.{name}`",
+            f"## {title(result)}",
             f"The claim: {result['claim']}",
+            f"`python -m experiments.{name}`",
             f"Here: {result['here']}{untrained if 'knn_acc1' in columns(result) else ''}",
             table_of(result),
             against(result),
@@ -194,8 +204,71 @@ def _curves(axes: Any, rows: list[dict[str, Any]]) -> None:
 def report(results: dict[str, dict[str, Any]]) -> str:
     """The text of RESULTS.md."""
     counted = f"All tables: {spent(results.values())}; tables share runs. {multiplicity(results)}"
-    head = HEAD + textwrap.fill(counted, 118)
-    return "\n\n".join([head, *(section(name, result) for name, result in results.items())]) + "\n"
+    head = HEAD.format(summary=summary(results)) + textwrap.fill(counted, 118)
+    return "\n\n".join([head, *(section(name, results[name]) for name in in_order(results))]) + "\n"
+
+
+def place(result: dict[str, Any]) -> str:
+    """Where the paper has a claim; nothing for what it does not have."""
+    found = re.search(rf"\(({'|'.join(map(re.escape, PAPER))})\)", result["claim"])
+    return found[1] if found else ""
+
+
+def in_order(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The experiments in the paper's order, what it does not have at the end."""
+    return sorted(results, key=lambda name: (PAPER.index(at) if (at := place(results[name])) else len(PAPER), name))
+
+
+def title(result: dict[str, Any]) -> str:
+    """The claim as a heading."""
+    sentence = re.split(r": | \(|; ", result["claim"])[0].rstrip(".")
+    return ": ".join(filter(None, (place(result), sentence)))
+
+
+def anchor(heading: str) -> str:
+    """As GitHub links to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def outcome(row: dict[str, Any], base: dict[str, Any], by: str) -> str:
+    """Whether a row agrees with the paper: in its failure, else in which way it differs from its baseline."""
+    if row["fails"] or (row["fails"] is not None and row["failed"] in ("diverges", "slow or stuck")):
+        return AGREES if row["fails"] == row["failed"] else DIFFERS
+    moved = row["difference"].get(by)
+    if row["paper"] is None or base["paper"] is None or not moved or moved["p"] is None:
+        return ""
+    points = row["paper"] - base["paper"]
+    if moved["low"] <= 0 <= moved["high"]:
+        return TOO_SMALL if points else AGREES
+    return AGREES if points * moved["mean"] > 0 else DIFFERS
+
+
+def summary(results: dict[str, dict[str, Any]]) -> str:
+    """A line for each table: the paper's largest difference, what it is here, and how many rows agree."""
+    lines = ["| the paper says | its number | here | rows | |", "|---|---|---|---|---|"]
+    for name in in_order(results):
+        result, by = results[name], results[name].get("by", "knn_acc1")
+        rows = {row["name"]: row for row in result["rows"]}
+        said = {row["name"]: outcome(row, rows[row["baseline"]], by) for row in result["rows"]}
+        known = [rows[n] for n, what in said.items() if what]
+        counts = ", ".join(f"{what} {n}" for what in OUTCOMES if (n := list(said.values()).count(what)))
+        theirs = ours = "no such table" if not known else ""
+        if known:
+            most = max(known, key=lambda row: (bool(row["fails"]), abs(_points(row, rows))))
+            points = f"{x:+.1f} points" if (x := _points(most, rows)) else ""
+            theirs = f"{most['name']}: {', '.join(filter(None, (most['fails'], points)))}"
+            moved = most["difference"].get(by)
+            ours = ", ".join(filter(None, (most["failed"], f"{heading(by)[0]} {span(moved, 3)}" if moved else "")))
+        text = title(result)
+        cells = [text, theirs, ours, counts or "not compared", f"[table](#{anchor(text)})"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _points(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> float:
+    """The paper's difference in accuracy to the baseline."""
+    base = rows[row["baseline"]]["paper"]
+    return 0.0 if row["paper"] is None or base is None else row["paper"] - base
 
 
 def multiplicity(results: dict[str, dict[str, Any]]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from experiments.report import anchor
+
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONDA_NAMES = {"torch": "pytorch"}
@@ -70,8 +72,8 @@ def test_links_lead_somewhere():
             path, _, heading = link.partition("#")
             assert (file.parent / path).exists(), f"{file.name}: {link}"
             if heading:
-                lines = (file.parent / path).read_text().lower().splitlines()
-                assert f"## {heading.replace('-', ' ')}" in lines, f"{file.name}: {link}"
+                lines = (file.parent / path if path else file).read_text().splitlines()
+                assert heading in [anchor(x.lstrip("# ")) for x in lines if x.startswith("#")], f"{file.name}: {link}"
 
 
 def test_each_equation_is_cited_on_one_line():

@@ -368,6 +368,37 @@ def test_agreement_is_said_in_words():
         ]
 
 
+def test_the_first_table_says_whether_a_row_agrees_with_the_paper():
+    def row(paper, fails, failed, low, high):
+        moved = {"mean": (low + high) / 2, "low": low, "high": high, "p": 0.01}
+        return {"name": "a", "paper": paper, "fails": fails, "failed": failed, "difference": {"knn_acc1": moved}}
+
+    base = {"paper": 68.0}
+    for found, said in (
+        (row(0.1, "collapse", "collapse", -0.1, 0.1), "agree"),
+        (row(0.1, "collapse", "", -0.1, -0.05), "differ"),
+        (row(66.0, "", "diverges", -0.1, -0.05), "differ"),
+        (row(66.0, "", "", -0.1, -0.05), "agree"),
+        (row(66.0, "", "collapse", -0.1, -0.05), "agree"),  # of which the paper reports an accuracy, no rank
+        (row(70.0, "", "", -0.1, -0.05), "differ"),
+        (row(70.0, "", "", -0.1, 0.05), "too small to see"),
+        (row(68.0, "", "", -0.1, 0.05), "agree"),
+        (row(None, None, "", -0.1, -0.05), ""),
+    ):
+        assert report.outcome(found, base, "knn_acc1") == said
+
+
+def test_the_tables_stand_in_the_paper_s_order_and_each_is_linked():
+    text = (ROOT / "RESULTS.md").read_text()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    places = [h.partition(":")[0] for h in headings if h.partition(":")[0] in report.PAPER]
+    assert places == sorted(places, key=report.PAPER.index)
+    assert len(places) > 10
+    links = re.findall(r"\[table\]\(#([^)]*)\)", text)
+    assert links == [report.anchor(heading) for heading in headings]
+    assert report.anchor("Fig. D.1: On CIFAR-10 SimSiam's") == "fig-d1-on-cifar-10-simsiams"
+
+
 def test_every_verdict_has_a_kind():
     assert _table.KINDS.keys() == set(VERDICTS)
 

@@ -27,9 +27,9 @@ HEAD = """# The doctor: is it collapse?
 Made by `python -m experiments.doctor` from results/doctor.runs.jsonl; no number here is typed by hand.
 """
 
-WATCHING = f"""`emsiam.Monitor` stood in the training loop of every run, with what a step makes of its batch: z of two views,
-and p. It warns when the rank of z falls, when few directions are left, and when z or p is nearly a constant. The std
-moves where std·√d of z is below {MOVED:g} of its value at the first look."""
+WATCHING = f"""`emsiam.Monitor` stood in the training loop of every run, with what a step makes of its batch: z of two
+views, and p. It warns when the rank of z falls, when few directions are left, and when z or p is nearly a constant.
+The std moves where std·√d of z is below {MOVED:g} of its value at the first look."""
 
 
 def text(found: Sequence[Row], monitors: Sequence[Watched]) -> str:
