@@ -8,7 +8,10 @@ TESTED := $(SOURCES) $(wildcard tests/*.py experiments/*.py docs/*.py docs/*.md 
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test retest fast check slow same-bits generated notebooks lab paper systems
+# the documentation as a site; a link that leads nowhere is an error
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.PHONY: demo test retest fast check slow same-bits generated notebooks docs lab paper systems
 .DELETE_ON_ERROR:
 
 demo: runs/demo/summary.json
@@ -41,6 +44,7 @@ check: $(VENV)/installed-test
 	@$(BIN)/mypy
 	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/python docs/notebooks.py --check
+	@$(MKDOCS)
 	@echo "Checks passed."
 
 slow: $(VENV)/installed-test
@@ -60,6 +64,10 @@ generated: $(VENV)/installed-test
 
 notebooks: $(VENV)/installed-test
 	@$(BIN)/python docs/notebooks.py
+
+docs: $(VENV)/installed-test
+	@$(MKDOCS)
+	@echo "The site: $(CURDIR)/site/index.html; $(BIN)/mkdocs serve shows it with its search"
 
 lab: $(VENV)/installed-test
 	@$(BIN)/jupyter lab notebooks

@@ -80,7 +80,7 @@ def nt_xent(p: Tensor, eta: Tensor, batch, _, *, temperature: float = 0.2) -> Te
 
 @objective(unit=True, reads=("queue",))
 def info_nce(p: Tensor, eta: Tensor, _, state: dict[str, Tensor], *, temperature: float = 0.2) -> Tensor:
-    """MoCo: own target against the queue of earlier ones, state["queue"] [Q, d] of unit vectors. In nats.
+    """MoCo: own target against the queue of earlier ones, `state["queue"]`, [Q, d], of unit vectors. In nats.
 
     The first step has no queue yet, and no gradient. Source: He et al. 2020, eq. (1); temperature: MoCo v2.
     """
