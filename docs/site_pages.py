@@ -75,8 +75,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"reference/{name}.md", content=f"::: emsiam.{name}\n"))
         listed.append(f"| [`emsiam.{name}`]({name}.md) | {first} |")
     head = (
-        f"# API\n\n`import emsiam` gives {', '.join(f'`{name}`' for name in emsiam.__all__)}; each module below is there "
-        "as `emsiam.NAME`.\n\n| module | what it answers |\n|---|---|\n"
+        f"# API\n\n`import emsiam` gives {', '.join(f'`{name}`' for name in emsiam.__all__)}; each module "
+        "below is there as `emsiam.NAME`.\n\n| module | what it answers |\n|---|---|\n"
     )
     public = [getattr(emsiam, name) for name in emsiam.__all__]
     names = "\n".join(f"::: {x.__module__}.{x.__qualname__}" for x in public)
