@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # the documentation as a site; a link that leads nowhere is an error
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-.PHONY: demo test retest fast check slow same-bits generated notebooks docs lab paper systems
+.PHONY: demo test retest fast check slow same-bits generated notebooks docs dist lab paper systems
 .DELETE_ON_ERROR:
 
 demo: runs/demo/summary.json
@@ -68,6 +68,12 @@ notebooks: $(VENV)/installed-test
 docs: $(VENV)/installed-test
 	@$(MKDOCS)
 	@echo "The site: $(CURDIR)/site/index.html; $(BIN)/mkdocs serve shows it with its search"
+
+# sdist and wheel; the wheel is installed elsewhere, and trains there
+dist: $(VENV)/installed-test
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[release]'
+	@rm -rf dist && $(BIN)/python -m build --outdir dist .
+	@$(BIN)/python tests/try_wheel.py dist/*.whl
 
 lab: $(VENV)/installed-test
 	@$(BIN)/jupyter lab notebooks

@@ -6,8 +6,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
+import emsiam
 from experiments.report import anchor
 
 ROOT = Path(__file__).parents[1]
@@ -107,3 +109,27 @@ def test_notebooks_show_what_their_code_gave():
         assert stale(notebook)
         defined = [line for cell in notebook.cells for line in cell.source.splitlines() if line.startswith("def ")]
         assert not defined, "notebooks import, they define no algorithms"
+
+
+def test_a_release_has_one_version_and_its_changes(monkeypatch):
+    sys.path.insert(0, str(ROOT / "docs"))
+    import release
+
+    sys.path.remove(str(ROOT / "docs"))
+    release.check(emsiam.__version__)
+    with pytest.raises(ValueError, match="has version"):
+        release.check("0.0.0")
+    text = "# Changelog\n\n## [Unreleased]\n\n- a\n\n## [0.2.0] - 2026-12-01\n\n- b\n\n## [0.1.0]\n\n- c\n"
+    assert release.section(text, "0.2.0") == "- b"
+    assert release.section(text, "0.1.0") == "- c"
+    with pytest.raises(ValueError, match=r"says nothing of 0\.3\.0"):
+        release.section(text, "0.3.0")
+
+
+def test_issue_templates_are_forms():
+    files = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    assert len(files) == 3
+    for file in files:
+        form = yaml.safe_load(file.read_text())
+        assert form.keys() == {"name", "description", "body"}
+        assert len({part["id"] for part in form["body"]}) == len(form["body"])
