@@ -41,7 +41,8 @@ def handed_over(images: Any, labels: Any = None, *, use: bool | None = None) -> 
     data = image_set("given", recipe_of(max(x.shape[2:])), (x[kept], y[kept]), (x[~kept], y[~kept]))
     data = data._replace(options=options, digest=digest.hexdigest())
     if classes is None:
-        return data.without_labels()._replace(notes=("there are no labels, so accuracies are left out",))
+        said = () if use is False else ("there are no labels, so accuracies are left out",)
+        return data.without_labels()._replace(notes=said)
     return data._replace(notes=(f"every fifth of {len(x):,} images is not trained on, but to test",))
 
 
