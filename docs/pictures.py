@@ -42,6 +42,6 @@ def shapes():
 
 if __name__ == "__main__":
     jobs = [(name, seed) for name in RUNS for seed in SEEDS]
-    figure = trajectory([run(*job) for job in jobs], [name for name, _ in jobs])
-    figure.savefig(Path(__file__).with_name("collapse.png"), dpi=110)
+    figure = trajectory([run(*job) for job in jobs], [name for name, _ in jobs], rows=2)
+    figure.savefig(Path(__file__).with_name("collapse.png"), dpi=130)
     shapes().savefig(Path(__file__).with_name("shapes.png"), dpi=110)

@@ -1,5 +1,6 @@
 """What did it look like? Pictures from tables."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure":
+def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = (), *, rows: int = 1) -> "Figure":
     """Loss, std of ẑ against 1/√d, rank and kNN over steps (the paper's Fig. 2, and more), for one run or several.
 
-    names: of the runs, for the legend; runs of one name are drawn as their mean with a 95 % interval.
+    names: of the runs, for the legend; runs of one name are drawn as their mean with a 95 % interval. rows: of panels.
     """
     import pandas as pd
     import seaborn as sns
@@ -27,8 +28,9 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = ()) -> "Figure"
     table = pd.concat([run.metrics.assign(run=name) for run, name in zip(runs, names, strict=True)], ignore_index=True)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.95):
         panels = training_order(shown_in("picture"))
-        figure = Picture(figsize=(3.75 * len(panels), 3.6), layout="constrained")
-        for axes, metric in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        columns = math.ceil(len(panels) / rows)
+        figure = Picture(figsize=(3.75 * columns, 3.6 * rows), layout="constrained")
+        for axes, metric in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
             column = metric.name
             if column not in table or table[column].isna().all():  # nothing finite was ever measured
                 _left_out(axes, metric, runs)

@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from .config import command
@@ -104,7 +105,7 @@ def report(run: "Run") -> str:
     if "probe_acc1" in s:
         accuracies += f"   online probe {s['probe_acc1']:.3f} (best {s['probe_acc1_best']:.3f})"
     if "reason" in s:  # else of a run before there was one
-        head += f"\n  {s['reason']}"
+        head += "\n" + textwrap.fill(s["reason"], 96, initial_indent="  ", subsequent_indent="  ")
     return (
         f"{head}\n"
         f"  {'   '.join(m.said.format(m.written(s[m.name]), d=run.config.width) for m in shown)}\n"
