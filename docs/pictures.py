@@ -1,11 +1,15 @@
-"""python docs/pictures.py: make the README's pictures: collapse beside health, of three seeds; generated shapes."""
+"""python docs/pictures.py: make the pictures of README and docs: collapse beside health, of three seeds; the comparison
+page, in chromium; generated shapes.
+"""
 
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
+import emsiam.comparison.page
 from emsiam import Config, fit, load_run
+from emsiam.comparison.compare import compare
 from emsiam.data.shapes import CONTENTS, Shapes
 from emsiam.plots import trajectory
 
@@ -20,7 +24,7 @@ SEEDS = range(3)
 
 
 def run(name, seed):
-    out = Path("runs/pictures") / f"{list(RUNS).index(name)}-{seed}"
+    out = Path("runs/pictures") / f"{name} {seed}"
     if (out / "summary.json").exists():
         return load_run(out)
     return fit(Config(**RUNS[name], seed=seed, out=str(out), overwrite=True))
@@ -40,8 +44,31 @@ def shapes():
     return figure
 
 
+def comparison_page(file):
+    """What a browser shows of the comparison page of one seed, at a laptop's size."""
+    from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    runs = [run(name, 0) for name in RUNS]
+    page = Path("runs/pictures/comparison.html").resolve()
+    page.write_text(emsiam.comparison.page.page(runs, compare(runs)))
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--window-size=1280,860"):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options=options)
+    try:
+        browser.get(page.as_uri())
+        WebDriverWait(browser, 60).until(
+            lambda b: b.execute_script("return document.querySelectorAll('.main-svg').length")
+        )
+        browser.save_screenshot(str(file))
+    finally:
+        browser.quit()
+
+
 if __name__ == "__main__":
     jobs = [(name, seed) for name in RUNS for seed in SEEDS]
     figure = trajectory([run(*job) for job in jobs], [name for name, _ in jobs], rows=2)
     figure.savefig(Path(__file__).with_name("collapse.png"), dpi=130)
+    comparison_page(Path(__file__).with_name("comparison.png"))
     shapes().savefig(Path(__file__).with_name("shapes.png"), dpi=110)

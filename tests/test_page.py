@@ -1,5 +1,6 @@
 """comparison.html in a real browser, from a file, without a network."""
 
+import base64
 import json
 import shutil
 
@@ -10,17 +11,18 @@ from _warm import LONG
 import emsiam
 from emsiam import compare
 from emsiam.comparison import page
+from emsiam.data import contact
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 SMALL = {"epochs": 2, "batch_size": 200, "dim": 16, "hidden_dim": 16, "log_every": 3, "threads": 1, "quiet": True}
-GRAPH = "document.querySelector('.js-plotly-plot')"
-DRAWN = f"const g = {GRAPH}; return !!(g && g.querySelector('.gl-container canvas') && g.calcdata);"
-STATE = f"""
-const read = x => Array.from(x.bdata ? x._inputArray || [] : x);
-return {GRAPH}.data.map(t => ({{name: t.name, type: t.type, mode: t.mode, visible: t.visible, x: read(t.x),
-    y: read(t.y), z: t.z ? read(t.z) : null, shade: t.z ? read(t.marker.color) : null}}));
+STATE = """
+return {stop: state.stop, step: document.getElementById('step').textContent, playing: !!state.playing, by: state.by,
+    yaw: state.yaw, hidden: DATA.runs.filter(r => r.hidden).map(r => r.name), image: state.image,
+    marks: DATA.panels.filter(p => !p.moving).map(p => p.place.data.filter(t => t.mode === 'markers').map(t => t.x[0])),
+    spectra: DATA.panels.find(p => p.moving).place.data.map(t => t.y[0])};
 """
+PICTURE = "return document.querySelectorAll('#clouds canvas')[arguments[0]].toDataURL()"
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +49,23 @@ def file(folder):
     return folder / "comparison.html"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def opened(browser, file):
-    from selenium.webdriver.support.ui import WebDriverWait
+    """The page as it opens, at a laptop's size."""
+    return at_size(browser, file, 1280, 720)
 
+
+def at_size(browser, file, width, height, scheme="light"):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.get(file.as_uri())
-    WebDriverWait(browser, LONG).until(lambda b: b.execute_script(DRAWN))
+    once(browser, lambda s: all(s["marks"]) and s["spectra"])
     return browser
 
 
-def once_it_is(browser, as_asked):
+def once(browser, as_asked):
     """STATE, as soon as as_asked(STATE): the page draws when it comes to it."""
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -64,23 +73,27 @@ def once_it_is(browser, as_asked):
     return browser.execute_script(STATE)
 
 
-def marks(state):
-    """{run: the step at which its marks on the curves are}"""
-    return {t["name"]: t["x"][0] for t in state if (t["type"], t["mode"]) == ("scatter", "markers")}
+def drawn(browser, i, other_than):
+    """The picture of a cloud, as soon as it is another one."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, LONG).until(lambda b: b.execute_script(PICTURE, i) != other_than)
+    return browser.execute_script(PICTURE, i)
 
 
-def slide(browser, share, runs):
-    """Press the mouse on the slider's rail, at its beginning or end: what the label says then, and STATE."""
+def press(browser, *keys):
     from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.by import By
 
-    rail = browser.find_element(By.CSS_SELECTOR, ".slider-rail-touch-rect")
-    ActionChains(browser).move_to_element_with_offset(
-        rail, (share - 0.5) * (rail.rect["width"] - 12), 0
-    ).click().perform()
-    there = {run.path.name: run.summary["steps"] * share for run in runs}
-    state = once_it_is(browser, lambda state: marks(state) == there)
-    return browser.find_element(By.CSS_SELECTOR, ".slider-label").text, state
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def drag(browser, element, start, end):
+    """The mouse from one share of an element's width to another."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    wide = element.rect["width"] - 16
+    pointer = ActionChains(browser).move_to_element_with_offset(element, (start - 0.5) * wide, 0).click_and_hold()
+    pointer.move_to_element_with_offset(element, (end - 0.5) * wide, 0).release().perform()
 
 
 def test_it_is_drawn_offline_and_without_an_error(opened, file):
@@ -92,66 +105,148 @@ def test_it_is_drawn_offline_and_without_an_error(opened, file):
     assert [entry for entry in opened.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_the_slider_moves_clouds_spectra_and_marks_of_all_runs(opened, runs):
-    first, before = slide(opened, 0.0, runs)
-    canvas = opened.find_element("css selector", ".gl-container canvas")
-    seen = canvas.screenshot_as_png
-    last, after = slide(opened, 1.0, runs)
-    assert (first, last) == ("step 0", "step 21")
-    once_it_is(opened, lambda _: canvas.screenshot_as_png != seen)
-    moved = [a["x"] != b["x"] or a["y"] != b["y"] for a, b in zip(before, after, strict=True)]
-    kinds = [(t["type"], t["mode"]) for t in before]
-    for kind, count in ((("scatter3d", "markers"), 5), (("scatter", "markers"), 5 * 4), (("scatter", None), 5)):
-        chosen = [m for m, k in zip(moved, kinds, strict=True) if k == kind]
-        assert len(chosen) == count
-        assert all(chosen)
-    lines = [m for m, k in zip(moved, kinds, strict=True) if k == ("scatter", "lines")]
-    assert len(lines) == 5 * 4
-    assert not any(lines)
-    assert marks(after) == {run.path.name: run.summary["steps"] for run in runs}
+def test_it_opens_at_the_end_with_the_verdicts_in_words(opened, runs):
+    state = opened.execute_script(STATE)
+    assert state["step"] == "step 21"
+    assert state["marks"][0] == [run.summary["steps"] for run in runs]
+    said = [card.text for card in opened.find_elements("css selector", ".run .verdict")]
+    assert said == [run.summary["verdict"] for run in runs]
+    opened.find_element("css selector", "summary").click()
+    reasons = [item.text for item in opened.find_elements("css selector", "details li")]
+    assert [run.summary["reason"] in text for run, text in zip(runs, reasons, strict=True)] == [True] * 5
 
 
-def test_a_cloud_keeps_the_distances_that_three_directions_hold(opened, runs):
-    clouds = [t for t in slide(opened, 1.0, runs)[1] if t["type"] == "scatter3d"]
-    assert [len(c["x"]) for c in clouds] == [page.IMAGES] * 4 + [160]
-    for cloud, run in zip(clouds, runs, strict=True):
-        shown = np.array([cloud["x"], cloud["y"], cloud["z"]]).T
+def test_the_mouse_moves_the_step_of_clouds_spectra_and_marks(opened):
+    before, cloud = opened.execute_script(STATE), opened.execute_script(PICTURE, 0)
+    drag(opened, opened.find_element("id", "slider"), 1.0, 0.0)
+    state = once(opened, lambda s: s["step"] == "step 0")
+    assert all(mark == [0] * 5 for mark in state["marks"])
+    assert all(a != b for a, b in zip(state["spectra"], before["spectra"], strict=True))
+    assert drawn(opened, 0, cloud) != cloud
+
+
+def test_keys_move_the_step_and_space_plays(opened, runs):
+    from selenium.webdriver.common.keys import Keys
+
+    last = opened.execute_script(STATE)["stop"]
+    press(opened, Keys.ARROW_LEFT)
+    once(opened, lambda s: s["stop"] == last - 1)
+    press(opened, Keys.HOME)
+    once(opened, lambda s: s["stop"] == 0)
+    press(opened, Keys.ARROW_RIGHT)
+    once(opened, lambda s: s["stop"] == 1)
+    press(opened, Keys.SPACE)
+    assert opened.execute_script(STATE)["playing"]
+    state = once(opened, lambda s: s["stop"] == last)
+    once(opened, lambda s: not s["playing"])
+    assert state["marks"][0] == [run.summary["steps"] for run in runs]
+    opened.execute_script("const play = document.getElementById('play'); play.click(); play.click()")
+    paused = once(opened, lambda s: not s["playing"])
+    assert paused["stop"] == 0  # it began anew, and was stopped at once
+
+
+def test_a_cloud_is_turned_by_the_mouse_and_all_with_it(opened):
+    before, clouds = opened.execute_script(STATE), [opened.execute_script(PICTURE, i) for i in range(5)]
+    drag(opened, opened.find_element("css selector", ".run canvas"), 0.3, 0.7)
+    once(opened, lambda s: abs(s["yaw"] - before["yaw"]) > 0.2)
+    assert all(drawn(opened, i, cloud) != cloud for i, cloud in enumerate(clouds))
+
+
+def test_the_image_under_the_pointer_is_shown_here_and_in_runs_with_the_same_images(opened, runs):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    others = [opened.execute_script(PICTURE, i) for i in (1, 4)]
+    canvas = opened.find_element("css selector", ".run canvas")
+    x, y = opened.execute_script("const [x, y] = projected(DATA.runs[0])[7]; return [x, y]")
+    wide = canvas.rect["width"]
+    ActionChains(opened).move_to_element_with_offset(canvas, x - wide / 2, y - wide / 2).perform()
+    state = once(opened, lambda s: s["image"])
+    i = state["image"]["i"]
+    tip = opened.find_element("id", "tip")
+    assert tip.text == f"image {runs[0].probe['ids'][i]}, label {runs[0].probe['labels'][i]}"
+    pixels = "document.querySelector('#tip canvas').getContext('2d').getImageData(0, 0, 60, 60).data"
+    shown = opened.execute_script(f"return [...{pixels}]")
+    assert len(set(shown)) > 2  # a picture, not a blank
+    assert drawn(opened, 1, others[0]) != others[0]
+    assert opened.execute_script(PICTURE, 4) == others[1]  # other images
+
+
+def test_dots_are_coloured_by_label_or_by_image(opened):
+    from selenium.webdriver.support.ui import Select
+
+    assert [x.text for x in opened.find_elements("css selector", "#labels span")] == [str(n) for n in range(10)]
+    cloud = opened.execute_script(PICTURE, 0)
+    Select(opened.find_element("id", "by")).select_by_visible_text("image")
+    assert drawn(opened, 0, cloud) != cloud
+    assert opened.find_elements("css selector", "#labels span") == []
+    one, same, *_, other = opened.execute_script("return DATA.shades.image")
+    assert one == same  # the same image, the same colour
+    assert one != other
+    labels = opened.execute_script("return DATA.shades.label[0]")
+    assert len(set(labels)) == 10
+
+
+def test_a_click_on_a_name_hides_a_run(opened):
+    opened.find_elements("css selector", ".run button")[1].click()
+    state = once(opened, lambda s: s["hidden"])
+    assert state["hidden"] == ["run1"]
+    shown = opened.execute_script("return DATA.panels[0].place.data.filter(t => t.visible).map(t => t.name)")
+    assert "run1" not in shown
+    assert "run0" in shown
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1400, 1800), (390, 844)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_laptop_a_tall_window_and_a_phone(browser, file, size, scheme):
+    at_size(browser, file, *size, scheme)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+    clouds, curves = (
+        browser.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map(x => x.getBoundingClientRect())", x
+        )
+        for x in (".run canvas", ".panel div.js-plotly-plot")
+    )
+    assert min(box["width"] for box in clouds) >= 135
+    if size[0] > 700:  # clouds and curves in view at once, and the window is used
+        assert max(box["bottom"] for box in curves) <= size[1]
+        assert max(box["bottom"] for box in curves) > 0.75 * size[1]
+    ink = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (ink == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_a_cloud_keeps_the_distances_that_three_directions_hold(runs):
+    data = page.gathered(runs, compare.compare(runs))
+    for run, listed in zip(runs, data["runs"], strict=True):
+        packed = np.frombuffer(base64.b64decode(listed["clouds"][listed["of"][-1]]), "<i2")
+        shown = packed.reshape(-1, 3) / 32000
         z = run.snapshots()[max(run.snapshots())][: page.IMAGES]
         z = z / np.linalg.norm(z, axis=1, keepdims=True)
+        assert np.linalg.norm(shown, axis=1).max() <= 1.001
         far, near = (np.linalg.norm(x[:, None] - x[None], axis=-1)[np.triu_indices(len(x), 1)] for x in (z, shown))
         assert np.corrcoef(far, near)[0, 1] > 0.6
 
 
-def shade(state):
-    return [np.array(t["shade"]) for t in state if t["type"] == "scatter3d"]
+def test_pictures_of_the_probe_set_are_its_images(runs):
+    from PIL import Image
+
+    sheet = np.array(Image.open(runs[0].path / "probe.png"))
+    digits = emsiam.prepare(runs[0].config).images.images
+    for place in (0, 17, 255):
+        row, column = divmod(place, 16)
+        shown = sheet[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        assert np.array_equal(shown, digits[runs[0].probe["ids"][place], 0])
 
 
-def test_dots_are_coloured_by_label_or_by_image(opened, runs):
-    from selenium.webdriver.common.by import By
+@pytest.mark.parametrize("shape", [(3, 40, 100), (1, 8, 8), (5, 10, 10), (3, 200, 200)])
+def test_a_sheet_shows_any_image(shape):
+    import io
 
-    buttons = opened.find_elements(By.CSS_SELECTOR, ".updatemenu-button")
-    assert [b.text for b in buttons] == ["colour by label", "colour by image"]
-    labels = pytest.approx(np.array(runs[0].probe["labels"][: page.IMAGES]) / 9)
-    shades = {}
-    for button in buttons:
-        button.click()
-        by_label = button.text == "colour by label"
-        state = once_it_is(opened, lambda state, by_label=by_label: (shade(state)[0] == labels) == by_label)
-        shades[button.text] = shade(state)
-    one, same, *_, other = shades["colour by image"]
-    assert np.array_equal(one, same)  # the same image, the same colour
-    assert not np.array_equal(one, other)  # other images
+    import torch
+    from PIL import Image
 
-
-def test_a_click_in_the_legend_hides_all_of_a_run(opened):
-    from selenium.webdriver.common.by import By
-
-    opened.find_elements(By.CSS_SELECTOR, ".legendtoggle")[1].click()
-    state = once_it_is(opened, lambda state: any(t["visible"] == "legendonly" for t in state))
-    hidden = {t["name"] for t in state if t["visible"] == "legendonly"}
-    shown = {t["name"] for t in state if t["visible"] != "legendonly"}
-    assert hidden == {"run1"}
-    assert "run1" not in shown
+    picture = Image.open(io.BytesIO(contact.contact(torch.randint(256, (20, *shape), dtype=torch.uint8))))
+    scale = min(1, contact.SIDE / max(shape[1:]))
+    assert picture.size == (16 * round(scale * shape[2]), 2 * round(scale * shape[1]))
 
 
 def test_stops_are_some_of_the_snapshots():
@@ -169,4 +264,5 @@ def test_names_cannot_write_into_the_page(runs, tmp_path):
     loaded = [emsiam.load_run(path) for path in paths]
     text = page.page(loaded, compare.compare(loaded))
     assert "<script>alert(1)<" not in text
-    assert text.count("<i>") == page.page(runs[:2], compare.compare(runs[:2])).count("<i>")
+    assert "b&amp;&lt;i&gt;" in text
+    assert "b&<i>" not in text

@@ -48,15 +48,22 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
         o |= {"files": run.probe["files"][:6]} if run.probe["files"] else {}
     sets = list(dict.fromkeys(o["dataset"] for o in options))
     found: dict[str, list[str]] = {}  # by what a group has in common
-    texts: dict[str, str] = {}
+    of: dict[str, dict[str, Any]] = {}
     runs_of_key: Counter[str] = Counter()
     for o, name, run in zip(options, names, runs, strict=True):
-        alike = [other for other in options if other["dataset"] == o["dataset"]]
         key = json.dumps(o, sort_keys=True)
         runs_of_key[f"{run.config.seed} {key}"] += 1
         key += f" {runs_of_key[f'{run.config.seed} {key}']}"
         found.setdefault(key, []).append(name)
-        texts[key] = (f"{o['dataset']}: " if len(sets) > 1 else "") + _label(o, alike)
+        of[key] = o
+
+    def label(o: dict[str, Any], *, missing: bool) -> str:
+        alike = [other for other in options if other["dataset"] == o["dataset"]]
+        return (f"{o['dataset']}: " if len(sets) > 1 else "") + _label(o, alike, missing)
+
+    texts = {key: label(o, missing=False) for key, o in of.items()}
+    seen = Counter(texts.values())
+    texts = {key: text if seen[text] == 1 else label(of[key], missing=True) for key, text in texts.items()}
     groups: dict[str, list[str]] = {}
     for key, members in found.items():
         text = texts[key]
@@ -68,27 +75,21 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _label(o: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
-    """A run's options in words, among the options of all runs on the same data set."""
-    first = alike[0]
-    method = METHODS[o["mode"]]
+def _label(o: dict[str, Any], alike: Sequence[dict[str, Any]], missing: bool) -> str:
+    """A run's options in words, among the options of all runs on the same data set.
+
+    missing: also those that some runs do not have and that all others have alike, as they follow from what differs.
+    """
+    first, method = alike[0], METHODS[o["mode"]]
     solver = SOLVERS.get(o.get("eta") or "", method.solve)
     defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Config)} | hyperparameters(solver)
     defaults |= {"predictor": method.predictor, "k": method.k, "mode": o["mode"], "dataset": o["dataset"]}
-    same_mode = [other for other in alike if other["mode"] == o["mode"]]
-    shown = [
-        f"{name}={_written(value, first.get(name))}"
-        for name, value in o.items()
-        if _tells(name, value)
-        or (
-            value not in (defaults.get(name), first.get(name))
-            and (
-                name in HYPERPARAMETERS
-                or any(other.get(name) != value for other in alike)
-                or any(name not in other for other in same_mode)
-            )
-        )
-    ]
+    shown = []
+    for name, value in o.items():
+        usual = defaults.get(name) if defaults.get(name) is not None else first.get(name)
+        differs = any(other.get(name, None if missing else value) != value for other in alike)
+        if _tells(name, value) or (value != usual and (differs or name in HYPERPARAMETERS)):
+            shown.append(f"{name}={_written(value, first.get(name))}")
     return " ".join([o["mode"], *shown])
 
 

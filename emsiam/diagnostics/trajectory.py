@@ -118,20 +118,20 @@ def angle(a: Array, b: Array) -> float:
 
 
 def cloud(path: Path, at: Sequence[int], like: Array | None = None) -> dict[int, Array]:
-    """ẑ of a path seen in three dimensions: {step of `at`: [N, 3]}, at one scale and from one side throughout.
+    """ẑ of a path seen in three dimensions: {step of `at`: [N, 3]} in the unit ball, from one side throughout.
 
-    The axes are the principal ones of ẑ at the first, the middle and the last of these steps together. like: [N, 3],
-    the same images in another cloud; the axes are then turned (and mirrored) so that the last points lie nearest to it.
+    The axes are those that hold most of ẑ at the first, the middle and the last of these steps together, from the
+    origin: a constant is a point near the sphere. like: [N, 3], the same images in another cloud; the axes are then
+    turned (and mirrored) so that the last points lie nearest to it.
     """
     seen = {step: unit(path[step]) for step in at}
     few = np.concatenate([seen[at[i]] for i in sorted({0, len(at) // 2, len(at) - 1})])
-    mean = few.mean(0)
-    axes = np.linalg.svd(few - mean, full_matrices=False)[2][:3].T
+    axes = np.linalg.svd(few, full_matrices=False)[2][:3].T
     axes = np.pad(axes, ((0, 0), (0, 3 - axes.shape[1])))
     if like is not None:
-        u, _, v = np.linalg.svd(((seen[at[-1]] - mean) @ axes).T @ (like - like.mean(0)))
+        u, _, v = np.linalg.svd((seen[at[-1]] @ axes).T @ like)
         axes = axes @ u @ v
-    return {step: (z - mean) @ axes for step, z in seen.items()}
+    return {step: z @ axes for step, z in seen.items()}
 
 
 SKETCH = 4096

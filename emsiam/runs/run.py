@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas
 
 PICTURE = "trajectory.png"
+SHEET = "probe.png"  # small pictures of the first images of the probe set
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from ..errors import refuse
 from ..files import plain, write_json
 from ..metrics import group
 from .environment import environment
-from .run import PICTURE, steps
+from .run import PICTURE, SHEET, steps
 from .sums import FILE as SUMS
 from .sums import Sums
 
-FILES = ("config.json", "env.json", "probe.json", "metrics.jsonl", "summary.json", PICTURE, SUMS)
+FILES = ("config.json", "env.json", "probe.json", SHEET, "metrics.jsonl", "summary.json", PICTURE, SUMS)
 
 
 LOCK = ".lock"
@@ -104,21 +104,21 @@ class Writer:
 
     def _went_on(self, now: dict[str, Any], step: int) -> None:
         """Add to env.json what is another than when the run began."""
-        try:
+        began = {}
+        with suppress(FileNotFoundError, json.JSONDecodeError):  # of runs of before
             began = json.loads(self.sums.read("env.json"))
-        except (FileNotFoundError, json.JSONDecodeError):  # of runs of before
-            began = {}
         other = {name: value for name, value in plain(now).items() if value != began.get(name)}
         began["resumed"] = [*began.get("resumed", []), {"step": step} | other]
         write_json(self.path / "env.json", began)
         self.sums.add("env.json")
 
-    def probe(self, ids: Tensor, labels: Tensor | None, files: str) -> None:
-        """files: digest of the data set's, see `ImageSet`."""
+    def probe(self, ids: Tensor, labels: Tensor | None, files: str, sheet: bytes) -> None:
+        """files: digest of the data set's, see `ImageSet`; sheet: a PNG of the first of the images, see `contact`."""
         content = {"ids": ids.tolist(), "labels": None if labels is None else labels.tolist(), "files": files}
         with self._writing():
             write_json(self.path / "probe.json", content)
-            self.sums.add("probe.json")
+            (self.path / SHEET).write_bytes(sheet)
+            self.sums.add("probe.json", SHEET)
 
     def snapshot(self, step: int, z: Tensor, weights: Tensor) -> None:
         with self._writing():

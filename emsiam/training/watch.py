@@ -14,6 +14,7 @@ from .. import ranks
 from ..alternate import Step
 from ..build import Parts, dtype
 from ..checkpoint import Checkpoint
+from ..data.contact import PICTURED, contact
 from ..data.images import ImageSet
 from ..data.probe_set import ProbeSet, probe_set
 from ..errors import ConfigError
@@ -178,7 +179,8 @@ def name_images(writer: Writer | None, parts: Parts, probe_set: ProbeSet) -> Non
     """Which images snapshots show, and of which class they are where that is known."""
     classes, ids = parts.images.classes, probe_set.ids
     if writer:
-        writer.probe(ids, None if classes is None else classes[ids.to(classes.device)], parts.images.digest)
+        labels = None if classes is None else classes[ids.to(classes.device)]
+        writer.probe(ids, labels, parts.images.digest, contact(parts.images.images[ids[:PICTURED]]))
 
 
 def draw(run: Run) -> None:
