@@ -51,7 +51,7 @@ def text(found: Sequence[Row], monitors: Sequence[Watched]) -> str:
 
 
 def constants() -> str:
-    names = ("CONSTANT", "READ", "FEW_DIRECTIONS", "CHANCE", "YOUNG", "FEWEST")
+    names = ("CONSTANT", "READ", "FEW_DIRECTIONS", "ENOUGH", "CHANCE", "YOUNG", "FEWEST")
     return ", ".join(f"{name} = {getattr(rule, name):g}" for name in names) + "."
 
 
