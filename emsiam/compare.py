@@ -118,7 +118,7 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="python -m emsiam.compare", description="Compare the trajectories of runs.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
     parser.add_argument(
-        "--out", type=PATH.of_argument, default="comparison", help="directory for what is written (comparison)"
+        "--out", type=PATH.of_argument, default="comparison", help="directory for what is written. Default: comparison."
     )
     steps = "also compare the updates that each method makes from the first run's last checkpoint, in so many steps"
     parser.add_argument("--updates", type=_count, metavar="STEPS", help=steps)

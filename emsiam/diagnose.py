@@ -25,12 +25,16 @@ def main(arguments: list[str]) -> int:
         help="a run's directory; a file of weights; or .npy, .npz, .safetensors with z, [N, d] or [views, N, d], in an "
         ".npz also p, features, labels",
     )
-    parser.add_argument("--dataset", choices=names.DATASETS, help="images to show to a network (the run's)")
+    parser.add_argument("--dataset", choices=names.DATASETS, help="images to show to a network. Default: the run's.")
     parser.add_argument("--data-dir", type=PATH.of_argument, help="where they are; alone: a folder of images")
     parser.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
     parser.add_argument("--image-size", type=whole(8, 4096).of_argument, help="others' networks: side in pixels")
     add_network(parser)
-    parser.add_argument("--layout", choices=("views", "tokens"), help="how three axes are read (by their lengths)")
+    parser.add_argument(
+        "--layout",
+        choices=("views", "tokens"),
+        help="meaning of a 3-D array: views × images × d, or images × tokens × d. Default: guessed from its shape.",
+    )
     parser.add_argument("--json", type=PATH.of_argument, metavar="FILE", help="all of it, in plain values")
     parser.add_argument("--html", type=PATH.of_argument, metavar="FILE", help="a page with pictures, that stands alone")
     try:

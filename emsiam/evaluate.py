@@ -50,8 +50,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("task", choices=names.TASKS, help=tasks)
     p.add_argument("what", metavar="RUN|CHECKPOINT", help="a run's directory, or a file")
     add_network(p)
-    p.add_argument("--features", choices=names.FEATURES, help="of which layer (backbone); of our runs any")
-    p.add_argument("--eval-dataset", choices=names.DATASETS, help="images to evaluate on (the run's)")
+    p.add_argument(
+        "--features",
+        choices=names.FEATURES,
+        help="layer whose output is evaluated; of others' networks the backbone alone. Default: backbone.",
+    )
+    p.add_argument("--eval-dataset", choices=names.DATASETS, help="images to evaluate on. Default: the run's.")
     p.add_argument("--data-dir", type=PATH.of_argument, help="where they are")
     p.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
     p.add_argument("--image-size", type=SIDE.of_argument, help="others' networks: side in pixels of what they see")

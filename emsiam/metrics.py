@@ -133,7 +133,8 @@ METRICS = by_name(
             "q",
             "agreement of p with the other view",
             3,
-            "q, agreement of p with the other view over that of z, both over different images. At the end",
+            "q = a(p, z′)/a(z, z′), a being the mean cosine of two views of the same image less that of different "
+            "images. At the end",
             healthy="about 1",
         ),
         Metric(

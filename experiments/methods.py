@@ -1,5 +1,5 @@
-"""SimSiam is on a par with what has negatives, a queue, a momentum encoder or clusters, and does not need a large batch
-(Table 4), as SimCLR and SwAV are said to.
+"""SimSiam is on a par with methods that use negatives, a queue, a momentum encoder or clusters (Table 4). SimCLR and
+SwAV are said to need a large batch; SimSiam does not.
 
 Paper, 100 epochs: SimCLR 66.5 (batch 4096), MoCo v2 67.4 (256), BYOL 66.5 (4096), SwAV 66.5 (4096), SimSiam 68.1 (256);
 200 epochs: 68.3, 69.9, 70.6, 69.1, 70.0. That SimSiam gains less by longer training shows in it at 800 epochs only.

@@ -1,5 +1,5 @@
-"""An explicit regulariser, as the field's later answers have one, takes the place of both h and lag: with it nothing
-collapses that would without, nor in 2.5 times the training.
+"""An explicit regulariser, as later methods have one, takes the place of both h and lag: with it, what collapsed
+without it no longer does, even after 2.5 times the training.
 
 VICReg (Bardes et al. 2022), Barlow Twins (Zbontar et al. 2021) and SIGReg (LeJEPA, Balestriero & LeCun 2025), without h
 and without stop-gradient; then each with what SimSiam has (h and stop-gradient), or with what §5.2 puts in h's place

@@ -1,5 +1,5 @@
-"""SimSiam is each of the others without something: SimCLR without negatives, SwAV without online clustering, BYOL
-without the momentum encoder; what those have besides, a predictor or a stop-gradient added helps them little (§6.2).
+"""Each other method becomes SimSiam when one part is removed: SimCLR's negatives, SwAV's online clustering, BYOL's
+momentum encoder; a predictor or a stop-gradient added to those helps them little (§6.2).
 
 Paper: SimCLR 66.5, + h 66.4, + h + stop-gradient 66.0; SwAV 66.5, + h 65.2, no stop-gradient NaN; BYOL 66.5 (Table 4).
 BYOL's own ablation (Grill et al. 2020, 300 epochs): no h 0.2; τ = 0 0.3, which with h is SimSiam and works in the

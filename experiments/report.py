@@ -26,15 +26,15 @@ HEAD = """# Results
 {summary}
 
 *Each line: the row in which the paper's table has a failure, or else its largest difference to the baseline; the same
-row here; how many rows agree with the paper (in the kind of failure, else in which way the accuracy differs from the
-baseline's), how many differ, and how many differences are too small to see at this size. Whether SimSiam is
+row here; how many rows agree with the paper (in the kind of failure, else in the sign of the difference in accuracy
+to the baseline), how many differ, and how many differences are too small to see at this size. Whether SimSiam is
 expectation-maximisation: [docs/hypothesis.md](docs/hypothesis.md).*
 
 Made by `python -m experiments.report` from results/*.json; nothing here is typed by hand. Mean (95 % interval, t) over
 seeds; the difference in kNN to the baseline, the first row unless another is named, is that of pairs of the same seed,
-with its interval and p, uncorrected for their number. A difference that is not significant is not equality: its
-interval says how large it may be. Rows of different tables are not compared, as the same options end in other numbers
-on another processor. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
+with its interval and p, which is not corrected for multiple tests. A difference that is not significant is not
+equality: its interval says how large it may be. Rows of different tables are not compared, as the same options end in
+other numbers on another processor. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
 no measure for differences here; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
 """
 SECTION_5 = {  # the rows that the README shows
@@ -245,7 +245,10 @@ def outcome(row: dict[str, Any], base: dict[str, Any], by: str) -> str:
 
 def summary(results: dict[str, dict[str, Any]]) -> str:
     """A line for each table: the paper's largest difference, what it is here, and how many rows agree."""
-    lines = ["| the paper says | its number | here | rows | |", "|---|---|---|---|---|"]
+    lines = [
+        "| the paper says | its number | here, difference to the baseline | rows that … | |",
+        "|---|---|---|---|---|",
+    ]
     for name in in_order(results):
         result, by = results[name], results[name].get("by", "knn_acc1")
         rows = {row["name"]: row for row in result["rows"]}
@@ -283,7 +286,7 @@ def multiplicity(results: dict[str, dict[str, Any]]) -> str:
     kept = sorted({f"{name}, {row}" for (name, row, _), x in holm(p).items() if x < LEVEL})
     few = sum(x < LEVEL for x in p.values())
     listed = "; ".join(kept) or "none"
-    return f"Of {len(p)} differences {few} have p < {LEVEL:g}; after Holm's correction over all: {listed}."
+    return f"Of {len(p)} differences {few} have p < {LEVEL:g}; after Holm's correction these remain: {listed}."
 
 
 def readme(text: str, results: dict[str, dict[str, Any]]) -> str:

@@ -38,7 +38,10 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", help="network of a file that does not say, such as resnet50")
     parser.add_argument("--weights", metavar="NAME", help="of a file with several networks, such as teacher")
     parser.add_argument(
-        "--stem-padding", type=int, choices=STEM_PADDINGS, help="of a CIFAR stem in a file (1; 2 in solo-learn's)"
+        "--stem-padding",
+        type=int,
+        choices=STEM_PADDINGS,
+        help="of a CIFAR stem in a file. Default: 1, and 2 for files of solo-learn.",
     )
 
 
@@ -106,7 +109,12 @@ def add_seeds(p: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="train one run for each seed, such as 0-4 or 0,3,7, each in OUT/seed-N",
     )
-    group.add_argument("--jobs", type=whole(1, 1000).of_argument, default=argparse.SUPPRESS, help="of them at once (1)")
+    group.add_argument(
+        "--jobs",
+        type=whole(1, 1000).of_argument,
+        default=argparse.SUPPRESS,
+        help="runs trained at the same time. Default: 1.",
+    )
 
 
 def parse_seeds(arguments: list[str]) -> tuple[str | None, int, list[str]]:

@@ -37,9 +37,9 @@ class Config:
     eta_args: Any = option(
         None,
         ETA_ARGS,
-        "parameters of the solver that are no options, such as `first=random,target=bank`; docs/solvers.md has them",
+        "parameters of the solver without a flag of their own, such as `first=random,target=bank`; see docs/solvers.md",
         "solver",
-        unset="its own",
+        unset="the solver's own",
     )
     k: int | str | None = option(
         None, whole(1, word="epoch"), "SGD steps per alternation, a number or `epoch`", "solver", "read_by_some"
@@ -49,7 +49,7 @@ class Config:
     bank: str | None = option(
         None,
         BANK,
-        "where the bank of η is: `device`, `host` (memory), or DIR, for a mapped file there that goes with the process",
+        "where the bank of η is: `device`, `host` (memory), or DIR, for a mapped file there, deleted with the process",
         "solver",
         *("read_by_some", "resumable", "stays"),
     )
@@ -62,7 +62,7 @@ class Config:
     )
     tau: float | None = option(None, real(0, 1), "momentum of the encoder that gives η", "solver", "read_by_some")
     tau_schedule: str | None = named(
-        None, names.SCHEDULES, "of tau: cosine, to 1 at the end, or constant", "solver", "read_by_some"
+        None, names.SCHEDULES, "schedule of tau: cosine (rises to 1) or constant", "solver", "read_by_some"
     )
     queue: int | None = option(
         None,
@@ -81,7 +81,7 @@ class Config:
         "read_by_some",
     )
     temperature: float | None = option(
-        None, real(0, above=True), "of simclr and moco, and of swav", "solver", "read_by_some"
+        None, real(0, above=True), "softmax temperature of simclr, moco and swav", "solver", "read_by_some"
     )
     stop_grad: bool | None = option(None, SWITCH, "no gradient through η", "solver")
     symmetry: str = named(
@@ -112,7 +112,7 @@ class Config:
         "shapes: how many are generated to train on, 2,000 or more; fashion_mnist: a part to train on",
         "data",
         "read_by_some",
-        unset="10000; all",
+        unset="10000 for shapes, all for fashion_mnist",
     )
     image_size: int | None = option(
         None,
@@ -129,7 +129,7 @@ class Config:
         "kept in memory",
         "data",
         *("may_differ", "read_by_some"),
-        unset="0 up to 4 GiB, else the processors",
+        unset="0 if the images fit in 4 GiB, else the number of processors",
     )
     labels: bool | None = option(
         None,
@@ -145,7 +145,7 @@ class Config:
         "given: sha256 of the images and labels that are handed over",
         "data",
         *("pairs", "read_by_some"),
-        unset="found",
+        unset="computed from them",
     )
     augment: Any = option(
         None,
@@ -187,7 +187,7 @@ class Config:
     prototypes: int | None = option(
         None,
         whole(1, 10**6),
-        "swav: how many; z are then their scores, and h stands before them",
+        "swav: number of prototypes; z is then their scores, and h, if used, comes before them",
         "network",
         "starts_F",
         unset="3000, or d where that is less",
@@ -201,7 +201,7 @@ class Config:
     batch_size: int = option(None, whole(1), "images per step, over all processes", "training", "pairs")
     lr: float = option(None, real(0, 1e6, above=True), "base learning rate; × batch/256", "training")
     wd: float = option(None, real(0, 1e6), "weight decay, on every parameter", "training")
-    momentum: float = option(None, real(0, 1), "of SGD", "training")
+    momentum: float = option(None, real(0, 1), "momentum of SGD", "training")
     warmup_epochs: int = option(None, whole(0), "epochs of linear warm-up", "training")
     schedule: str = named(None, names.SCHEDULES, "of the learning rate", "training")
     fix_pred_lr: bool | None = option(None, SWITCH, "constant lr for the predictor", "training", unset="on")
@@ -232,13 +232,13 @@ class Config:
         "epochs between looks at an alternation",
         "monitor",
         "may_differ",
-        unset="a third of the run, 600 steps or more",
+        unset="a third of the run, at least 600 steps",
     )
 
     precision: str = named(
         "auto",
         PRECISIONS,
-        "auto: bf16 where the processor has it, but for tiny on images up to 16×16; else fp32",
+        "auto: bf16 if the processor is fast at it, except for `tiny` on images up to 16×16; else fp32",
         "where",
     )
     device: str = named("auto", DEVICES, "auto: cuda where present", "where", "may_differ")
