@@ -124,7 +124,7 @@ print(json.dumps({
     "ends": [emsiam.train.report(run) for run in runs],
     "panels": [a.get_title() for a in emsiam.plots.trajectory(runs).axes],
     "curves": [a.get_title() for a in emsiam.plots.comparison(runs, result).axes],
-    "page": emsiam.comparison.page._figure(runs, result).layout.annotations[-1].text,
+    "page": emsiam.comparison.page.gathered(runs, result)["panels"][-2]["title"],  # the last is the spectrum
     "results": list(_table.METRICS),
     "tables": [*experiments.tables("systems")],
     "arguments": job.arguments,
