@@ -4,8 +4,10 @@ With --check nothing is written: it fails where a file is not as it would be mad
 """
 
 import argparse
+import inspect
 import os
 import pprint
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -25,6 +27,7 @@ from emsiam.config import DEFAULTS, HYPERPARAMETERS, Config
 from emsiam.config.declared import ROLES
 from emsiam.config.rules import SWITCH
 from emsiam.config.words import described, unset
+from emsiam.diagnostics import verdict
 from emsiam.errors import flag
 from emsiam.eta import SOLVERS, bank
 from emsiam.evaluation import backbones, classifiers, tasks
@@ -114,6 +117,17 @@ def metrics() -> str:
     return "\n".join(lines)
 
 
+def rule() -> str:
+    """The rule of the verdict as a table: the lines of its docstring, with the values of its bounds."""
+    values = {name: f"{x:g}" for name, x in vars(verdict).items() if name.isupper() and isinstance(x, int | float)}
+    lines = ["| what holds, the first line decides | verdict |", "|---|---|"]
+    for line in (inspect.getdoc(verdict.judge) or "").splitlines():
+        if row := re.fullmatch(r"(\S.*?) {2,}(.+)", line):
+            said = re.sub(r"\b[A-Z_]{4,}\b", lambda name: values[name[0]], row[1])
+            lines.append(f"| {said} | `{row[2]}` |")
+    return "\n".join(lines)
+
+
 def tables() -> str:
     """The experiments, a table a group."""
     parts = []
@@ -142,7 +156,7 @@ FILES: dict[str, Callable[[str], str]] = {
     "emsiam/names.py": names,
     "docs/methods.md": lambda _: methods.text(),
     "docs/solvers.md": lambda _: solvers.text(),
-    "docs/numbers.md": between((("metrics", metrics),)),
+    "docs/numbers.md": between((("metrics", metrics), ("rule", rule))),
     "docs/tables.md": between((("tables", tables),)),
     "docs/training.md": between((("options", options), ("data sets", data_sets))),
 }

@@ -25,6 +25,7 @@ def compare(runs: "Sequence[Run]") -> dict[str, Any]:
 
 def report(result: dict[str, Any]) -> str:
     """The comparison in a screen of text."""
+    from .diagnostics.statistics import spelled
     from .metrics import CRITERIA, METRICS, shown_in
 
     criterion, (collapsing, bound) = next(iter(CRITERIA.items()))
@@ -46,7 +47,7 @@ def report(result: dict[str, Any]) -> str:
     if any(len(group["runs"]) > 1 for group in result["groups"]):
         rows = [("group", "n", *heads)]
         for group in (group for group in result["groups"] if len(group["runs"]) > 1):
-            spans = (_span(group["metrics"][n], m.digits) for n, m in metrics.items())
+            spans = (spelled(group["metrics"][n], m.digits) for n, m in metrics.items())
             rows.append((group["name"], str(len(group["runs"])), *spans))
         lines += ["", *_columns(rows)]
     if result["differences"] and any(math.isfinite(d["p"]) for d in result["differences"]):
@@ -92,12 +93,6 @@ def _rules(runs: Sequence[dict[str, Any]]) -> list[str]:
         return []
     named = "; ".join(f"{rule}: {', '.join(n for n in rules if rules[n] == rule)}" for rule in known)
     return [f"verdicts are not by one rule, so do not compare them ({printable(named)}); emsiam.diagnose judges anew"]
-
-
-def _span(i: dict[str, Any], digits: int) -> str:
-    """Mean and interval in text."""
-    interval = f" ({i['low']:.{digits}f} to {i['high']:.{digits}f})" if i["low"] is not None else ""
-    return f"{i['mean']:.{digits}f}{interval}"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,11 +8,7 @@ from matplotlib.figure import Figure
 class Picture(Figure):
     """A figure that a notebook shows where it is a cell's last value."""
 
-    def png(self, dpi: int = 100) -> bytes:
-        """The file that `savefig` would write."""
-        file = io.BytesIO()
-        self.savefig(file, format="png", dpi=dpi)
-        return file.getvalue()
-
     def _repr_png_(self) -> bytes:
-        return self.png()
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=100)
+        return file.getvalue()

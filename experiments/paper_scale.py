@@ -125,7 +125,7 @@ def rate() -> float:
 
 
 def section(names: list[str], rows: tuple[Row, ...], presets: tuple[str, ...]) -> str:
-    """Of tables that are the same at scale; the paper's numbers are of the last of the presets."""
+    """A section for tables that have the same rows at scale; the paper's numbers belong to the last preset."""
     lines = [f"## {', '.join(f'`{name}`' for name in names)}"]
     for name in presets:
         lines += ["", "```sh"]

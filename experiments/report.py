@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emsiam.diagnostics.statistics import holm
+from emsiam.diagnostics.statistics import holm, spelled
 from emsiam.metrics import heading, shown_in
 
 from ._table import METRICS, NO_TABLE
@@ -53,12 +53,8 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def span(interval: dict[str, Any] | None, digits: int) -> str:
-    """Mean and interval in text."""
-    if not interval:
-        return ""
-    if interval["low"] is None:
-        return f"{interval['mean']:.{digits}f}"
-    return f"{interval['mean']:.{digits}f} ({interval['low']:.{digits}f} to {interval['high']:.{digits}f})"
+    """Mean and interval in text; nothing where there is none."""
+    return spelled(interval, digits) if interval else ""
 
 
 def verdicts(row: dict[str, Any]) -> str:

@@ -186,7 +186,7 @@ def update(digest: Any, value: Any, name: str = "") -> None:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Of the lines of a run, of its snapshots, and of the tensors of its last checkpoint."""
+    """The digests of a run's lines, of its snapshots, and of the tensors of its last checkpoint."""
     import numpy as np
     import torch
 

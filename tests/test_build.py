@@ -77,7 +77,7 @@ def test_what_parts_do_not_have_is_refused(tmp_path):
 
 
 def test_a_state_is_restored_to_where_its_own_solver_has_it():
-    """Of a solver that is handed over, its own traits count, not those of the configuration's."""
+    """Where a solver is handed over, its own traits count, not those of the configuration's solver."""
 
     @solver(per_image=("bank",), placed=("bank",))
     def mine(state, F_t, batch):

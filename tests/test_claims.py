@@ -104,7 +104,7 @@ def test_holm():
 
 
 def test_the_bootstrap_knows_that_seeds_share_images():
-    """Of one seed a group it is the interval of the difference over images; of images alike, that over seeds."""
+    """With one seed per group the interval is that over images; where all images are alike, that over seeds."""
     images = 2000
     x, y = rng.random(images) < 0.9, rng.random(images) < 0.8
     low, high = _rules.bootstrap([x], [y])

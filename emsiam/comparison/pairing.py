@@ -70,7 +70,7 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
         if len(text) > WIDEST:
             text = members[0] if len(members) == 1 and len(members[0]) <= WIDEST else f"{text[: WIDEST - 6]}…"
         if text in groups:
-            text = next(t for i in itertools.count(2) if (t := f"{text} ({i})") not in groups)
+            text = next(t for i in itertools.count(2) if (t := f"{text[: WIDEST - 5]} ({i})") not in groups)
         groups[text] = members
     return groups
 

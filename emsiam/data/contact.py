@@ -22,6 +22,7 @@ def contact(images: Tensor) -> bytes:
         x = torch.nn.functional.interpolate(x.float(), size, mode="area").round().to(torch.uint8)
     count, channels, height, width = x.shape
     rows = -(-count // ROW)
+    # torchvision has make_grid, but loading it takes as long as PyTorch itself, and tiny networks do without
     sheet = torch.zeros(rows * ROW, channels, height, width, dtype=torch.uint8)
     sheet[:count] = x
     whole = sheet.unflatten(0, (rows, ROW)).permute(2, 0, 3, 1, 4).reshape(channels, rows * height, ROW * width)

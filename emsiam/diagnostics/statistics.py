@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,12 @@ def mean_interval(values: Sequence[float]) -> dict[str, float | int | None]:
         return {"mean": float(x.mean()), "low": None, "high": None, "n": len(x)}
     half = float(stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return {"mean": float(x.mean()), "low": float(x.mean()) - half, "high": float(x.mean()) + half, "n": len(x)}
+
+
+def spelled(interval: Mapping[str, Any], digits: int) -> str:
+    """What `mean_interval` gives in text: the mean, and the interval where there is one."""
+    mean, low, high = (interval[name] for name in ("mean", "low", "high"))
+    return f"{mean:.{digits}f}" + ("" if low is None else f" ({low:.{digits}f} to {high:.{digits}f})")
 
 
 class Difference(NamedTuple):

@@ -81,16 +81,17 @@ def judge(e: Evidence) -> Judgement:
     fewer than FEWEST images                           undecided
     spread of z or p < CONSTANT                        complete collapse
     fewer than YOUNG steps                             too early to say
-    images are found again less often than in pixels   dimensional collapse where few directions are left, else
-                                                       not converging
+    found again less often than pixels (or ENOUGH), and fewer than FEW_DIRECTIONS directions   dimensional collapse
+    found again less often than pixels (or ENOUGH)     not converging
     spread of z < READ                                 undecided
-    PR < FEW_DIRECTIONS                                dimensional collapse
-    intervals contain a bound                          undecided
+    fewer than FEW_DIRECTIONS directions               dimensional collapse
+    an interval contains one of these bounds           undecided
     else                                               healthy
 
-    Spread is `residual_norm`, the length of what differs between images in unit vectors: std·√d where all channels vary
-    alike, and 1 also where few channels do. A number is below a bound where its interval is. Without pixels images are
-    compared with what untrained weights find, and without these with CHANCE.
+    Images are found again as often as another view of an image is nearer to it than another image is, `view_auc`. That
+    of pixels counts up to ENOUGH; without pixels that of untrained weights does, and without these CHANCE. Spread is
+    `residual_norm`, the length of what differs between images in unit vectors: std·√d where all channels vary alike,
+    and 1 also where few channels do. A number is below a bound where its interval is.
     """
     if e.z is None:
         return Judgement("diverged", "z or p holds values that are not finite", "finite", 0.0, 1.0, "a definition")
@@ -113,7 +114,7 @@ def judge(e: Evidence) -> Judgement:
         )
         return Judgement(verdict, reason, "view_auc", e.z.found.value, bound, source)
     if (spread := e.z.spread.value) < READ:
-        reason = f"most of z is the same for all images, {spread:.0%} of its length differs; {_told_apart(e.z)}"
+        reason = f"most of z is the same for all images, {spread:.0%} of its length differs; {_recognised(e.z)}"
         later = "a later step: is that share falling?"
         return Judgement("undecided", reason, "z_residual_norm", spread, READ, "the rule", (later, "untrained weights"))
     said = f"{rank.value:.1f} directions carry z{_beside(e)}"
@@ -132,7 +133,7 @@ def judge(e: Evidence) -> Judgement:
         return Judgement(
             "undecided", reason, "view_auc", e.z.found.value, bound, source, ("more images", "a later step")
         )
-    return Judgement("healthy", f"{said}; {_told_apart(e.z)}", *of_rank)
+    return Judgement("healthy", f"{said}; {_recognised(e.z)}", *of_rank)
 
 
 def least_found(e: Evidence) -> tuple[float, str]:
@@ -151,9 +152,9 @@ def _constant(name: str, seen: Seen) -> Judgement:
     return Judgement("complete collapse", reason, f"{name}_residual_norm", value, CONSTANT, "a definition")
 
 
-def _told_apart(z: Seen) -> str:
+def _recognised(z: Seen) -> str:
     if not z.found:
-        return "one view of each image cannot show whether images are told apart"
+        return "whether other views of an image are recognised is not known, as there is one view of each"
     return f"images are found again by their other view ({z.found.value:.0%})"
 
 

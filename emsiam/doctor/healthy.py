@@ -23,7 +23,7 @@ class Healthy(NamedTuple):
 
 @cache
 def known() -> tuple[Healthy, ...]:
-    """All that are known."""
+    """The healthy runs of each kind and width."""
     lines = json.loads(Path(__file__).with_suffix(".json").read_text())
     return tuple(
         Healthy(
@@ -39,7 +39,7 @@ def known() -> tuple[Healthy, ...]:
 
 
 def healthy(kind: str, width: int) -> Healthy | None:
-    """Those of the nearest width; None of a kind that is not known."""
+    """The healthy runs whose width is nearest; None for a kind that is not known."""
     alike = [h for h in known() if h.kind == kind]
     return min(alike, key=lambda h: abs(math.log(h.width / width)), default=None)
 

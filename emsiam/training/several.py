@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..diagnostics.statistics import mean_interval
+from ..diagnostics.statistics import mean_interval, spelled
 from ..errors import ConfigError
 from ..metrics import METRICS, shown_in
 from ..runs.run import Run
@@ -28,7 +28,7 @@ class Several:
     def __init__(self, arguments: Sequence[str], seeds: Sequence[int], jobs: int, folder: Path):
         self.arguments, self.seeds, self.jobs, self.folder = arguments, seeds, jobs, folder
         self.running: dict[int, subprocess.Popen] = {}
-        self.lock, self.caught = threading.Lock(), 0
+        self.lock, self.caught = threading.RLock(), 0  # a second signal may come while the first is answered
 
     def train(self) -> int:
         """Train them all. Status as of a training: that of the first run that did not end well."""
@@ -41,9 +41,8 @@ class Several:
                     statuses.append(status)
                     if said:
                         bar.write(f"seed {seed}: {said.splitlines()[0]}", file=sys.stdout)
-                    if wrong and (
-                        status not in (0, *STOPPED) or seed == self.seeds[0]
-                    ):  # notes are those of every seed
+                    failed = status not in (0, *STOPPED)
+                    if wrong and (failed or seed == self.seeds[0]):  # every seed has the same notes
                         bar.write(wrong.rstrip(), file=sys.stderr)
         finally:
             for number, handler in before.items():
@@ -73,18 +72,20 @@ class Several:
             )
             self.running[seed] = process
         said, wrong = process.communicate()
-        del self.running[seed]
+        with self.lock:
+            del self.running[seed]
         return process.returncode, said, wrong
 
     def _stop(self, number: int, _: Any) -> None:
         """Runs end after the step at hand, and are saved; a second signal ends them at once."""
-        self.caught = number
-        for process in list(self.running.values()):
-            process.send_signal(number)
+        with self.lock:  # no run is being started meanwhile, and missed
+            self.caught = number
+            for process in self.running.values():
+                process.send_signal(number)
 
 
 def seeds_of(text: str) -> list[int]:
-    """Of 0-4 or 0,3,7. Raises ConfigError."""
+    """The numbers that 0-4 or 0,3,7 stands for. Raises ConfigError."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
@@ -110,7 +111,5 @@ def report(runs: Sequence[Run], folder: Path) -> str:
     for m in [*shown_in("end"), METRICS["knn_acc1"], METRICS["knn_z_acc1"]]:
         values = [s[m.name] for s in ended if s.get(m.name) is not None]
         if values:
-            mean, low, high = (mean_interval(values)[name] for name in ("mean", "low", "high"))
-            ends = f" ({m.written(low)} to {m.written(high)})" if low is not None and high is not None else ""
-            lines.append(f"  {m.short:9s} {m.written(float(mean or 0))}{ends}")
+            lines.append(f"  {m.short:9s} {spelled(mean_interval(values), m.digits)}")
     return "\n".join([*lines, f"  runs in {folder}; python -m emsiam.compare {folder}/seed-* shows them"])

@@ -62,7 +62,11 @@ def hypothesis(made: Mapping[str, Any]) -> str:
     text = PROSE.read_text().replace(MARK, "\n".join(lines).rstrip())
 
     def pictured(block: re.Match) -> str:
-        return block[2].strip() if drawn(block[1], made) else "Not all of its claims are decided yet."
+        return (
+            block[2].strip()
+            if drawn(block[1], made)
+            else f"The picture `{block[1]}` is drawn once its claims are decided."
+        )
 
     return re.sub(r"<!-- picture (\w+) -->(.*?)<!-- /picture -->", pictured, text, flags=re.DOTALL)
 

@@ -17,7 +17,7 @@ RANGES = ("residual_norm", "participation_ratio", "effective_rank", "view_auc")
 
 
 def ranges(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Of each kind and width: the least and the largest of each number, and the mean spectrum."""
+    """For each kind and width: the least and the largest value of each number, and the mean spectrum."""
     looks: dict[tuple[str, int], list[tuple[Record, dict[str, Any]]]] = {}
     for record in records:
         if not record.config["case"].startswith("SimSiam"):

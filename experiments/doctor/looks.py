@@ -18,6 +18,7 @@ from ..claims._measure import FEW, TEMPERATURE, K, seen
 
 VIEWS = 2  # as many as somebody has who brings embeddings
 SMALL = 64  # images
+BESIDE = ("residual_norm", "participation_ratio", "effective_rank", "view_auc")  # of what z is compared with
 
 
 def accuracies(parts: Parts) -> dict[str, float]:
@@ -40,12 +41,12 @@ def accuracies(parts: Parts) -> dict[str, float]:
     return found
 
 
-def described(x: Tensor, name: str) -> dict[str, float]:
-    """Numbers of x [n, N, d] by name, intervals too. Nothing where x is not finite."""
+def described(x: Tensor, name: str, few: bool = False) -> dict[str, float]:
+    """Numbers of x [n, N, d] by name, intervals too. Nothing where x is not finite. few: of BESIDE alone."""
     if not x.isfinite().all():
         return {}
-    found = {f"{name}_{number}": value for number, value in collapse.measure(x[:VIEWS]).items()}
-    found |= {f"{name}_{number}": value for number, value in of_lengths(x[0]).items()}
+    numbers = collapse.measure(x[:VIEWS]) | of_lengths(x[0])
+    found = {f"{name}_{number}": value for number, value in numbers.items() if number in BESIDE or not few}
     values = collapse.spectrum(x[0]).tolist()
     found |= {f"{name}_eigenvalue_{2**i}": values[2**i - 1] for i in range(len(values).bit_length())}
     for number, (low, high) in intervals(x[:VIEWS]).items():
@@ -78,13 +79,12 @@ class Looker:
         self.views = probe(parts.images, PROBE_VIEWS, dtype(parts.config))
 
     def of(self, views: Tensor) -> dict[str, float]:
-        """Numbers of the backbone, of z and of p, with batch statistics."""
+        """Numbers of the backbone's centred features, of z and of p, with batch statistics."""
         net = self.parts.network
         z, p = look(net, views, tuple(range(len(views))))
         backbone = torch.stack([look(net.F.backbone, x) for x in views[:VIEWS]])
         centred = backbone - backbone.mean((0, 1))  # features after a ReLU have a mean
-        found = described(backbone, "backbone") | described(centred, "centred")
-        found |= described(z, "z") | described(p, "p")
+        found = described(centred, "centred", few=True) | described(z, "z") | described(p, "p")
         if len(views) > 1 and not isinstance(net.h, nn.Identity):
             found["rank_ratio"] = collapse.rank_ratio(p[0], z[0]).item()
             found["prediction_quality"] = em.prediction_quality(p[:2], z[:2]).item()
@@ -95,7 +95,7 @@ class Looker:
 
     def pixels(self) -> dict[str, float]:
         """Numbers of what the network is given."""
-        return described(self.views[:VIEWS].flatten(2), "x")
+        return described(self.views[:VIEWS].flatten(2), "x", few=True)
 
     def variants(self) -> Iterator[tuple[str, dict[str, float]]]:
         """The same network, looked at in ways that should not change what is said of it."""

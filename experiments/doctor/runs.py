@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Of all that decides about numbers. Raises ConfigError."""
+        """A hash of all that decides about the numbers. Raises ConfigError."""
         text = decisive(self.config) | {
             "looks": self.looks,
             "supervised": self.case.supervised,
