@@ -9,10 +9,21 @@ from emsiam.traits import of_solver
 HEAD = """# The systems
 
 Made by `python docs/generate.py` from the rows of [emsiam/methods.py](../emsiam/methods.py): the paper's Fig. 3, and
-what came after. A row is how η is solved, what θ minimises, and what stands around it. Its options are flags of the
-command, its constants arguments of the functions only. `║` stops the gradient.
+what came after. Train one with
 
     python -m emsiam.train --mode NAME
+
+How to read a drawing. Two views of an image x, T(x) and T′(x), pass through the parts in order. The first line ends in
+the output p that is trained, the second in its target η. F is the encoder with its projector, h the predictor, and
+`║` the stop-gradient: no gradient passes it. F_ξ is a second encoder, whose weights ξ are not trained.
+
+Below each drawing:
+
+- *Loss*: what the weights θ minimise.
+- *Target*: how η is computed.
+- *Both lines share* the encoder with its weights, or only its architecture. *Averaged*: what is a mean over views or
+  over time.
+- *Options* are flags of the command; *constants* are arguments of the two functions only.
 """
 
 
@@ -39,12 +50,12 @@ def drawn(name: str, method: Method) -> str:
     options = [n for n in read if n in HYPERPARAMETERS] + ["prototypes"] * bool(method.prototypes)
     constants = [n for n in read if n not in HYPERPARAMETERS]
     lines += [
-        f"- minimised: `objective.{method.objective.__name__}`. {doc}.",
-        f"- η: `eta.{method.solve.__name__}`. {first_line(method.solve)}.",
-        f"- shared: {shared}. Stopped: {'η' if method.stop_grad else 'nothing'}. Averaged: {solve.averaged}.",
+        f"- Loss: `objective.{method.objective.__name__}`. {doc}.",
+        f"- Target: `eta.{method.solve.__name__}`. {first_line(method.solve)}.",
+        f"- Both lines share {shared}. Averaged: {solve.averaged}.",
     ]
     for kind, names in (("options", options), ("constants", constants)):
-        lines += [f"- its own {kind}: {', '.join(f'`{name}`' for name in names)}."] if names else []
+        lines += [f"- Its {kind}: {', '.join(f'`{name}`' for name in names)}."] if names else []
     return "\n".join(lines)
 
 

@@ -47,9 +47,9 @@ SIMILARITIES = {"cosine": cosine, "cross_entropy": cross_entropy, "mse": squared
 
 
 def loss(p: Tensor, eta: Tensor, *_, similarity=cosine) -> Tensor:
-    """L(θ, η) on a batch: a scalar. p, eta: [S, B, d], one prediction and one target a trained view.
+    """L(θ, η) on a batch: the mean of D(p, η). p, eta: [S, B, d], one prediction and one target for each trained view.
 
-    With S = 2 and targets from the other view this is ½D(p₁, z₂) + ½D(p₂, z₁).
+    Returns a scalar. With S = 2 and targets from the other view this is ½D(p₁, z₂) + ½D(p₂, z₁).
     Raises ValueError where the shapes differ (a target would broadcast silently).
     """
     if p.shape != eta.shape:

@@ -75,8 +75,8 @@ class Config:
     shuffle_bn: int | None = option(
         None,
         whole(1),
-        "moco: random groups that the keys of a batch pass in, each with batch statistics of its own (MoCo's shuffled "
-        "BN, where groups are GPUs); 1: none",
+        "moco: the momentum encoder takes a batch in this many random groups, each with its own batch statistics "
+        "(MoCo's groups are its GPUs); 1: not shuffled",
         "solver",
         "read_by_some",
     )
@@ -85,7 +85,11 @@ class Config:
     )
     stop_grad: bool | None = option(None, SWITCH, "no gradient through η", "solver")
     symmetry: str = named(
-        "sym", names.SYMMETRIES, "which views train θ: both, one, or one of each of two pairs", "solver", "pairs"
+        "sym",
+        names.SYMMETRIES,
+        "views that are trained on: both of a pair (sym), the first (asym), or the first of each of two pairs (asym2x)",
+        "solver",
+        "pairs",
     )
     similarity: str | None = named(None, names.SIMILARITIES, "D(p, η)", "solver", unset="cosine")
 
