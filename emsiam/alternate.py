@@ -63,6 +63,8 @@ def alternate(
         check_shape(solve, eta, p, batch.step)
         loss = objective(p, eta, batch, state)
         optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
+        for finish in batch.later or ():  # rows that were on their way to a bank meanwhile
+            finish()
         yield Step(batch.step, loss.detach(), state, theta if held else {}, batch, theta_h if held else {})
 
 
@@ -75,8 +77,12 @@ def check_shape(solve: Callable, eta: Tensor, p: Tensor, step: int) -> None:
 
 def hold(F: nn.Module, *, copy: bool) -> dict[str, Tensor]:
     """θᵗ: parameters, and buffers of its own, so that no pass under θᵗ moves the network's BN statistics."""
-    theta = {name: p.detach().clone() if copy else p.detach() for name, p in F.named_parameters()}
-    return theta | {name: b.clone() for name, b in F.named_buffers()}
+    parameters, buffers = dict(F.named_parameters()), dict(F.named_buffers())
+    own = parameters | buffers if copy else buffers
+    copies = [torch.empty_like(x) for x in own.values()]
+    if copies:
+        torch._foreach_copy_(copies, [x.detach() for x in own.values()])  # one launch
+    return {name: p.detach() for name, p in parameters.items()} | dict(zip(own, copies, strict=True))
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Frozen:
 
     def __call__(self, views: Tensor) -> Tensor:
         if self.known is not None and self.batch is not None and views is self.batch.others:
-            return self.known[list(self.batch.partners)]
+            return torch.stack([self.known[partner] for partner in self.batch.partners])
         return self.under(self.theta, views)
 
     def under(self, weights: dict[str, Tensor], views: Tensor) -> Tensor:

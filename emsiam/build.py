@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import networks, objective, ranks
+from . import networks, objective, processor, ranks
 from .alternate import Step, alternate
 from .checkpoint import Checkpoint
 from .config import HYPERPARAMETERS, Config
@@ -89,7 +89,7 @@ def prepare(config: Config, solver: Callable | None = None, *, images: Any = Non
             refuse(name, True, "parts have no directory; emsiam.fit has")
     config, data, notes = load_images(with_arguments(config, solver), images, labels)
     config, more = resolve(config, len(data.images), data.shape, len(data.labels), solver=solver)
-    torch.set_num_threads(config.threads or 1)
+    processor.for_training(config.threads, config.deterministic)
     return assemble(config, data, solver=solver, notes=notes + more)
 
 
@@ -214,12 +214,14 @@ def loop_options(c: Config) -> dict[str, Any]:
 
 def restored(c: Config, state: dict[str, Any], function: Callable | None = None) -> dict[str, Any]:
     """A solver's state from a checkpoint: on the device, but for what lives where `--bank` says. See `solver_of`."""
-    placed = of_solver(solver_of(c, function)).placed
+    traits = of_solver(solver_of(c, function))
+    spread = traits.per_image or () if traits.spread else ()
 
     def at_home(name: str, x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        return banks.placed(x, c.bank or "device", str(c.device)) if name in placed else x.to(c.device)
+        x = banks.own_part(x, ranks.world_size()) if name in spread else x
+        return banks.placed(x, c.bank or "device", str(c.device)) if name in traits.placed else x.to(c.device)
 
     return {name: at_home(name, x) for name, x in state.items()}
 

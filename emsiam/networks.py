@@ -277,7 +277,7 @@ class Direct(nn.Module):
                 roots = values.clamp(min=0).sqrt()
                 w = vectors * (roots + self.epsilon * roots.max()) @ vectors.mT
             else:
-                w = c / values.abs().max() + self.epsilon * torch.eye(len(c)).to(c)
+                w = c / values.abs().max() + self.epsilon * torch.eye(len(c), dtype=c.dtype, device=c.device)
         return z @ w.to(z)
 
 

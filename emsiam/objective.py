@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .sending import together
 from .traits import objective
 
 
@@ -142,7 +143,8 @@ def sigreg(p: Tensor, eta: Tensor, batch, _, *, regularity: float = 0.05, slices
     """
     p, eta = whole(p, batch), whole(eta, batch)
     rng = torch.Generator().manual_seed(batch.step)
-    directions = unit(torch.randn(slices, p.shape[-1], generator=rng, dtype=torch.float64)).to(p)
+    directions = unit(torch.randn(slices, p.shape[-1], generator=rng, dtype=torch.float64)).to(p.dtype)
+    (directions,) = together([directions], p.device)
     t = torch.linspace(0, 3, knots, dtype=p.dtype, device=p.device)
     gaussian = (-t.square() / 2).exp()
     angles = p @ directions.T * t[1]  # [S, B, slices]; t is evenly spaced, so every e^{itx} is a power of one

@@ -59,6 +59,39 @@ def gather(x: Tensor) -> Tensor:
     return _Gather.apply(x) if dist.is_initialized() else x
 
 
+def exchange(x: Tensor, sent: list[int], received: list[int]) -> Tensor:
+    """Rows of each process to the others: of x [Σ sent, ...] sent[r] rows, in order, go to process r.
+
+    Returns those that arrive, [Σ received, ...], received[r] of them from process r. No gradient passes.
+    """
+    out = x.new_empty(sum(received), *x.shape[1:])
+    dist.all_to_all_single(_bytes(out), _bytes(x.contiguous()), received, sent)
+    return out
+
+
+def _bytes(x: Tensor) -> Tensor:
+    """[N, ...] as [N, bytes] on the same memory: back ends differ in which types they carry."""
+    return (x.flatten(1) if x.ndim > 1 else x[:, None]).view(torch.uint8)
+
+
+def sum_of_disjoint(x: Tensor) -> Tensor:
+    """x of all processes where each has numbers of its own and zeros elsewhere, to the bit."""
+    dist.all_reduce(_bytes(x))
+    return x
+
+
+def to_first(x: Tensor) -> list[Tensor]:
+    """x of every process, of one shape, in the first; in the others nothing."""
+    parts = [torch.empty_like(x) for _ in range(world_size())] if rank() == 0 else None
+    dist.gather(_bytes(x), None if parts is None else [_bytes(part) for part in parts])
+    return parts or []
+
+
+def device() -> str:
+    """Where tensors are that processes send each other."""
+    return "cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu"
+
+
 def mean(x: Tensor) -> Tensor:
     """The mean over the processes of a tensor that each has. No gradient passes."""
     if not dist.is_initialized():
@@ -74,8 +107,7 @@ def any_of(flag: bool, step: int) -> bool:
         return flag
     if step % 10:
         return False
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    votes = torch.tensor(float(flag), device=device)
+    votes = torch.tensor(float(flag), device=device())
     dist.all_reduce(votes)
     return votes.item() > 0
 

@@ -24,6 +24,7 @@ class Solver(NamedTuple):
     # have a dot.
     per_image: tuple[str, ...] | None = None
     placed: tuple[str, ...] = ()  # those of them that live where `--bank` says; all else is on the device
+    spread: bool = False  # several processes share their rows, see `eta.bank`; else each has all
     keeps: tuple[str, ...] = ()  # tensors of its state that an objective may read
     gives: str = "representations"  # what η is
     passes_gradient: bool = False  # η has a gradient where F_t lets it through: without stop-gradient, k = 1

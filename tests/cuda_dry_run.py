@@ -27,7 +27,9 @@ LOW = {torch.conv2d, torch.matmul, torch.mm, torch.bmm, T.matmul, T.__matmul__, 
 
 
 class Event(NamedTuple):
-    kind: str  # read: the host waits for the device; send: from pageable memory, waits too; random: drawn there
+    # read: the host waits for the device; send: from pageable memory, waits too; copy, fetch: to and from page-locked
+    # memory, which do not wait; random: drawn there
+    kind: str
     op: str
     bytes: int
     step: int  # -1 before the first
@@ -61,6 +63,12 @@ class Gpu(torch.Tensor):
     __array__ = numpy
 
 
+class Pinned(torch.Tensor):
+    """Page-locked memory of the host."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
 class Names(TorchFunctionMode):
     """cuda in Python is meta in C++; lists and numbers are made on the host and sent; autocast casts products."""
 
@@ -72,6 +80,9 @@ class Names(TorchFunctionMode):
 
         args = tuple(map(named, args)) if func is T.to else args
         kwargs = {name: named(x) for name, x in (kwargs or {}).items()}
+        if kwargs.pop("pin_memory", False):  # which asks for a driver
+            with torch._C.DisableTorchFunction():
+                return func(*args, **kwargs).as_subclass(Pinned)
         ours = bool(args) and isinstance(args[0], Gpu)
         if func is T.cuda:
             func, args = T.to, (args[0], META)
@@ -137,7 +148,9 @@ class Log(TorchDispatchMode):
         if op in ("_to_copy", "copy_"):
             source, there = (args[1], isinstance(args[0], Gpu)) if op == "copy_" else (args[0], there)
             if isinstance(source, Gpu) != there:
-                note("send" if there else "read", source)
+                host = args[0] if there or op == "copy_" else None
+                free = isinstance(host, Pinned) and (kwargs.get("non_blocking") or args[2:] == (True,))
+                note({(1, 1): "copy", (1, 0): "send", (0, 1): "fetch", (0, 0): "read"}[there, bool(free)], source)
         elif at and isinstance(args[0], Gpu):
             for x in [x for x in cpu if x.ndim or not any(y.dtype == torch.bool for y in at)]:
                 note("send", x)
@@ -172,6 +185,7 @@ def pretended(code: str = "emsiam"):
         many = [*optimizer._foreach_supported_types, Gpu]  # foreach is the default there
         stack.enter_context(mock.patch.object(optimizer, "_foreach_supported_types", many))
         stack.enter_context(mock.patch("torch.autocast", names.autocast))
+        stack.enter_context(mock.patch("torch.cuda.Event"))
         for name, value in {"get_device_name": "pretended", "is_available": True, "is_bf16_supported": True}.items():
             stack.enter_context(mock.patch(f"torch.cuda.{name}", lambda *_, value=value, **__: value))
         stack.enter_context(names)
@@ -198,7 +212,7 @@ def main(modes) -> int:
     for mode in modes or METHODS:
         losses, log = steps(mode=mode)
         last = [e for e in log.events if e.step == 2]
-        reads, sends = ([e for e in last if e.kind == kind] for kind in ("read", "send"))
+        reads, sends = ([e for e in last if e.kind in kinds] for kinds in (("read",), ("send", "copy")))
         launches = sum(n for (step, *_), n in log.launches.items() if step == 2)
         same = losses == steps(mode=mode, device="cpu")[0]
         print(f"{mode:12} {launches:4} launches, {len(sends):2} sends of {sum(e.bytes for e in sends):7,} bytes, "

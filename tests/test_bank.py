@@ -7,6 +7,7 @@ import torch
 
 import emsiam
 from emsiam.config import Config, ConfigError, preset, resolve
+from emsiam.data.batches import Batch
 from emsiam.data.sets import digits
 from emsiam.eta import bank, moving_average
 
@@ -68,11 +69,15 @@ def test_the_average_is_formed_in_fp32_and_rounded_when_stored(batches, name, dt
 
 def test_a_file_takes_its_space_at_once(tmp_path):
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
-    rows = bank.rows(50_000, 512, torch.float16, str(tmp_path), "cpu")
+    rows = bank.zeros((50_000, 512), torch.float16, str(tmp_path), "cpu")
     assert rows.count_nonzero() == 0
     assert free - os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize > 40e6
-    bank.write(rows, torch.tensor([7, 49_999]), torch.ones(2, 512))
-    assert bank.read(rows, torch.tensor([49_999, 0]), torch.zeros(1)).mean(1).tolist() == [1, 0]
+    bank.write(rows, of(7, 49_999), torch.ones(2, 512))
+    assert bank.read(rows, of(49_999, 0)).mean(1).tolist() == [1, 0]
+
+
+def of(*ids):
+    return Batch.of(0, torch.tensor(ids), torch.zeros(2, 1), draw=None, num_images=50_000)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,17 @@ def test_all_equal_numpy_and_scipy(dtype, count, d):
     assert collapse.measure(z) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(64, 16), (16, 64), (512, 128)])
+@pytest.mark.parametrize("rank", [1, 3, 16])
+def test_the_effective_rank_of_a_gpu_is_the_cpu_s(shape, rank):
+    rng = np.random.default_rng(rank)
+    z = torch.from_numpy(rng.normal(size=(shape[0], rank)) @ rng.normal(size=(rank, shape[1])))
+    exact, by_gram = (collapse.singular_values(z, by_gram=way) for way in (False, True))
+    assert torch.allclose(by_gram, exact, rtol=0, atol=1e-6 * float(exact[0]))
+    of_each = [collapse._perplexity(x).item() for x in (exact, by_gram)]
+    assert of_each[1] == pytest.approx(of_each[0], rel=1e-4)
+
+
 def test_lengths_of_centre_and_residual_add_up():
     z = gaussian(50, 8) + 2
     assert (collapse.centre_norm(z) ** 2 + collapse.residual_norm(z) ** 2).item() == pytest.approx(1)

@@ -154,7 +154,8 @@ def test_a_streamed_crop_is_torchvision_s_crop_of_the_file(tmp_path):
     ids = torch.tensor([3, 7])
     boxes = [(4, 6, 20, 15), (0, 0, 40, 30), (10, 3, 4, 24), (39, 29, 1, 1)]  # two views of each image
     fractions = torch.tensor([[t / 40, x / 30, h / 40, w / 30] for t, x, h, w in boxes])
-    crops, rest = streamed.images.ask(ids, views.Draw(box=fractions), 2)()
+    draw = views.Draw(box=fractions)
+    crops, rest = streamed.images.ask(ids, draw, 2)(ids, draw)
     assert rest.box is None
     for crop, i, box in zip(crops, (3, 7, 3, 7), boxes, strict=True):
         expected = tv.resized_crop(Image.open(streamed.images.paths[i]), *box, [16, 16], antialias=True)

@@ -1,5 +1,6 @@
 """T against torchvision, on the same parameters; draws as values."""
 
+import functools
 import itertools
 
 import pytest
@@ -229,3 +230,33 @@ def test_the_probe_is_the_same_for_every_run(digits):
     a, b = data.probe_set.probe(digits, 1, torch.float32), data.probe_set.probe(digits, 8, torch.float32)
     assert a.shape == (1, 512, 1, 8, 8)
     assert torch.equal(data.probe_set.probe(digits, 8, torch.float32), b)
+
+
+RECIPES = {
+    "paper": recipes.PAPER,
+    "all blurred": recipes.PAPER._replace(blur=1.0, jitter=0.5),
+    "as listed": recipes.PAPER._replace(shuffle=False, degrees=10),
+    "in any order": recipes.PAPER._replace(shuffle=True, scale=(1.0, 1.0), ratio=(1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", RECIPES)
+def test_t_of_all_images_is_t_of_those_concerned_to_the_bit(name, channels):
+    """As on a GPU, beside as on a CPU."""
+    rng = torch.Generator().manual_seed(0)
+    for n in (1, 7, 64):
+        images = torch.randint(256, (n, channels, 33, 33), dtype=torch.uint8, generator=rng)
+        draw = views.sample(RECIPES[name], n, (channels, 33, 33), rng)
+        assert torch.equal(views.apply(images, draw, static=True), views.apply(images, draw, static=False))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", RECIPES)
+def test_t_of_all_images_compiles_whole(name, channels):
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (8, channels, 33, 33), dtype=torch.uint8, generator=rng)
+    draw = views.sample(RECIPES[name], 8, (channels, 33, 33), rng)
+    torch.compiler.reset()
+    compiled = torch.compile(functools.partial(views.apply, static=True), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(images, draw), views.apply(images, draw))

@@ -247,6 +247,14 @@ class Config:
     )
     device: str = named("auto", DEVICES, "auto: cuda where present", "where", "may_differ")
     threads: int | None = option(None, whole(1, 1024), "CPU threads", "where", "may_differ", unset="PyTorch's")
+    deterministic: bool | None = option(
+        None,
+        SWITCH,
+        "only kernels that give the same bits each time; slower on a GPU, on a CPU it is so without",
+        "where",
+        "may_differ",
+        unset="off",
+    )
     out: str | None = option(
         None,
         PATH,

@@ -299,6 +299,7 @@ def _machine(o: Options, s: Setting) -> Changes:
         "precision": precision,
         "threads": o["threads"] or torch.get_num_threads(),
         "online_probe": o["online_probe"] or None,
+        "deterministic": o["deterministic"] or None,
     }, []
 
 

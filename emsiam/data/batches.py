@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ..ranks import gather, shard
+from ..ranks import gather, shard, world_size
 from ..streams import ETA, IDS, VIEWS, generator
 from .images import ImageSet
 
@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     """What a step sees. V views are run, S ≤ V of them train θ; with a symmetric loss S = V = 2."""
 
     step: int
-    ids: Tensor  # [B] distinct image ids
+    ids: Tensor  # [B] distinct image ids, of this process's images
     views: Tensor  # [V, B, C, H, W]
     trained: tuple[int, ...]  # S positions in views: what θ trains on
     partners: tuple[int, ...]  # for each of them the position of another view of the same images
@@ -30,6 +30,9 @@ class Batch(NamedTuple):
     # all of a finite T, a draw at a time: its probability, and views [B, C, H, W]; raises ValueError where T has no end
     every: Callable[[], Iterator[tuple[float, Tensor]]] | None = None
     labels: Tensor | None = None  # [B], for a solver that says it needs them
+    all_ids: Tensor | None = None  # ids of all processes' images, in order, on the host; None: not known
+    ranks: int = 1  # processes that share the batch, and the rows of a bank
+    later: list[Callable[[], None]] | None = None  # what the loop calls after the θ-step; None: nothing can wait
 
     @classmethod
     def of(
@@ -45,11 +48,15 @@ class Batch(NamedTuple):
         total: int = 0,
         every: Callable[[], Iterator[tuple[float, Tensor]]] | None = None,
         labels: Tensor | None = None,
+        all_ids: Tensor | None = None,
+        ranks: int = 1,
+        later: list[Callable[[], None]] | None = None,
     ) -> "Batch":
         """A batch of `views_of(symmetry)` views, of one process unless `gather` says otherwise."""
         trained, partners = SYMMETRY[symmetry]
-        others = views[list(partners)]
-        return cls(step, ids, views, trained, partners, others, draw, num_images, gather, total, every, labels)
+        others = torch.stack([views[partner] for partner in partners])  # a list as index would be sent to a GPU
+        of_all = gather, total, every, labels, all_ids, ranks, later
+        return cls(step, ids, views, trained, partners, others, draw, num_images, *of_all)
 
 
 # How a loss is symmetrised (§4.6): the views that train θ, and for each the view that its target comes from.
@@ -109,29 +116,32 @@ def _ask_batch(
     total: int,
     labels: Tensor | None,
 ) -> Callable[[], Batch]:
-    views_asked = _ask_views(data, ids, views_of(symmetry), generator(seed, VIEWS, step), dtype)
+    asked = _ask_views(data, ids, views_of(symmetry), generator(seed, VIEWS, step), dtype)
     further = generator(seed, ETA, step)
 
     def batch() -> Batch:
-        x = views_asked()
+        there, x = asked()
         return Batch.of(
             step,
-            shard(ids).to(x.device),
+            there,
             x,
             symmetry,
-            draw=lambda n: _ask_views(data, ids, n, further, dtype)(),
+            draw=lambda n: _ask_views(data, ids, n, further, dtype)()[1],
             num_images=len(data.images),
             gather=gather,
             total=total,
             every=lambda: data.every(shard(ids), dtype),
-            labels=None if labels is None else labels[shard(ids).to(labels.device)],
+            labels=None if labels is None else labels[there.to(labels.device)],
+            all_ids=ids,
+            ranks=world_size(),
+            later=[],
         )
 
     return batch
 
 
-def _ask_views(data: ImageSet, ids: Tensor, n: int, rng: Generator, dtype) -> Callable[[], Tensor]:
-    """n new views of this process's images. Draws are made for all images, so any number of ranks agrees."""
+def _ask_views(data: ImageSet, ids: Tensor, n: int, rng: Generator, dtype) -> Callable[[], tuple[Tensor, Tensor]]:
+    """Ids of this process's images and n new views. Draws are made for all images, so any number of ranks agrees."""
     of_all = data.sample(ids, n, rng)
     of_this_process = of_all.map(lambda field: shard(field.unflatten(0, (n, len(ids))), axis=1).flatten(0, 1))
-    return data.ask(shard(ids), of_this_process, n, dtype)
+    return data.ask_with_ids(shard(ids), of_this_process, n, dtype)

@@ -182,19 +182,27 @@ class Files:
 
     def __getitem__(self, ids: Tensor) -> Tensor:
         """[B] ids to the images as they are: centre squares [B, 3, side, side] uint8. Raises BadImage."""
-        return self.ask(ids, Draw(), 1)()[0]
+        return self.ask(ids, Draw(), 1)(ids, Draw())[0]
 
-    def ask(self, ids: Tensor, draw: Draw, n: int) -> Callable[[], tuple[Tensor, Draw]]:
+    def ask(self, ids: Tensor, draw: Draw, n: int) -> Callable[[Tensor, Draw], tuple[Tensor, Draw]]:
         """Begin to read and crop images [B] for n·B views; the result waits for them. See `images.ImageSet`."""
         paths = [self.paths[i] for i in ids.tolist()]
         boxes = [None] * len(paths) if draw.box is None else draw.box.view(-1, len(paths), 4).transpose(0, 1).tolist()
-        size = self.shape[-1], self.margin
-        crops = [self.pool.submit(_crops, *item, *size) for item in zip(paths, boxes, strict=True)]
+        side = self.shape[-1]
+        size = (1 if draw.box is None else n), len(paths), 3, side, side
+        # page-locked: on its way to a GPU while the host goes on
+        pixels = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
-        def answer() -> tuple[Tensor, Draw]:
-            pixels = torch.stack([crop.result() for crop in crops], 1)  # [n, B, ...], or [1, B, ...] without boxes
-            pixels = pixels.expand(n, *pixels.shape[1:]).flatten(0, 1)
-            return pixels.to(self.device), draw._replace(box=None)
+        def write(i: int) -> None:
+            pixels[:, i] = _crops(paths[i], boxes[i], side, self.margin)
+
+        written = [self.pool.submit(write, i) for i in range(len(paths))]
+
+        def answer(_: Tensor, draw: Draw) -> tuple[Tensor, Draw]:
+            for image in written:
+                image.result()
+            there = pixels.to(self.device, non_blocking=True)
+            return there.expand(n, *size[1:]).flatten(0, 1), draw._replace(box=None)
 
         return answer
 

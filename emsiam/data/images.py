@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..recipes import Recipe
+from ..sending import together
 from . import views
 from .folders import Files
 from .shapes import Shapes
@@ -21,8 +22,8 @@ class ImageSet(NamedTuple):
     """A data set by id. Images: [N, C, H, W] uint8; labels: [N] int64; test images are never trained on.
 
     Images are a tensor, or something that is indexed like one (`Files`, `Shapes`) and can be asked for views:
-    ask(ids [B], draw of n·B views) returns at once a function that waits for pixels [n·B, C, H, W] uint8 (views of
-    the first draw first) and what of the draw is still to be applied to them.
+    ask(ids [B], draw of n·B views) returns at once a function of ids and draw, both on the device by then, that waits
+    for pixels [n·B, C, H, W] uint8 (views of the first draw first) and what of the draw is still to be applied to them.
     """
 
     name: str
@@ -80,11 +81,21 @@ class ImageSet(NamedTuple):
 
     def ask(self, ids: Tensor, draw: views.Draw, n: int, dtype: torch.dtype) -> Callable[[], Tensor]:
         """n views of images [B] from a draw of n·B: a function that waits for them, [n, B, C, H, W], normalised."""
+        asked = self.ask_with_ids(ids, draw, n, dtype)
+        return lambda: asked()[1]
+
+    def ask_with_ids(
+        self, ids: Tensor, draw: views.Draw, n: int, dtype: torch.dtype
+    ) -> Callable[[], tuple[Tensor, Tensor]]:
+        """`ask`, and the ids where the views are."""
         images = self.images
         asked = None if isinstance(images, Tensor) else images.ask(ids, draw, n)
 
-        def answer() -> Tensor:
-            pixels, rest = asked() if asked else (images[ids.to(images.device)].repeat(n, 1, 1, 1), draw)
-            return self.normalise(views.apply(pixels, rest)).unflatten(0, (n, len(ids))).to(dtype)
+        def answer() -> tuple[Tensor, Tensor]:
+            names = [name for name, field in draw._asdict().items() if field is not None]
+            there, *fields = together([ids, *(getattr(draw, name) for name in names)], images.device)
+            drawn = draw._replace(**dict(zip(names, fields, strict=True)))
+            pixels, rest = asked(there, drawn) if asked else (images[there].repeat(n, 1, 1, 1), drawn)
+            return there, self.normalise(views.apply(pixels, rest)).unflatten(0, (n, len(ids))).to(dtype)
 
         return answer

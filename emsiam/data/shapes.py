@@ -7,6 +7,7 @@ nuisance, each with probability 1/J, the same J states for all images. So E_T is
 (`Shapes.shown` makes them), and so is the ideal η: a function of the content alone.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -64,12 +65,13 @@ class Shapes:
         """The contents of images [B] under states of nuisance [B], 0 … J − 1 for a T of J states: uint8 images."""
         return draw(self.labels(ids), _uniform(self.seed, STATES, states.to(self.device), NUISANCE))
 
-    def ask(self, ids: Tensor, draw: Draw, n: int) -> Callable[[], tuple[Tensor, Draw]]:
-        """Images [B] for n·B views, see `images.ImageSet`."""
-        if draw.state is None:
-            return lambda: (self[ids].repeat(n, 1, 1, 1), draw)
-        states = draw.state
-        return lambda: (self.shown(ids.repeat(n), states), draw)
+    def ask(self, ids: Tensor, draw: Draw, n: int) -> Callable[[Tensor, Draw], tuple[Tensor, Draw]]:
+        """Images [B] for n·B views, see `images.ImageSet`: drawn when they are waited for."""
+
+        def answer(ids: Tensor, draw: Draw) -> tuple[Tensor, Draw]:
+            return self[ids].repeat(n, 1, 1, 1) if draw.state is None else self.shown(ids.repeat(n), draw.state), draw
+
+        return answer
 
 
 def _uniform(seed: int, stream: int, counters: Tensor, n: int, first: int = 0) -> Tensor:
@@ -109,7 +111,7 @@ def draw(labels: Tensor, nuisance: Tensor) -> Tensor:
     room = 1.1 - radius
     u, v = _turn(x - (2 * position[:, 0] - 1) * room, y - (2 * position[:, 1] - 1) * room, rotation[:, 0])
     u, v = u / radius, v / radius
-    paint = torch.tensor(list(COLOURS.values()), device=labels.device)[colour, :, None, None]
+    paint = _on(labels.device, tuple(COLOURS.values()))[colour, :, None, None]
     paint = paint * (1 - 0.65 * _pattern(u, v, texture[:, None, None])[:, None])
     image = image + _inside(u, v, outline, radius)[:, None] * (paint - image)
 
@@ -121,6 +123,12 @@ def draw(labels: Tensor, nuisance: Tensor) -> Tensor:
     covered = _edge((0.15 * occlusion[:, 1] - (across - (2 * occlusion[:, 2] - 1) * 0.8).abs()) * SIDE / 2)
     image = image + covered[:, None] * (occlusion[:, 3:] - image)
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+@functools.cache
+def _on(device: torch.device, rows: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Rows of numbers on a device, sent once."""
+    return torch.tensor(rows, device=device)
 
 
 def _turn(x: Tensor, y: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +143,7 @@ def _edge(distance: Tensor) -> Tensor:
 
 def _inside(u: Tensor, v: Tensor, outline: Tensor, radius: Tensor) -> Tensor:
     """[B, H, W]: share of each pixel inside the outline of radius 1."""
-    table = torch.tensor(list(OUTLINES.values()), device=u.device)[outline]
+    table = _on(u.device, tuple(OUTLINES.values()))[outline]
     sides, petals, depth, hole = table[:, :, None, None].unbind(1)
     r, angle = torch.hypot(u, v), torch.atan2(v, u)
     sector = 2 * math.pi / sides.clamp_min(3)

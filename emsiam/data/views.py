@@ -122,38 +122,73 @@ def _boxes(recipe: Recipe, tall: Tensor, uniform) -> Tensor:
     return torch.stack([top, left, height, width], 1)
 
 
-def apply(images: Tensor, draw: Draw) -> Tensor:
+def apply(images: Tensor, draw: Draw, *, static: bool | None = None) -> Tensor:
     """T(x): images [N, C, H, W], uint8 or float in [0, 1], to float views of the same shape.
 
     Crop, resize, rotation and flip are one bilinear resampling; colours change as by torchvision's functions.
+    static: each operation runs on all images and keeps those that it concerns, so that no shape depends on the draw: a
+    GPU never waits, and T can be compiled. Otherwise it runs on these alone, which is faster on a CPU. The numbers are
+    the same; by default the device decides.
     """
+    draw = draw.map(lambda field: field.to(images.device))
+    static = images.is_cuda if static is None else static
     x = images / 255 if images.dtype == torch.uint8 else images
     if draw.box is not None or draw.angle is not None:
         x = functional.grid_sample(x, _grid(draw, x), padding_mode="border", align_corners=False)
     elif draw.flip is not None:
-        x = torch.where(draw.flip.to(x.device)[:, None, None, None], x.flip(-1), x)
+        x = torch.where(draw.flip[:, None, None, None], x.flip(-1), x)
     if draw.jitter is not None:
-        x = _jitter(x, draw.jitter, draw.order)
+        x = (_jitter_all if static else _jitter)(x, draw.jitter.to(x), draw.order)
     if draw.grayscale is not None:
-        x = torch.where(draw.grayscale.to(x.device)[:, None, None, None], _grey(x), x)
+        x = torch.where(draw.grayscale[:, None, None, None], _grey(x), x)
     if draw.sigma is not None:
-        x = _blur(x, draw.sigma)
+        x = (_blur_all if static else _blur)(x, draw.sigma.to(x))
     return x if draw.noise is None else x + draw.noise.to(x)
+
+
+def _changes(jitter: Tensor) -> Tensor:
+    """[N, J]: whether an operation of the jitter changes an image."""
+    return torch.cat([jitter[:, :3] != 1.0, jitter[:, 3:] != 0.0], 1)
 
 
 def _jitter(x: Tensor, jitter: Tensor, order: Tensor | None) -> Tensor:
     """Brightness, contrast, saturation and hue, in each image's own order where there is one."""
+    changes = _changes(jitter)
     for place in range(jitter.shape[1]):
-        for i, operation in enumerate((brighten, contrast, saturate, shift_hue)[: jitter.shape[1]]):
+        for i, operation in enumerate(OPERATIONS[: jitter.shape[1]]):
             if order is None:
-                if i == place and (jitter[:, i] != NEUTRAL[i]).any():
-                    x = operation(x, jitter[:, i, None, None, None].to(x))
+                if i == place and changes[:, i].any():
+                    x = operation(x, jitter[:, i, None, None, None])
                 continue
-            chosen = ((order[:, place] == i) & (jitter[:, i] != NEUTRAL[i])).nonzero()[:, 0]
-            some = chosen.to(x.device)
+            chosen = ((order[:, place] == i) & changes[:, i]).nonzero()[:, 0]
             if len(chosen):
-                x = x.index_copy(0, some, operation(x[some], jitter[chosen, i, None, None, None].to(x)))
+                x = x.index_copy(0, chosen, operation(x[chosen], jitter[chosen, i, None, None, None]))
     return x
+
+
+def _jitter_all(x: Tensor, jitter: Tensor, order: Tensor | None) -> Tensor:
+    """`_jitter`, static. In an order of their own, the first three are one mixture with what an image shall be near."""
+    changes = _changes(jitter)
+    if order is None:
+        for i in range(jitter.shape[1]):
+            x = torch.where(changes[:, i].any(), OPERATIONS[i](x, jitter[:, i, None, None, None]), x)
+        return x
+    factors, changes = jitter.gather(1, order), changes.gather(1, order)
+    # [J, N, 1, 1, 1], a row for each place
+    table = factors, 1 - factors, changes, order == 0, order == 1, order == 3
+    rows = (numbers.T[..., None, None, None] for numbers in table)
+    for factor, rest, changed, is_brighten, is_contrast, is_hue in zip(*rows, strict=True):
+        grey = _grey(x)
+        other = torch.where(is_contrast, grey.mean((1, 2, 3), keepdim=True), grey)
+        new = (factor * x + rest * torch.where(is_brighten, 0.0, other)).clamp(0, 1)
+        if jitter.shape[1] > 3:
+            new = torch.where(is_hue, shift_hue(x, factor), new)
+        x = torch.where(changed, new, x)
+    return x
+
+
+def _mixed(x: Tensor, factor: Tensor, other: Tensor) -> Tensor:
+    return (factor * x + (1 - factor) * other).clamp(0, 1)
 
 
 def brighten(x: Tensor, factor: Tensor) -> Tensor:
@@ -163,12 +198,12 @@ def brighten(x: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(x: Tensor, factor: Tensor) -> Tensor:
     """Away from (or to) the mean grey of the image."""
-    return (factor * x + (1 - factor) * _grey(x).mean((1, 2, 3), keepdim=True)).clamp(0, 1)
+    return _mixed(x, factor, _grey(x).mean((1, 2, 3), keepdim=True))
 
 
 def saturate(x: Tensor, factor: Tensor) -> Tensor:
     """Away from (or to) the grey of each pixel."""
-    return (factor * x + (1 - factor) * _grey(x)).clamp(0, 1)
+    return _mixed(x, factor, _grey(x))
 
 
 def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
@@ -180,24 +215,35 @@ def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     r, g, b = x.split(1, 1)
     sector = torch.where(first == 0, g - b, torch.where(first == 1, b - r, r - g))
     hue = sector / chroma.clamp_min(1e-12) + 2 * first + 6 * shift
-    k = (x.new_tensor([5.0, 3.0, 1.0])[:, None, None] + hue) % 6
+    k = (torch.arange(5, 0, -2, dtype=x.dtype, device=x.device)[:, None, None] + hue) % 6
     return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+OPERATIONS = (brighten, contrast, saturate, shift_hue)
 
 
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of standard deviation sigma [N] pixels, 0: none; the kernel is a tenth of the image, odd, ≥ 3."""
-    radius = max(1, round(0.05 * min(x.shape[-2:])))
     blurred = (sigma > 0).nonzero()[:, 0]
-    if not len(blurred):
-        return x
-    sigma, blurred = sigma[blurred].to(x), blurred.to(x.device)
+    return x.index_copy(0, blurred, _blurred(x[blurred], sigma[blurred])) if len(blurred) else x
+
+
+def _blur_all(x: Tensor, sigma: Tensor) -> Tensor:
+    """`_blur`, static."""
+    concerned = sigma > 0
+    return torch.where(concerned[:, None, None, None], _blurred(x, torch.where(concerned, sigma, 1.0)), x)
+
+
+def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
+    """sigma [N], above 0."""
+    radius = max(1, round(0.05 * min(x.shape[-2:])))
     offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(x.shape[1], 0)[:, None]
-    some = functional.pad(x[blurred], [radius] * 4, mode="reflect").flatten(0, 1)[None]  # one group a channel
-    some = functional.conv2d(some, kernel[:, :, :, None], groups=len(kernel))
-    some = functional.conv2d(some, kernel[:, :, None, :], groups=len(kernel))
-    return x.index_copy(0, blurred, some[0].unflatten(0, (len(blurred), x.shape[1])))
+    padded = functional.pad(x, [radius] * 4, mode="reflect").flatten(0, 1)[None]  # one group a channel
+    padded = functional.conv2d(padded, kernel[:, :, :, None], groups=len(kernel))
+    padded = functional.conv2d(padded, kernel[:, :, None, :], groups=len(kernel))
+    return padded[0].unflatten(0, (len(x), x.shape[1]))
 
 
 def _grid(draw: Draw, x: Tensor) -> Tensor:
@@ -206,15 +252,16 @@ def _grid(draw: Draw, x: Tensor) -> Tensor:
     Positions are clamped to the centres of the box's outer pixels: a crop does not see beyond its border.
     """
     height, width = x.shape[-2:]
-    box = torch.tensor([[0.0, 0.0, 1.0, 1.0]]) if draw.box is None else draw.box
-    angle = torch.zeros(1) if draw.angle is None else torch.deg2rad(draw.angle)
-    box, angle = box.to(x.device), angle.to(x.device)
-    rows = (torch.arange(height, device=x.device) + 0.5) / height - 0.5
-    columns = (torch.arange(width, device=x.device) + 0.5) / width - 0.5
+    device = x.device
+    box = torch.cat([torch.zeros(1, 2, device=device), torch.ones(1, 2, device=device)], 1)
+    box = box if draw.box is None else draw.box
+    angle = torch.zeros(1, device=device) if draw.angle is None else torch.deg2rad(draw.angle)
+    rows = (torch.arange(height, device=device) + 0.5) / height - 0.5
+    columns = (torch.arange(width, device=device) + 0.5) / width - 0.5
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     v, u = rows[None, :, None] * height, columns[None, None, :] * width  # in pixels, so that angles are kept
     if draw.flip is not None:
-        u = torch.where(draw.flip.to(x.device)[:, None, None], -u, u)
+        u = torch.where(draw.flip[:, None, None], -u, u)
     top, left, tall, wide = box[:, :, None, None].unbind(1)
     y = (top + ((cos * v + sin * u) / height + 0.5) * tall) * height
     x_ = (left + ((cos * u - sin * v) / width + 0.5) * wide) * width
@@ -227,4 +274,5 @@ def _grey(x: Tensor) -> Tensor:
     """Luma [N, 1, H, W] (ITU-R 601-2, as torchvision)."""
     if x.shape[1] != 3:
         return x
-    return (x * x.new_tensor([0.2989, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    r, g, b = x.split(1, 1)
+    return 0.2989 * r + 0.587 * g + 0.114 * b

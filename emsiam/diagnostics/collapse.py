@@ -108,7 +108,14 @@ def effective_rank(z: Tensor) -> Tensor:
     Not a detector of collapse by itself: an untrained network may score higher than a trained one. All z = 0 give 1.
     Seen: 57-59; 3.0-5.5. Cost N·d·r.
     """
-    return _perplexity(torch.linalg.svdvals(_hat(z)))
+    return _perplexity(singular_values(_hat(z)))
+
+
+def singular_values(x: Tensor, *, by_gram: bool | None = None) -> Tensor:
+    """σ of x [N, d], fp64. by_gram, the default on a GPU: roots of eigenvalues, noise below 1e-8 of the largest."""
+    if not (x.is_cuda if by_gram is None else by_gram):
+        return torch.linalg.svdvals(x)
+    return torch.linalg.eigvalsh(x @ x.T if len(x) < x.shape[1] else x.T @ x).clamp_min(0).sqrt().flip(0)
 
 
 def _gram(z: Tensor) -> Tensor:

@@ -2,11 +2,22 @@
 
 import torch
 
+from ..sending import together
 from ..traits import solver
+from . import bank as banks
 from .memory import directions
 
 
-@solver(per_image=("rows",), measurable=False, eta="u_x, random", forwards="0", memory="4 * N * d", lag="", views="")
+@solver(
+    per_image=("rows",),
+    spread=True,
+    measurable=False,
+    eta="u_x, random",
+    forwards="0",
+    memory="4 * N * d",
+    lag="",
+    views="",
+)
 def random_targets(state, F_t, batch):
     """A constant random unit vector for each image: nothing can collapse, and nothing is shared between images.
 
@@ -14,8 +25,8 @@ def random_targets(state, F_t, batch):
     """
     z = F_t(batch.others)
     if not state:
-        state = {"rows": directions(batch.num_images, z.shape[-1]).to(z)}
-    eta = state["rows"][batch.ids]
+        state = {"rows": banks.own_part(directions(batch.num_images, z.shape[-1]), batch.ranks).to(z)}
+    eta = banks.read(state["rows"], batch)
     return eta.expand_as(z), state
 
 
@@ -25,7 +36,8 @@ def permuted(state, F_t, batch):
     z = F_t(batch.others)
     if z.shape[1] < 2:
         raise ValueError("one image; another one is needed")
-    order = torch.randperm(z.shape[1], generator=torch.Generator().manual_seed(batch.step)).to(z.device)
+    order = torch.randperm(z.shape[1], generator=torch.Generator().manual_seed(batch.step))
+    (order,) = together([order], z.device)
     place = order.argsort()
     return z[:, order.roll(1)[place]], state
 

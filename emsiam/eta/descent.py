@@ -7,11 +7,13 @@ over the views is stored, with all that the rule remembers.
 import torch
 
 from ..traits import solver
+from .bank import read
 from .memory import counted, store
 
 
 @solver(
     per_image=("rows", "visits"),
+    spread=True,
     then="bank[x]",
     averaged="η_x over the visits of an image",
     eta="η_x − rate·∇",
@@ -33,6 +35,7 @@ def eta_sgd(state, F_t, batch, *, rate: float = 0.1):
 
 @solver(
     per_image=("rows", "velocity", "visits"),
+    spread=True,
     then="bank[x]",
     averaged="η_x over the visits of an image",
     eta="η_x − rate·v, v ← β·v + ∇",
@@ -48,7 +51,7 @@ def eta_momentum(state, F_t, batch, *, rate: float = 0.1, beta: float = 0.5):
     """
     z, eta, gradient, state = _gradient(state, F_t, batch, velocity=True)
     first = _first(state, batch)
-    velocity = torch.where(first, 0.0, beta * state["velocity"][batch.ids] + gradient)
+    velocity = torch.where(first, 0.0, beta * read(state["velocity"], batch) + gradient)
     eta = torch.where(first, z, eta - rate * velocity)
     store(state, batch, rows=eta.mean(0), velocity=velocity.mean(0))
     return eta, state
@@ -56,6 +59,7 @@ def eta_momentum(state, F_t, batch, *, rate: float = 0.1, beta: float = 0.5):
 
 @solver(
     per_image=("rows", "mean", "square", "visits"),
+    spread=True,
     then="bank[x]",
     averaged="η_x over the visits of an image",
     measurable=False,
@@ -72,9 +76,9 @@ def eta_adam(state, F_t, batch, *, rate: float = 0.1, beta1: float = 0.9, beta2:
     Source: Kingma & Ba 2015, Algorithm 1.
     """
     z, eta, gradient, state = _gradient(state, F_t, batch, mean=True, square=True)
-    first, steps = _first(state, batch), state["visits"][batch.ids][:, None].clamp(min=1).to(z)
-    mean = torch.where(first, 0.0, beta1 * state["mean"][batch.ids] + (1 - beta1) * gradient)
-    square = torch.where(first, 0.0, beta2 * state["square"][batch.ids] + (1 - beta2) * gradient.square())
+    first, steps = _first(state, batch), read(state["visits"], batch)[:, None].clamp(min=1).to(z)
+    mean = torch.where(first, 0.0, beta1 * read(state["mean"], batch) + (1 - beta1) * gradient)
+    square = torch.where(first, 0.0, beta2 * read(state["square"], batch) + (1 - beta2) * gradient.square())
     step = mean / (1 - beta1**steps) / ((square / (1 - beta2**steps)).sqrt() + epsilon)
     eta = torch.where(first, z, eta - rate * step)
     store(state, batch, rows=eta.mean(0), mean=mean.mean(0), square=square.mean(0))
@@ -85,10 +89,10 @@ def _gradient(state, F_t, batch, **more: bool):
     """z of the other views, η_x as it was, the gradient 2(η_x − z) of ‖z − η_x‖², and the state."""
     z = F_t(batch.others)
     state = counted(state, batch, z, rows=z.shape[2:], **dict.fromkeys(more, z.shape[2:]))
-    eta = state["rows"][batch.ids]
+    eta = read(state["rows"], batch)
     return z, eta, 2 * (eta - z), state
 
 
 def _first(state, batch):
     """[B, 1] whether it is an image's first visit."""
-    return (state["visits"][batch.ids] == 0)[:, None]
+    return (read(state["visits"], batch) == 0)[:, None]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..objective import unit
 from ..ranks import shard
+from ..sending import together
 from ..traits import solver
 
 PREFIX = "encoder."  # names of ξ in the state: those of F
@@ -17,8 +18,8 @@ def follow(state, F_t, tau: float) -> dict[str, Tensor]:
     if not any(name.startswith(PREFIX) for name in state):
         return {PREFIX + name: x.clone() for name, x in F_t.theta.items()}
     encoder = {name: x for name, x in state.items() if name.startswith(PREFIX)}
-    for name in F_t.parameters:
-        encoder[PREFIX + name].lerp_(F_t.theta[name], 1 - tau)
+    names = F_t.parameters
+    torch._foreach_lerp_([encoder[PREFIX + name] for name in names], [F_t.theta[name] for name in names], 1 - tau)
     return encoder
 
 
@@ -80,7 +81,8 @@ def shuffled(encoder: dict[str, Tensor], F_t, batch, groups: int) -> Tensor:
     """
     views = batch.gather(batch.others.transpose(0, 1))  # [B, S, C, H, W], of all processes
     own_part = shard if len(views) > len(batch.ids) else _same  # of the probe set every process has all
-    order = torch.randperm(len(views), generator=torch.Generator().manual_seed(batch.step)).to(views.device)
+    order = torch.randperm(len(views), generator=torch.Generator().manual_seed(batch.step))
+    (order,) = together([order], views.device)
     parts = [under(encoder, F_t, own_part(views[rows]).transpose(0, 1)) for rows in order.chunk(groups)]
     z = torch.cat([batch.gather(part.transpose(0, 1)) for part in parts])[order.argsort()]
     return own_part(z).transpose(0, 1)

@@ -56,7 +56,7 @@ def posterior(state, F_t, batch, *, n: int = 2, ridge: float = 0.01):
     inside = _covariance(z - means, z - means, batch) * n / (n - 1)
     centred = _centred(means, batch)
     total = _covariance(centred, centred, batch)
-    shrunk = centred @ (torch.eye(z.shape[-1]).to(z) - _solve(total, inside / n, ridge))
+    shrunk = centred @ (torch.eye(z.shape[-1], dtype=z.dtype, device=z.device) - _solve(total, inside / n, ridge))
     eta = (_mean(means, batch) + shrunk)[0]
     return eta.expand(len(batch.trained), *eta.shape), state
 
@@ -109,5 +109,7 @@ def _covariance(x: Tensor, y: Tensor, batch) -> Tensor:
 def _solve(covariance: Tensor, right: Tensor, ridge: float) -> Tensor:
     """(covariance + ridge·mean variance·I)⁻¹ right, by Cholesky. Its success is not asked for: a GPU would wait."""
     d = len(covariance)
-    regular = covariance + ridge * covariance.trace() / d * torch.eye(d).to(covariance)
+    regular = covariance + ridge * covariance.trace() / d * torch.eye(
+        d, dtype=covariance.dtype, device=covariance.device
+    )
     return torch.cholesky_solve(right, torch.linalg.cholesky_ex(regular).L)

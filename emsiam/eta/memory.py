@@ -17,6 +17,7 @@ AVERAGED = {"lag": "m / (1 - m) * epoch", "views": "2 / ((1 - m) / (1 + m) + (1 
 
 @solver(
     per_image=("rows", "visited"),
+    spread=True,
     placed=("rows",),
     then="bank[x]",
     averaged="η_x over the visits of an image",
@@ -52,16 +53,16 @@ def moving_average(
     z = unit(z) if rows_of == "unit" else z
     if not state:
         state = {
-            "rows": banks.rows(batch.num_images, z.shape[-1], banks.dtype_of(bank_dtype, z.dtype), bank, z.device),
-            "visited": torch.zeros(batch.num_images, dtype=torch.bool, device=z.device),
+            "rows": banks.rows(batch, z.shape[2:], banks.dtype_of(bank_dtype, z.dtype), bank, z.device),
+            "visited": banks.rows(batch, (), torch.bool, "device", z.device),
         }
         if first == "random":
-            banks.write(state["rows"], torch.arange(batch.num_images), directions(batch.num_images, z.shape[-1]))
+            state["rows"].copy_(banks.own_part(directions(batch.num_images, z.shape[-1]), batch.ranks))
         if first == "theta0":
             state |= {THETA0 + name: x.clone() for name, x in F_t.theta.items()}
     rows, visited = state["rows"], state["visited"]
-    before = visited[batch.ids][:, None]
-    known = banks.read(rows, batch.ids, z)
+    before = banks.read(visited, batch)[:, None]
+    known = banks.read(rows, batch).to(z)
     if first == "random":
         known = torch.where(before, known, unit(known) * z.norm(dim=-1, keepdim=True))
     elif first == "theta0" and not before.all():  # a GPU waits, and saves a pass later
@@ -74,9 +75,8 @@ def moving_average(
     else:
         eta = m * known + (1 - m) * z
         given = eta if target == "mixed" else known.expand_as(z)
-    ids = batch.gather(batch.ids)
-    banks.write(rows, ids, batch.gather(eta.mean(0)))
-    visited[ids] = True
+    banks.write(rows, batch, eta.mean(0))
+    banks.write(visited, batch, torch.ones_like(before[:, 0]))
     return given, state
 
 
@@ -91,25 +91,23 @@ def _at_least_one(w: int) -> None:
 
 
 def counted(state, batch, z: Tensor, **rows: tuple[int, ...]):
-    """A state with how often each image was visited, `visits`, and tensors [num_images, *shape] of zeros, by name."""
+    """A state with how often each image was visited, `visits`, and banks of rows of a shape, by name, all zeros."""
     if state:
         return state
-    zeros = {
-        name: torch.zeros(batch.num_images, *shape, dtype=z.dtype, device=z.device) for name, shape in rows.items()
-    }
-    return {**zeros, "visits": torch.zeros(batch.num_images, dtype=torch.int64, device=z.device)}
+    zeros = {name: banks.rows(batch, shape, z.dtype, "device", z.device) for name, shape in rows.items()}
+    return {**zeros, "visits": banks.rows(batch, (), torch.int64, "device", z.device)}
 
 
 def store(state, batch, **values: Tensor) -> None:
-    """Store what belongs to the images of a batch, of all processes, and count the visit."""
-    ids = batch.gather(batch.ids)
+    """Store what belongs to the images of a batch, and count the visit."""
     for name, x in values.items():
-        state[name][ids] = batch.gather(x)
-    state["visits"][ids] += 1
+        banks.write(state[name], batch, x)
+    banks.write(state["visits"], batch, banks.read(state["visits"], batch) + 1)
 
 
 @solver(
     per_image=("rows", "visits"),
+    spread=True,
     then="bank[x]",
     averaged="η_x over the visits of an image",
     eta="(1−m)/(1−mᶜ) Σ mʲ F(T_j(x))",
@@ -124,14 +122,15 @@ def bias_corrected(state, F_t, batch, *, m: float = 0.8):
     """
     z = F_t(batch.others)
     state = counted(state, batch, z, rows=z.shape[2:])
-    rows = m * state["rows"][batch.ids] + (1 - m) * z
-    visit = state["visits"][batch.ids] + 1
+    rows = m * banks.read(state["rows"], batch) + (1 - m) * z
+    visit = banks.read(state["visits"], batch) + 1
     store(state, batch, rows=rows.mean(0))
     return rows / (1 - m ** visit.to(z))[:, None], state
 
 
 @solver(
     per_image=("rows", "visits"),
+    spread=True,
     then="bank[x]",
     averaged="η_x over all visits of an image",
     measurable=False,
@@ -148,14 +147,15 @@ def running_mean(state, F_t, batch):
     """
     z = F_t(batch.others)
     state = counted(state, batch, z, rows=z.shape[2:])
-    before = state["visits"][batch.ids][:, None]
-    eta = (before * state["rows"][batch.ids] + z) / (before + 1)
+    before = banks.read(state["visits"], batch)[:, None]
+    eta = (before * banks.read(state["rows"], batch) + z) / (before + 1)
     store(state, batch, rows=eta.mean(0))
     return eta, state
 
 
 @solver(
     per_image=("recent", "visits"),
+    spread=True,
     then="bank[x]",
     averaged="the last w visits of an image",
     eta="1/w Σ_{last w} F(T_j(x))",
@@ -173,7 +173,7 @@ def window(state, F_t, batch, *, w: int = 9):
     _at_least_one(w)
     z = F_t(batch.others)
     state = counted(state, batch, z, recent=(w - 1, *z.shape[2:]))
-    recent, visits = state["recent"][batch.ids], state["visits"][batch.ids]
+    recent, visits = banks.read(state["recent"], batch), banks.read(state["visits"], batch)
     known = visits.clamp(max=w - 1)[:, None]
     eta = (recent.sum(1) + z) / (known + 1)
     if w > 1:
@@ -184,6 +184,7 @@ def window(state, F_t, batch, *, w: int = 9):
 
 @solver(
     per_image=("views", "visits"),
+    spread=True,
     then="bank[x]",
     averaged="the last w visits of an image, all under today's θ",
     measurable=False,
@@ -202,7 +203,7 @@ def recomputed(state, F_t, batch, *, m: float = 0.8, w: int = 9):
     _at_least_one(w)
     z = F_t(batch.others)
     state = counted(state, batch, z, views=(w - 1, *batch.others.shape[2:]))
-    views, visits = state["views"][batch.ids], state["visits"][batch.ids]
+    views, visits = banks.read(state["views"], batch), banks.read(state["visits"], batch)
     total, weight = z, torch.ones_like(z[0, :, :1])
     for age in range(1, w):
         known = (visits >= age)[:, None].to(z)

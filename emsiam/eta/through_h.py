@@ -92,9 +92,10 @@ def regressed(state, F_t, batch, *, rate: float = 0.05, beta: float = 0.9):
     whole, seen = (batch.gather(x.transpose(0, 1)).transpose(0, 1) for x in (z, partner))  # of all processes
     d = z.shape[-1]
     with networks.initialised(generator(0, PREDICTOR)):
-        h = networks.build_predictor("mlp", dim=d, pred_dim=max(1, d // 4), bn="default").to(z)
+        h = networks.build_predictor("mlp", dim=d, pred_dim=max(1, d // 4), bn="default")
     names = [name for name, _ in h.named_parameters()]
     if not state:
+        h = h.to(z)
         state = {H + name: x.detach() for name, x in h.state_dict().items()}
         state |= {VELOCITY + name: torch.zeros_like(state[H + name]) for name in names}
     weights = {name: x.clone() for name, x in of_h(state, H).items()}  # buffers move as h is used

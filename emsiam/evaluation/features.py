@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import embedding
+from .. import embedding, processor
 from ..config import Config
 from ..config.resolution import load_images
 from ..data.folders import Files
@@ -81,6 +81,7 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
     else:
         large = as_imagenet or isinstance(data.images, Files)
         shown.append("normalised as ImageNet" if large else "normalised by their mean and std")
+    processor.for_measuring()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     (encoder.whole or encoder.backbone).to(memory_format=torch.channels_last).to(device)
     return Prepared(encoder, data.to(device), ", ".join(shown), _width(encoder))

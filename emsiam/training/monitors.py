@@ -22,6 +22,7 @@ from ..errors import place
 from ..evaluation import classifiers
 from ..methods import METHODS
 from ..metrics import OF_P
+from ..networks import wide
 from ..runs.writer import Writer
 from ..traits import of_objective, of_solver
 from .observe import AlternationWatch, look, schedule
@@ -169,9 +170,10 @@ class Accuracies:
 
     @torch.no_grad()
     def _backbone(self, x: Tensor) -> Tensor:
-        """Features [B, f] in eval mode."""
+        """Features [B, f] in eval mode. On a GPU in bf16 where training is; on a CPU in fp32, as runs of before."""
         self.net.eval()
-        features = self.net.F.backbone(x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.net.autocast and x.is_cuda):
+            features = wide(self.net.F.backbone(x))
         self.net.train()
         return features
 

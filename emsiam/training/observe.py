@@ -15,8 +15,10 @@ from torch.func import functional_call
 from ..alternate import Frozen, hold
 from ..data.probe_set import PROBE_VIEWS, ProbeSet
 from ..diagnostics import em
+from ..eta import bank as banks
 from ..networks import Siamese
 from ..objective import unit
+from ..ranks import world_size
 from ..traits import of_solver
 
 DIRECTIONS = 512  # where d is larger the shares of directions are left out: their cost grows as d³
@@ -59,7 +61,8 @@ def look(module: nn.Module, *inputs: Any) -> Any:
 
 def cut(solve: Callable, state: dict[str, Any], ids: Tensor, num_images: int) -> dict[str, Any]:
     """A copy of a solver's state; of tensors with a row for each image it has the rows of `ids` only."""
-    named = of_solver(solve).per_image
+    traits = of_solver(solve)
+    named, processes = traits.per_image, world_size() if traits.spread else 1
 
     def per_image(name: str, x: Tensor) -> bool:
         return name in named if named is not None else x.ndim > 0 and len(x) == num_images and "." not in name
@@ -67,7 +70,7 @@ def cut(solve: Callable, state: dict[str, Any], ids: Tensor, num_images: int) ->
     def part(name: str, x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
-        return x[ids.to(x.device)] if per_image(name, x) else x.clone()
+        return banks.of_ids(x, ids, processes) if per_image(name, x) else x.clone()
 
     return {name: part(name, x) for name, x in state.items()}
 

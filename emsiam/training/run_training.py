@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from .. import ranks
+from .. import processor, ranks
 from ..alternate import Step
 from ..build import Parts, assemble
 from ..checkpoint import Checkpoint
@@ -49,7 +48,7 @@ def fit(
     config, more = resolve(config, len(data.images), data.shape, len(data.labels))
     if start and start.files != data.digest:
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
-    torch.set_num_threads(config.threads or 1)
+    processor.for_training(config.threads, config.deterministic)
     with ranks.together(config.device):
         ranks.agree("")  # no process writes before all have seen what is there
         more += edited(Path(str(config.out)), config.eta) if start else []

@@ -77,6 +77,7 @@ def check_places(parts: Parts) -> None:
     first = batch._replace(draw=lambda n: drawn[:n])
     turned = first._replace(
         ids=batch.ids[order],
+        all_ids=None,
         views=batch.views[:, order],
         others=batch.others[:, order],
         draw=lambda n: drawn[:n, order],

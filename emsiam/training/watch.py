@@ -18,6 +18,7 @@ from ..data.contact import PICTURED, contact
 from ..data.images import ImageSet
 from ..data.probe_set import ProbeSet, probe_set
 from ..errors import ConfigError
+from ..eta import bank as banks
 from ..metrics import MEASURED, shown_in, training_order
 from ..runs.run import PICTURE, Run
 from ..runs.writer import Writer
@@ -137,8 +138,9 @@ class Watch:
         return run
 
     def _save(self, step: Step) -> None:
+        state = whole_state(self, step.state)
         if self.writer:
-            self.writer.checkpoint(checkpoint(self, step))
+            self.writer.checkpoint(checkpoint(self, step._replace(state=state)))
 
 
 def checkpoint(watch: Watch, step: Step) -> Checkpoint:
@@ -159,6 +161,15 @@ def checkpoint(watch: Watch, step: Step) -> Checkpoint:
         **of_images(watch.parts.images),
         monitors={name: x for monitor in watch.monitors for name, x in monitor.state_dict().items()},
     )
+
+
+def whole_state(watch: Watch, state: dict[str, Any]) -> dict[str, Any]:
+    """A solver's state with the rows that several processes share, of all of them in the one that writes."""
+    traits = of_solver(watch.parts.solver)
+    if not traits.spread or ranks.world_size() == 1:
+        return state
+    folder, n = str(watch.writer.path) if watch.writer else None, len(watch.parts.images.images)
+    return state | {name: banks.whole(state[name], n, folder) for name in traits.per_image or () if name in state}
 
 
 def of_images(images: ImageSet) -> dict[str, Any]:

@@ -1,0 +1,25 @@
+"""How does the processor calculate? Threads, TF32 and determinism are set on purpose, here alone."""
+
+import os
+
+import torch
+
+
+def for_training(threads: int | None, deterministic: bool | None) -> None:
+    """As a resolved configuration says. In fp32 a GPU multiplies in TF32: about three digits, several times as fast."""
+    torch.set_num_threads(threads or 1)
+    _tf32(True)
+    torch.use_deterministic_algorithms(bool(deterministic))
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        torch.backends.cudnn.benchmark = False
+
+
+def for_measuring() -> None:
+    """Accuracies and embeddings are in whole fp32, on any device."""
+    _tf32(False)
+
+
+def _tf32(allowed: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
