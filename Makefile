@@ -8,10 +8,13 @@ TESTED := $(SOURCES) $(wildcard tests/*.py experiments/*.py docs/*.py docs/*.md 
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+# each writes its section of BENCHMARKS.md; on a machine that does nothing else
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+
 # the documentation as a site; a link that leads nowhere is an error
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-.PHONY: demo test retest fast check slow same-bits generated notebooks docs dist lab paper systems
+.PHONY: demo test retest fast check slow bench same-bits generated notebooks docs dist lab paper systems
 .DELETE_ON_ERROR:
 
 demo: runs/demo/summary.json
@@ -51,6 +54,10 @@ slow: $(VENV)/installed-test
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[slow]'
 	@echo "Running the long tests ..."
 	@$(PYTEST) -m slow -s
+
+bench: $(VENV)/installed-test
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[benchmarks]'
+	@for file in $(BENCHMARKS); do echo "$$file ..."; $(BIN)/python $$file || exit 1; done
 
 # BASE, a commit, and this checkout train every case of tests/golden.py, on one process and on two: are the bits the same?
 BASE ?= HEAD

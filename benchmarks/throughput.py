@@ -1,6 +1,6 @@
 """python benchmarks/throughput.py [--repeats N]: how fast is a training step, against what it could be?
 
-On the same network, data and machine, interleaved, medians over repeats:
+On the same network, data and machine, interleaved, medians over repeats; on CUDA where it is present:
 
     emsiam      batches + alternate, as `emsiam.train` runs them
     lightly     what a user would write today: lightly's SimSiam heads, loss and transform, a DataLoader, fp32
@@ -12,6 +12,7 @@ and what emsiam's own parts add: the frozen passes of multistep, the bank, loggi
 
 import argparse
 import itertools
+import os
 import statistics
 import time
 
@@ -35,6 +36,8 @@ from emsiam.networks import build_backbone
 from emsiam.training.watch import Watch
 
 BATCH = 128
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+PROFILED = "device" if DEVICE.type == "cuda" else "cpu"
 SETTLE = 2  # seconds
 
 
@@ -73,20 +76,21 @@ def ours(images, config, mode_solve=SOLVERS["other_view"], **options):
     stream = data.batches.batches(
         images, seed=0, batch_size=BATCH, start=0, stop=10**9, symmetry="sym", dtype=torch.float32
     )
-    return stepper(network(config, images.shape), mode_solve, config, stream, **options)
+    return stepper(network(config, images.shape).to(DEVICE), mode_solve, config, stream, **options)
 
 
 def model(images, config):
     """The network alone, on the same tensors again and again."""
-    views = torch.randn(2, BATCH, *images.shape)
-    batch = data.batches.Batch.of(0, torch.arange(BATCH), views, draw=lambda n: views[:n], num_images=BATCH)
-    return stepper(network(config, images.shape), SOLVERS["other_view"], config, itertools.repeat(batch))
+    views = torch.randn(2, BATCH, *images.shape, device=DEVICE)
+    ids = torch.arange(BATCH, device=DEVICE)
+    batch = data.batches.Batch.of(0, ids, views, draw=lambda n: views[:n], num_images=BATCH)
+    return stepper(network(config, images.shape).to(DEVICE), SOLVERS["other_view"], config, itertools.repeat(batch))
 
 
 def forward(images, config):
     """The frozen passes that multistep adds to a step: two views, no gradient."""
-    net = network(config, images.shape)
-    views = torch.randn(2, BATCH, *images.shape)
+    net = network(config, images.shape).to(DEVICE)
+    views = torch.randn(2, BATCH, *images.shape, device=DEVICE)
     F_t = Frozen(net.F, hold(net.F, copy=True), None)
     while True:
         yield F_t(views)
@@ -94,7 +98,7 @@ def forward(images, config):
 
 class Pictures(Dataset):
     def __init__(self, images, transform):
-        pixels = images.images.permute(0, 2, 3, 1).numpy()
+        pixels = images.images.permute(0, 2, 3, 1).cpu().numpy()
         self.pictures = [Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p) for p in np.ascontiguousarray(pixels)]
         self.transform = transform
 
@@ -121,21 +125,37 @@ def lightly(images, config, transform, *, fast):
     strengths = (GREY if images.shape[0] == 1 else {}) | transform
     scale = {"mean": images.mean.flatten().tolist(), "std": images.std.flatten().tolist()}
     pictures = Pictures(images, SimSiamTransform(**strengths, normalize=scale))
-    loader = DataLoader(pictures, BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True)
+    workers = len(os.sched_getaffinity(0))
+    loader = DataLoader(
+        pictures,
+        BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=True,
+        pin_memory=DEVICE.type == "cuda",
+    )
     net = Lightly(config, images.shape)
     kind = torch.channels_last if fast else torch.contiguous_format
-    net = net.to(memory_format=kind)
+    net = net.to(DEVICE, memory_format=kind)
     criterion = NegativeCosineSimilarity()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.025, momentum=config.momentum, weight_decay=config.wd)
     while True:
         for x0, x1 in loader:
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-                (z0, p0), (z1, p1) = net(x0.contiguous(memory_format=kind)), net(x1.contiguous(memory_format=kind))
+            x0, x1 = (x.to(DEVICE, non_blocking=True).contiguous(memory_format=kind) for x in (x0, x1))
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=fast):
+                (z0, p0), (z1, p1) = net(x0), net(x1)
                 loss = 0.5 * (criterion(z0, p1) + criterion(z1, p0))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             yield loss
+
+
+def wait():
+    """Until a GPU has done what it was asked for."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def interleave(contenders, warm, steps, repeats):
@@ -147,9 +167,11 @@ def interleave(contenders, warm, steps, repeats):
         for name, stream in contenders.items():
             for _ in range(warm):
                 next(stream)
+            wait()
             began = time.perf_counter()
             for _ in range(steps):
                 next(stream)
+            wait()
             times[name].append((time.perf_counter() - began) / steps)
             time.sleep(SETTLE if "lightly" in name else 0)
     return {name: statistics.median(t) for name, t in times.items()}
@@ -160,20 +182,22 @@ def profile(stream):
     next(stream)
     with torch.profiler.profile() as seen:
         next(stream)
-    spent = {e.key.replace("aten::", ""): e.self_cpu_time_total for e in seen.key_averages()}
+    spent = {e.key.replace("aten::", ""): getattr(e, f"self_{PROFILED}_time_total") for e in seen.key_averages()}
     largest = sorted(spent.items(), key=lambda item: -item[1])[:6]
     return ", ".join(f"{name} {t / sum(spent.values()):.0%}" for name, t in largest)
 
 
 def bank_seconds(config, repeats):
     """Median seconds of the bank's part of a step: rows read, averaged and written; 50,000 rows."""
-    z = torch.randn(2, BATCH, config.dim)
-    order = torch.randperm(50_000).split(BATCH)
+    z = torch.randn(2, BATCH, config.dim, device=DEVICE)
+    order = torch.randperm(50_000).to(DEVICE).split(BATCH)
     state, times = {}, []
     for ids in order[:-1][: 40 * repeats]:
         batch = data.batches.Batch.of(0, ids, z, draw=lambda n: z[:n], num_images=50_000)
+        wait()
         began = time.perf_counter()
         _, state = moving_average(state, lambda views: views, batch)
+        wait()
         times.append(time.perf_counter() - began)
     return statistics.median(times)
 
@@ -185,13 +209,14 @@ def line_seconds(images, config, repeats):
     for _ in range(repeats + 1):
         began = time.perf_counter()
         watch._measure(1, evaluate=False)
+        wait()
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
 
 
 def run(name, repeats):
     make, options, transform, (warm, steps, times) = CASES[name]
-    images = make()
+    images = make().to(DEVICE)
     config, _ = resolve(preset(Config(**options)), len(images.images), images.shape)
     contenders = {
         "emsiam": ours(images, config),

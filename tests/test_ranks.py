@@ -10,6 +10,8 @@ from pathlib import Path
 
 import _warm
 import pytest
+import torch
+from _goes_on import go_on
 
 from emsiam import fit
 from emsiam.config import parse
@@ -26,12 +28,12 @@ SYSTEMS += [f"--mode {mode} {UNWATCHED}" for mode in ("simclr", "vicreg", "barlo
 SYSTEMS += [f"--predictor directpred {UNWATCHED}"]
 
 
-def torchrun(*command):
+def torchrun(*command, processes=2):
     launch = [
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--nproc-per-node=2",
+        f"--nproc-per-node={processes}",
         "--standalone",
         *map(str, command),
     ]
@@ -142,3 +144,25 @@ def test_a_batch_that_does_not_split_is_refused(tmp_path):
     assert done.returncode == 2
     assert done.stderr == "emsiam.train: --batch-size 127: allowed is a multiple of the 2 processes\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_bank_goes_on_with_any_number_of_processes(tmp_path, few_files):
+    """1, 2, 4 and 1, ten steps each: a process keeps its share of the rows, and a checkpoint has all of them."""
+    small = {"epochs": 8, "batch_size": 32, "dim": 16, "hidden_dim": 16, "proj_layers": 2, "precision": "fp64"}
+    seldom = {"log_every": 40, "eval_every": 100, "diagnose_every": 100, "quiet": True}
+    options = few_files | small | seldom | {"mode": "ema_eta", "device": "cpu", "threads": 1}
+    parted = options | {"bank": str(tmp_path), "out": str(tmp_path / "parted")}
+    go_on(parted, 10)
+    for processes in (2, 4):
+        told = torchrun(Path(__file__).with_name("_goes_on.py"), json.dumps(parted), 10, processes=processes)
+        sent, kept = map(int, told.split())
+        assert kept == 160 // processes
+        assert 0 < sent <= 32  # rows at a step: the batch's at most
+    run = go_on(parted, 100)  # to its end, at 40
+    assert run.finished
+    alone = go_on(options | {"out": str(tmp_path / "alone")}, 100)
+    states = [torch.load(r.path / "checkpoints" / "last.pt", weights_only=True)["state"] for r in (run, alone)]
+    assert states[0]["visited"].all()
+    assert states[0]["rows"].shape == (160, 16)
+    assert (states[0]["rows"] - states[1]["rows"]).abs().max() < 1e-10
+    assert not list(tmp_path.rglob("eta-*.bin"))  # files of rows go with their processes
