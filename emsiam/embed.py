@@ -6,7 +6,7 @@ from pathlib import Path
 from . import names
 from .config import Parser, add_network, command
 from .config.rules import PATH, whole
-from .errors import BadImage, ConfigError, check_folder, one_line
+from .errors import BadImage, ConfigError, check_folder, one_line, speaks
 
 
 @command
@@ -29,16 +29,22 @@ def main(arguments: list[str]) -> int:
         from .evaluation.backbones import WhichNetwork, load_backbone
         from .evaluation.embeddings import write
         from .evaluation.features import WhichImages, prepared
+        from .processor import best
+        from .ranks import together
 
-        encoder = load_backbone(given.what, WhichNetwork(given.arch, given.weights, given.stem_padding))
-        asked = WhichImages(given.dataset, given.data_dir, given.download, given.image_size)
-        encoder, data, shown, _ = prepared(encoder, asked)
-        for note in data.notes:
-            print(f"note: {note}", file=sys.stderr)
-        shapes = write(encoder, data, Path(given.out), quiet=given.quiet)
+        with together(best()):
+            encoder = load_backbone(given.what, WhichNetwork(given.arch, given.weights, given.stem_padding))
+            asked = WhichImages(given.dataset, given.data_dir, given.download, given.image_size)
+            encoder, data, shown, _ = prepared(encoder, asked)
+            for note in data.notes if speaks() else ():
+                print(f"note: {note}", file=sys.stderr)
+            shapes = write(encoder, data, Path(given.out), quiet=given.quiet)
     except (ConfigError, BadImage, OSError) as error:
-        print(f"emsiam.embed: {one_line(error)}", file=sys.stderr)
+        if speaks() or not isinstance(error, ConfigError):  # which one process alone may have met
+            print(f"emsiam.embed: {one_line(error)}", file=sys.stderr)
         return 2
+    if not speaks():
+        return 0
     print(f"{given.out}: {', '.join(f'{name} {list(shape)}' for name, shape in shapes.items())}")
     print(f"  {data.name}, images {shown}")
     return 0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from . import ranks
 from .networks import Siamese
 
 
@@ -37,15 +38,18 @@ def embed(net: Siamese, images: Tensor, feeding: Feeding, *, batch_size: int = 5
 def embedded(net: Siamese, images: Any, feeding: Feeding, batch_size: int = 512) -> Iterator[Embeddings]:
     """Embeddings, a batch at a time, of images that are indexed by id, in eval mode."""
     like = next(net.parameters())
-    for ids in torch.arange(len(images)).split(batch_size):
+
+    def made(ids: Tensor) -> tuple[Tensor, ...]:
         x = images[ids].to(like.device) / 255
         if len(feeding.mean) < x.shape[1]:
             x = x.mean(1, keepdim=True)
         x = (x - feeding.mean.to(like.device)) / feeding.std.to(like.device)
         features = net.F.backbone(shown(x, feeding.shape).to(like))
         e = net.F.projector(features)
-        made = (features, net.F.score(e), net.F.score(net.h(e)))
-        yield Embeddings(*(y.float().cpu().numpy() for y in made))
+        return tuple(y.float() for y in (features, net.F.score(e), net.F.score(net.h(e))))
+
+    for tensors in ranks.divided(torch.arange(len(images)).split(batch_size), made):
+        yield Embeddings(*(y.cpu().numpy() for y in tensors))
 
 
 def shown(x: Tensor, shape: tuple[int, int, int]) -> Tensor:

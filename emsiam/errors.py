@@ -1,6 +1,7 @@
 """How is wrong input refused? In one line, which names the flag or file, what was given, and what is allowed."""
 
 import difflib
+import os
 import tempfile
 import traceback
 from collections.abc import Iterable
@@ -76,3 +77,13 @@ def place(error: BaseException) -> str:
     """What a user's code raised, and where."""
     line = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(line.filename).name}:{line.lineno}: {error}"
+
+
+def launched() -> bool:
+    """Whether torchrun started this process, one of several or not."""
+    return {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
+def speaks() -> bool:
+    """Whether this process speaks for all that work together: the first of them, or the only one."""
+    return not launched() or os.environ["RANK"] == "0"

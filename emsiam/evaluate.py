@@ -9,7 +9,7 @@ from typing import Any
 from . import names
 from .config import STEM_PADDINGS, Parser, add_network, command
 from .config.rules import PATH, Rule, one_of, real, whole
-from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, one_line
+from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, one_line, speaks
 from .files import write_json
 
 # Parameters of tasks: which values they take, and what they mean. Who reads one, and its default, is at the task.
@@ -34,13 +34,19 @@ def main(arguments: list[str]) -> int:
     try:
         given = parser().parse_args(arguments)
         check_folder("json", given.json)
-        result = evaluate(**{name: value for name, value in vars(given).items() if name != "json"})
-        if given.json:
+        from .processor import best
+        from .ranks import together
+
+        with together(best()):
+            result = evaluate(**{name: value for name, value in vars(given).items() if name != "json"})
+        if given.json and speaks():
             write_json(Path(given.json), result)
     except (ConfigError, BadImage, OSError, ValueError) as error:
-        print(f"emsiam.evaluate: {one_line(error)}", file=sys.stderr)
+        if speaks() or not isinstance(error, ConfigError):  # which one process alone may have met
+            print(f"emsiam.evaluate: {one_line(error)}", file=sys.stderr)
         return 2
-    print(report(result))
+    if speaks():
+        print(report(result))
     return 0
 
 

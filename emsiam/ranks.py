@@ -7,27 +7,30 @@ Processes are started by torchrun; without it every function here does nothing.
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .errors import launched
 
-def _launched() -> bool:
-    return {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
+# What a process waits for another: the first may write a checkpoint of many GB, or draw. Then it counts as hanging.
+PATIENCE = timedelta(minutes=30)
 
 
 def rank() -> int:
     """This process's number; before they meet and after they part, as torchrun says."""
-    return dist.get_rank() if dist.is_initialized() else int(os.environ["RANK"]) if _launched() else 0
+    return dist.get_rank() if dist.is_initialized() else int(os.environ["RANK"]) if launched() else 0
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else int(os.environ["WORLD_SIZE"]) if _launched() else 1
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ["WORLD_SIZE"]) if launched() else 1
 
 
 @contextmanager
@@ -39,11 +42,14 @@ def together(device: str) -> Iterator[None]:
     if device == "cuda":
         # each process may be shown one device alone, as by Slurm
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    yield
+    dist.destroy_process_group()  # not after an error: the others may be gone, and it would wait for them
+
+
+def lost(error: RuntimeError) -> bool:
+    """Whether an error says that another process has gone, or does not answer."""
+    return isinstance(error, dist.DistError) or (dist.is_initialized() and "gloo" in str(error))
 
 
 def shard(x: Tensor, axis: int = 0) -> Tensor:
@@ -87,6 +93,29 @@ def to_first(x: Tensor) -> list[Tensor]:
     return parts or []
 
 
+def divided(parts: Sequence, f: Callable[[Any], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    """f of each part, in order, in every process; each part is computed by one of them, and sent to the others."""
+    if not dist.is_initialized():
+        yield from map(f, parts)
+        return
+    for first in range(0, len(parts), world_size()):
+        group = parts[first : first + world_size()]
+        own = f(group[rank()]) if rank() < len(group) else ()
+        for sender in range(len(group)):
+            yield _from_one(own if sender == rank() else None, sender)
+
+
+def _from_one(tensors: tuple[Tensor, ...] | None, sender: int) -> tuple[Tensor, ...]:
+    """The tensors of one process, in every process."""
+    box = [tensors and [(x.shape, x.dtype) for x in tensors]]
+    dist.broadcast_object_list(box, sender)
+    of_sender = tensors or tuple(torch.empty(shape, dtype=dtype, device=device()) for shape, dtype in box[0] or ())
+    of_sender = tuple(x.contiguous() for x in of_sender)
+    for x in of_sender:
+        dist.broadcast(_bytes(x), sender)
+    return of_sender
+
+
 def device() -> str:
     """Where tensors are that processes send each other."""
     return "cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu"
@@ -119,6 +148,15 @@ def agree(text: str) -> str:
     box = [text]
     dist.broadcast_object_list(box)
     return box[0]
+
+
+def union(names: Iterable[str]) -> set[str]:
+    """The names that any process has, in every process."""
+    parts: list[Iterable[str]] = [()] * world_size()
+    if not dist.is_initialized():
+        return set(names)
+    dist.all_gather_object(parts, list(names))
+    return set().union(*parts)
 
 
 def wrap(net: nn.Module) -> nn.Module:

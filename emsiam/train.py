@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input, 3 the loss is not finite, 130 and 143 stopped by a signal, saved."""
     from .config import parse, parse_seeds
-    from .errors import BadImage, ConfigError, one_line
+    from .errors import BadImage, ConfigError, one_line, speaks
 
     try:
         seeds, jobs, arguments = parse_seeds(arguments)
@@ -69,15 +69,6 @@ def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments:
     folder = Path(config.out or new_directory(config))
     more = [] if "threads" in given else threads(jobs)
     return Several([*arguments, *more], numbers, jobs, folder).train()
-
-
-def speaks() -> bool:
-    """Whether this process speaks for all that train together: the first of them, or the only one."""
-    if "RANK" not in os.environ:
-        return True
-    from . import ranks
-
-    return ranks.rank() == 0
 
 
 def report(run: "Run") -> str:

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 
 import emsiam
 from emsiam import compare, data, evaluate, train
-from emsiam.data import folders, tree, views
+from emsiam.data import folders, headers, tree, views
 
 pytestmark = pytest.mark.usefixtures("no_comparisons")
 
@@ -112,7 +112,7 @@ def test_a_rotated_photograph_stands_upright(tmp_path, suffix, orientation):
     quality = {"quality": 100} if suffix in ("jpg", "webp") else {}
     Image.fromarray(np.ascontiguousarray(turned)).save(file, exif=exif, **quality)
     assert np.abs(array(file).astype(int) - upright).mean() < 4  # JPEG is lossy
-    assert folders.sizes([str(file)]).tolist() == [[16, 32]]
+    assert folders.sizes([str(file)], folders.Broken()).tolist() == [[16, 32]]
 
 
 def test_ids_are_positions_in_the_sorted_list_and_every_fifth_image_tests(tmp_path):
@@ -349,8 +349,10 @@ def test_broken_metadata_do_not_end_a_run_whose_pixels_decode(tmp_path, orientat
         with pytest.raises(struct.error):
             ImageOps.exif_transpose(Image.open(file))
     assert np.array_equal(array(file), array(plain))
-    assert folders.sizes([str(file)]).tolist() == folders.sizes([str(plain)]).tolist()
-    assert folders.sizes([str(file)]).tolist() == [[24, 16] if orientation > 4 else [16, 24]]
+    assert (
+        folders.sizes([str(file)], folders.Broken()).tolist() == folders.sizes([str(plain)], folders.Broken()).tolist()
+    )
+    assert folders.sizes([str(file)], folders.Broken()).tolist() == [[24, 16] if orientation > 4 else [16, 24]]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -535,7 +537,7 @@ def test_memory_while_decoding_does_not_grow_with_the_threads(tmp_path):
             patch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
             patch.setattr(os, "cpu_count", lambda: 8)
             most = 0
-            loaded = folders.load(files, 16)
+            loaded = folders.load(files, 16, folders.Broken())
         assert most <= allowed
         assert allowed == 1 or most > 1  # else the first says nothing
         assert room.free == room.pixels
@@ -552,3 +554,51 @@ def test_an_image_of_too_many_pixels_is_one_line(tmp_path, recwarn, workers):
     ):
         fit(root, tmp_path / "run", workers=workers)
     assert not [w for w in recwarn if "pixels" in str(w.message)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_files_are_skipped_and_counted_where_asked_for(tmp_path, capsys, workers):
+    root = write_tree(tmp_path / "images")
+    (root / "cat" / "03.png").write_bytes(b"no image")  # its header says so
+    whole = (root / "dog" / "05.png").read_bytes()
+    (root / "dog" / "05.png").write_bytes(whole[: len(whole) // 2])  # its pixels do
+    with pytest.raises(emsiam.ConfigError, match=r"cat/03\.png is not an image"):
+        fit(root, tmp_path / "strict", workers=workers)
+    run = fit(root, tmp_path / "run", workers=workers, skip_broken=True, epochs=2)
+    assert run.finished
+    assert run.summary["broken_images"] == 2
+    said = capsys.readouterr().err
+    assert said.count("cat/03.png is not an image") == 1
+    assert said.count("dog/05.png cannot be decoded") == 1
+    images = data.sets.folder(data_dir=str(root), workers=workers, skip_broken=True)
+    left = [os.path.relpath(path, root) for path in images.paths]
+    assert ("cat/03.png" in left, "dog/05.png" in left) == (False, workers > 0)
+    if workers:  # the next image stands in
+        at = left.index("dog/05.png")
+        expected = images.images[torch.tensor([at + 1])]
+        assert torch.equal(images.images[torch.tensor([at])], expected)
+
+
+def test_what_headers_say_is_kept_until_a_file_changes(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(headers, "MANY", 20)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(folders, "_size", lambda path, size=folders._size: (read.append(path), size(path))[1])
+    root = write_tree(tmp_path / "images")
+
+    def sizes():
+        read.clear()
+        paths = sorted(map(str, root.rglob("*.png")))
+        found = headers.headers(str(root), paths, folders.Broken()).sizes
+        assert torch.equal(found, folders.sizes(paths, folders.Broken()))
+        return len(read) - len(paths)
+
+    assert sizes() == 24
+    assert sizes() == 0
+    Image.fromarray(pixels(30, 10)).save(root / "cat" / "00.png")
+    assert sizes() == 24
+    (kept,) = (tmp_path / "cache").rglob("*.pt")
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert sizes() == 24
+    kept.parent.chmod(0o500)
+    assert sizes() == 0

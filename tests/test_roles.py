@@ -30,11 +30,21 @@ def test_the_memberships_are_those_of_the_lists_of_before():
     assert set(having("starts_F")) == start | {"prototypes"}  # which the list lacked
     assert set(having("pairs")) == {"seed", "batch_size", "symmetry", "augment", "image_size", "digest"}
     apart = {"seed", "out", "device", "threads", "quiet", "resume", "overwrite", "data_dir", "download", "workers"}
-    assert set(having("may_differ")) == apart | {"log_every", "eval_every", "save_every", "diagnose_every"}
+    every = {"log_every", "eval_every", "save_every", "diagnose_every"}
+    assert set(having("may_differ")) == apart | every | {"deterministic"}  # which came later
     assert set(having("no_number")) == {"out", "quiet", "resume", "overwrite", "data_dir", "download"}
     assert set(having("resumable")) == {"out", "resume", "overwrite", "quiet", "data_dir", "download", "bank"}
     assert set(having("stays")) == {"data_dir", "bank"}
-    assert DATA_OPTIONS == ("data_dir", "download", "num_images", "image_size", "workers", "labels", "digest")
+    assert DATA_OPTIONS == (
+        "data_dir",
+        "download",
+        "num_images",
+        "image_size",
+        "workers",
+        "labels",
+        "skip_broken",
+        "digest",
+    )
     assert set(HYPERPARAMETERS) == {
         *("k", "m", "n", "bank", "bank_dtype", "tau", "tau_schedule", "queue", "shuffle_bn", "temperature")
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..ending import end_at_once, put_back
-from ..errors import ConfigError, flag, nearest
+from ..errors import ConfigError, flag, launched, nearest
 from .declared import ROLES
 from .options import Config
 from .rules import SWITCH, whole
@@ -46,8 +46,8 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:
-    """A command ends without a traceback: at once with 130 or 143 where a signal stops it, and with the status of
-    SIGPIPE where its reader goes away, as in `| head`.
+    """A command ends without a traceback: at once with 130 or 143 where a signal stops it, with the status of SIGPIPE
+    where its reader goes away, as in `| head`, and with 1 where another process of torchrun's goes away.
     """
 
     @functools.wraps(main)
@@ -61,6 +61,17 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
             return 128 + signal.SIGPIPE
+        except RuntimeError as error:
+            if not launched():
+                raise
+            from ..ranks import lost, rank
+
+            if not lost(error):
+                raise
+            reason = str(error).strip().splitlines()[0]
+            print(f"process {rank()}: another process has gone, or does not answer ({reason})", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(1)  # threads of the lost connections would wait for it
         finally:
             put_back(before)
 

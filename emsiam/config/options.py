@@ -143,6 +143,14 @@ class Config:
         "read_by_some",
         unset="on where there are two class folders or more",
     )
+    skip_broken: bool | None = option(
+        None,
+        SWITCH,
+        "folder: files that are no images, or damaged, are left out and counted; off: the first ends the run",
+        "data",
+        "read_by_some",
+        unset="off",
+    )
     digest: str | None = option(
         None,
         DIGEST,

@@ -5,6 +5,7 @@ Every image becomes RGB, upright, 8 bits; what is transparent, white.
 
 import os
 import stat
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -52,11 +53,33 @@ class Room:
 ROOM = Room(2**27)  # of 3 to 8 bytes each while an image is decoded
 
 
-def sizes(paths: list[str]) -> Tensor:
-    """Height and width [N, 2] of images, upright, from their headers. Raises BadImage."""
+class Broken:
+    """Files that are no images, by path, and why. skip: they are counted here; else the first raises BadImage."""
+
+    def __init__(self, skip: bool = False):
+        self.skip, self.reasons = skip, dict[str, str]()
+
+    def met(self, path: str, error: BadImage) -> None:
+        if not self.skip:
+            raise error
+        if path not in self.reasons:
+            self.reasons[path] = str(error)
+            print(f"warning: {error}; skipped", file=sys.stderr)
+
+
+def sizes(paths: list[str], broken: Broken) -> Tensor:
+    """Height and width [N, 2] of images, upright, from their headers; 0 of broken ones. Raises BadImage."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on metadata, and on sizes that `_opened` refuses
+
+    def size(path: str) -> tuple[int, int]:
+        try:
+            return _size(path)
+        except BadImage as error:
+            broken.met(path, error)
+            return 0, 0
+
     with ThreadPoolExecutor(READERS) as pool:
-        return torch.tensor(list(_progress(pool.map(_size, paths), paths, "reading headers"))).view(-1, 2)
+        return torch.tensor(list(_progress(pool.map(size, paths), paths, "reading headers"))).view(-1, 2)
 
 
 def _size(path: str) -> tuple[int, int]:
@@ -136,13 +159,19 @@ def square(image: Image.Image, side: int, margin: float = 0.0) -> Image.Image:
     return ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR, margin)
 
 
-def load(paths: list[str], side: int) -> Tensor:
-    """All images as squares, [N, 3, side, side] uint8. Raises BadImage."""
-    out = torch.empty(len(paths), 3, side, side, dtype=torch.uint8)
+def load(paths: list[str], side: int, broken: Broken) -> Tensor:
+    """All images as squares, [N, 3, side, side] uint8; broken ones are black. Raises BadImage."""
+    out = torch.zeros(len(paths), 3, side, side, dtype=torch.uint8)
+
+    def write(i: int) -> None:
+        try:
+            out[i] = _crops(paths[i], None, side, 0.0)[0]
+        except BadImage as error:
+            broken.met(paths[i], error)
+
     with ThreadPoolExecutor() as pool:
-        squares = pool.map(lambda path: _crops(path, None, side, 0.0)[0], paths)
-        for i, image in enumerate(_progress(squares, paths, "decoding")):
-            out[i] = image
+        for _ in _progress(pool.map(write, range(len(paths))), paths, "decoding"):
+            pass
     return out
 
 
@@ -161,8 +190,17 @@ class Files:
     is the caller's: `ask` returns at once. (Threads, not processes: Pillow decodes and resizes without Python's lock.)
     """
 
-    def __init__(self, paths: list[str], tall: Tensor, side: int, workers: int, margin: float = 0.0):
+    def __init__(
+        self,
+        paths: list[str],
+        tall: Tensor,
+        side: int,
+        workers: int,
+        margin: float = 0.0,
+        broken: Broken | None = None,
+    ):
         self.paths, self.tall, self.workers, self.margin = paths, tall, workers, margin  # tall [N]: height / width
+        self.broken = broken or Broken()
         self.shape = torch.Size((len(paths), 3, side, side))
         self.device = torch.device("cpu")
         self.pool = ThreadPoolExecutor(workers)
@@ -172,13 +210,18 @@ class Files:
 
     def to(self, device: torch.device) -> "Files":
         """The same files, their pixels brought to a device."""
-        there = Files(self.paths, self.tall, self.shape[-1], self.workers, self.margin)
+        there = self.without(self.margin)
         there.device = device
         return there
 
+    def only(self, ids: Tensor) -> "Files":
+        """Some of the files."""
+        paths = [self.paths[i] for i in ids.tolist()]
+        return Files(paths, self.tall[ids], self.shape[-1], self.workers, self.margin, self.broken)
+
     def without(self, margin: float) -> "Files":
         """The same files, seen as they are without a margin: a share of each side of the centre square."""
-        return Files(self.paths, self.tall, self.shape[-1], self.workers, margin)
+        return Files(self.paths, self.tall, self.shape[-1], self.workers, margin, self.broken)
 
     def __getitem__(self, ids: Tensor) -> Tensor:
         """[B] ids to the images as they are: centre squares [B, 3, side, side] uint8. Raises BadImage."""
@@ -186,17 +229,16 @@ class Files:
 
     def ask(self, ids: Tensor, draw: Draw, n: int) -> Callable[[Tensor, Draw], tuple[Tensor, Draw]]:
         """Begin to read and crop images [B] for n·B views; the result waits for them. See `images.ImageSet`."""
-        paths = [self.paths[i] for i in ids.tolist()]
-        boxes = [None] * len(paths) if draw.box is None else draw.box.view(-1, len(paths), 4).transpose(0, 1).tolist()
-        side = self.shape[-1]
-        size = (1 if draw.box is None else n), len(paths), 3, side, side
+        known, side = ids.tolist(), self.shape[-1]
+        boxes = [None] * len(known) if draw.box is None else draw.box.view(-1, len(known), 4).transpose(0, 1).tolist()
+        size = (1 if draw.box is None else n), len(known), 3, side, side
         # page-locked: on its way to a GPU while the host goes on
         pixels = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
         def write(i: int) -> None:
-            pixels[:, i] = _crops(paths[i], boxes[i], side, self.margin)
+            pixels[:, i] = self._crops(known[i], boxes[i])
 
-        written = [self.pool.submit(write, i) for i in range(len(paths))]
+        written = [self.pool.submit(write, i) for i in range(len(known))]
 
         def answer(_: Tensor, draw: Draw) -> tuple[Tensor, Draw]:
             for image in written:
@@ -205,6 +247,15 @@ class Files:
             return there.expand(n, *size[1:]).flatten(0, 1), draw._replace(box=None)
 
         return answer
+
+    def _crops(self, i: int, boxes: list[list[float]] | None) -> Tensor:
+        """`_crops` of an image; where broken ones are skipped, the next one stands in for such."""
+        for path in (self.paths[(i + more) % len(self.paths)] for more in range(len(self.paths))):
+            try:
+                return _crops(path, boxes, self.shape[-1], self.margin)
+            except BadImage as error:
+                self.broken.met(path, error)
+        raise BadImage(f"none of {len(self.paths):,} images can be decoded")
 
 
 def _crops(path: str, boxes: list[list[float]] | None, side: int, margin: float) -> Tensor:

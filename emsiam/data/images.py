@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from ..recipes import Recipe
 from ..sending import together
 from . import views
-from .folders import Files
+from .folders import Broken, Files
 from .shapes import Shapes
 
 
@@ -40,6 +40,7 @@ class ImageSet(NamedTuple):
     classes: Tensor | None = None  # labels of `images`, where they have any: for pictures, training never reads them
     notes: tuple[str, ...] = ()  # what a user may not have meant
     paths: tuple[str, ...] = ()  # of images in files: those to train on, then those to test
+    broken: Broken | None = None  # files among them that are no images
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,9 +17,10 @@ from ..recipes import PAPER, Recipe
 from ..traits import DataSet, data_set
 from . import folders, idx
 from .folders import Files
+from .headers import headers
 from .images import ImageSet
 from .shapes import Shapes
-from .tree import tree
+from .tree import Part, tree
 
 IN_MEMORY = 4 * 2**30  # bytes: a larger folder is read from its files as training goes on
 
@@ -168,6 +170,7 @@ def folder(
     image_size: int | None = None,
     workers: int | None = None,
     labels: bool | None = None,
+    skip_broken: bool | None = None,
 ) -> ImageSet:
     """Images in class folders, DIR/cat/1.jpg; or below DIR/train, with test images below DIR/val where that is.
 
@@ -175,44 +178,60 @@ def folder(
     `data.tree`. image_size: by default the median of the shorter sides, 224 at most. Up to 4 GiB are decoded once, as
     centre squares; larger folders, or with workers > 0, are read by threads as training goes on, and then T crops from
     the whole file.
-    Raises ValueError where the folder cannot be what was meant, BadImage for a file that is no image.
+    Raises ValueError where the folder cannot be what was meant, BadImage for a file that is no image. skip_broken: such
+    are left out and counted instead; where one is found only as training goes on, the next image stands in for it.
     """
     if data_dir is None:
         raise ValueError("add --data-dir DIR, with images, best in class folders as DIR/cat/1.jpg")
-    (paths, classes), (test_paths, test_classes), notes = tree(Path(data_dir), labels)
-    dimensions = folders.sizes(paths), folders.sizes(test_paths)
-    side = image_size or max(8, min(224, int(dimensions[0].amin(1).median())))
+    train, test, notes = tree(Path(data_dir), labels)
+    broken = folders.Broken(bool(skip_broken))
+    sizes, lines = headers(data_dir, [*train.paths, *test.paths], broken)
+    whole, ends = sizes[:, 0] > 0, (len(train.paths), len(test.paths))
+    if not whole[: len(train.paths)].any():
+        refuse("data_dir", data_dir, "no image to train on can be read")
+    train, test = (part.only(kept) for part, kept in zip((train, test), whole.split(ends), strict=True))
+    parts = list(zip((train, test), sizes[whole].split([len(train.paths), len(test.paths)]), strict=True))
+    side = image_size or max(8, min(224, int(parts[0][1].amin(1).median())))
     if side < 8:
         refuse("image_size", side, "allowed is 8 or more with --dataset folder")
     if workers is None:
-        small = (len(paths) + len(test_paths)) * 3 * side**2 <= IN_MEMORY
+        small = (len(train.paths) + len(test.paths)) * 3 * side**2 <= IN_MEMORY
         workers = 0 if small else os.cpu_count() or 1
-    recipe = recipe_of(side)
-    options = {"image_size": side, "workers": workers} | ({} if len(classes) else {"labels": False})
-    files = (f"{os.path.relpath(path, data_dir)} {os.path.getsize(path)}\n" for path in (*paths, *test_paths))
-    digest = hashlib.sha256("".join(files).encode(errors="surrogateescape")).hexdigest()
-    if not workers:
-        images, test = folders.load(paths, side), folders.load(test_paths, side)
-        mean, std = _statistics(images)
-        data = ImageSet("folder", images, images, classes, test, test_classes, recipe, mean, std)
-    else:
-        tall, test_tall = (size[:, 0] / size[:, 1] for size in dimensions)
-        few = slice(None, None, -(-len(paths) // MONITORED))
-        data = ImageSet(
-            "folder",
-            Files(paths, tall, side, workers),
-            Files(paths[few], tall[few], side, workers),
-            classes[few],
-            Files(test_paths, test_tall, side, workers),
-            test_classes,
-            recipe,
-            IMAGENET[0, :, None, None],
-            IMAGENET[1, :, None, None],
+    options = {"image_size": side, "workers": workers} | ({} if len(train.labels) else {"labels": False})
+    if workers:
+        files, tests = (
+            Files(part.paths, size[:, 0] / size[:, 1], side, workers, broken=broken) for part, size in parts
         )
-    data = data._replace(
-        options=options, digest=digest, notes=tuple(notes), classes=classes, paths=(*paths, *test_paths)
+        data = _streamed(files, tests, train.labels, test.labels)
+    else:
+        data = _decoded(train, test, side, broken)
+    digest = hashlib.sha256("".join(itertools.compress(lines, whole)).encode(errors="surrogateescape")).hexdigest()
+    data = data._replace(options=options, digest=digest, notes=tuple(notes), broken=broken)
+    return data if len(train.labels) else data.without_labels()
+
+
+def _decoded(train: Part, test: Part, side: int, broken: folders.Broken) -> ImageSet:
+    """A folder whose images are in memory."""
+    pixels = folders.load(train.paths, side, broken), folders.load(test.paths, side, broken)
+    whole = [
+        torch.tensor([path not in broken.reasons for path in part.paths], dtype=torch.bool) for part in (train, test)
+    ]
+    images, tests = (x[kept] for x, kept in zip(pixels, whole, strict=True))
+    train, test = train.only(whole[0]), test.only(whole[1])
+    mean, std = _statistics(images)
+    data = ImageSet("folder", images, images, train.labels, tests, test.labels, recipe_of(side), mean, std)
+    return data._replace(classes=train.labels, paths=(*train.paths, *test.paths))
+
+
+def _streamed(files: Files, tests: Files, labels: Tensor, test_labels: Tensor) -> ImageSet:
+    """A folder whose images are read as they are asked for."""
+    few = torch.arange(len(files))[:: -(-len(files) // MONITORED)]
+    mean, std = IMAGENET[:, :, None, None]
+    labelled = labels[few] if len(labels) else labels
+    data = ImageSet(
+        "folder", files, files.only(few), labelled, tests, test_labels, recipe_of(files.shape[-1]), mean, std
     )
-    return data if len(classes) else data.without_labels()
+    return data._replace(classes=labels, paths=(*files.paths, *tests.paths))
 
 
 @data_set(epochs=30)

@@ -24,6 +24,11 @@ class Part(NamedTuple):
     paths: list[str]
     labels: Tensor  # [N] positions of the class folders of the training part, sorted; empty where there are none
 
+    def only(self, kept: Tensor) -> "Part":
+        """The images for which kept [N] is true."""
+        paths = [path for path, it in zip(self.paths, kept.tolist(), strict=True) if it]
+        return Part(paths, self.labels[kept] if len(self.labels) else self.labels)
+
 
 class Tree(NamedTuple):
     """The images below a folder, and what of it a user may not have meant."""
@@ -183,10 +188,7 @@ def _val(root: Path, classes: list[str]) -> Part:
 def _split(root: Path, whole: Part) -> tuple[Part, Part]:
     """What is left to train on, and what is to test."""
     rest = every_fifth(len(whole.paths), f"--data-dir {root}")
-    kept, tested = (
-        Part([whole.paths[i] for i in chosen.nonzero()[:, 0]], whole.labels[chosen]) for chosen in (rest, ~rest)
-    )
-    return kept, tested
+    return whole.only(rest), whole.only(~rest)
 
 
 def every_fifth(number: int, what: str) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .. import ranks
 from ..data.images import ImageSet
 from ..embedding import Feeding, embedded
 from ..files import replacing
@@ -35,11 +36,16 @@ def write(encoder: LoadedBackbone, data: ImageSet, out: Path, *, quiet: bool = F
     }
     if data.paths:
         arrays["files"] = np.array(data.paths)
+    batches = (batch for part in parts for batch in _batches(encoder, data, part))
+    if ranks.rank():  # the first process writes what all compute
+        for _ in batches:
+            pass
+        return {}
     bar = tqdm(total=sum(sizes), unit="image", disable=quiet)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, replacing(out) as new:
         files: dict[str, Any] = {}
         at = 0
-        for batch in (batch for part in parts for batch in _batches(encoder, data, part)):
+        for batch in batches:
             number = len(batch["features"])
             for name, rows in batch.items():
                 if name not in files:
@@ -69,7 +75,10 @@ def _batches(encoder: LoadedBackbone, data: ImageSet, images: Any) -> Iterator[d
         feeding = Feeding(encoder.shape, data.mean, data.std)
         yield from (made._asdict() for made in embedded(encoder.whole, images, feeding, PART))
         return
+
+    def made(ids: torch.Tensor) -> tuple[torch.Tensor]:
+        return (encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))).float(),)
+
     with torch.no_grad():
-        for ids in torch.arange(len(images)).split(PART):
-            x = as_trained_on(encoder, data.normalise(images[ids]))
-            yield {"features": encoder.backbone(x).float().cpu().numpy()}
+        for (rows,) in ranks.divided(torch.arange(len(images)).split(PART), made):
+            yield {"features": rows.cpu().numpy()}

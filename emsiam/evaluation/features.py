@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import embedding, processor
+from .. import embedding, processor, ranks
 from ..config import Config
 from ..config.resolution import load_images
 from ..data.folders import Files
@@ -82,7 +82,7 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
         large = as_imagenet or isinstance(data.images, Files)
         shown.append("normalised as ImageNet" if large else "normalised by their mean and std")
     processor.for_measuring()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(processor.best())
     (encoder.whole or encoder.backbone).to(memory_format=torch.channels_last).to(device)
     return Prepared(encoder, data.to(device), ", ".join(shown), _width(encoder))
 
@@ -134,6 +134,8 @@ def as_trained_on(encoder: LoadedBackbone, x: Tensor) -> Tensor:
 @torch.no_grad()
 def features(encoder: LoadedBackbone, data: ImageSet, images: Any) -> Tensor:
     """[N, f] of images as they are."""
-    parts = torch.arange(len(images)).split(PART)
-    seen = ((encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))),) for ids in parts)
-    return stacked(seen, len(images))[0]
+
+    def seen(ids: Tensor) -> tuple[Tensor]:
+        return (encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))),)
+
+    return stacked(ranks.divided(torch.arange(len(images)).split(PART), seen), len(images))[0]

@@ -156,9 +156,11 @@ class Accuracies:
 
     def _features(self, images: Any) -> tuple[Tensor, ...]:
         """The backbone's features [N, f] and z [N, d] of images as they are, in eval mode."""
-        parts = (self.images.normalise(images[ids]) for ids in torch.arange(len(images)).split(PART))
-        seen = (self._backbone_and_z(x.to(dtype(self.config))) for x in parts)
-        return classifiers.stacked(seen, len(images))
+
+        def seen(ids: Tensor) -> tuple[Tensor, ...]:
+            return self._backbone_and_z(self.images.normalise(images[ids]).to(dtype(self.config)))
+
+        return classifiers.stacked(ranks.divided(torch.arange(len(images)).split(PART), seen), len(images))
 
     @torch.no_grad()
     def _backbone_and_z(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import ranks
 from ..build import Parts, network
 from ..data.probe_set import ProbeSet
 from ..diagnostics import collapse
@@ -20,7 +21,7 @@ NOT_FINITE = Evidence(images=0, z=None)
 
 def facts(parts: Parts, steps: int, seconds: float) -> dict[str, Any]:
     """Which run it was, how long, and what it took."""
-    c = parts.config
+    c, broken = parts.config, parts.images.broken
     return {
         "mode": c.mode,
         "dataset": c.dataset,
@@ -31,6 +32,7 @@ def facts(parts: Parts, steps: int, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "images_per_second": steps * c.batch_size / seconds,
         "peak_rss_mb": peak_rss_mb(),
+        **({"broken_images": len(ranks.union(broken.reasons))} if broken and broken.skip else {}),
     }
 
 

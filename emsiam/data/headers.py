@@ -1,0 +1,82 @@
+"""How large are the images in files? Their headers say, and are read once: those of a large folder are kept in a cache.
+
+What is kept is used only while the files are the same: their paths, sizes and times of change.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..files import replacing
+from . import folders
+
+MANY = 10_000  # files from which on it pays to keep what their headers say
+
+
+class Headers(NamedTuple):
+    """What is known of files before they are decoded."""
+
+    sizes: Tensor  # [N, 2] height and width, upright; 0 of broken ones
+    lines: list[str]  # path, from the folder on, and bytes of each file
+
+
+def headers(root: str, paths: list[str], broken: folders.Broken) -> Headers:
+    """Headers of the files of a folder. Raises BadImage, OSError."""
+    found = [os.stat(path) for path in paths]
+    lines = [f"{os.path.relpath(path, root)} {f.st_size}\n" for path, f in zip(paths, found, strict=True)]
+    if len(paths) < MANY:
+        return Headers(folders.sizes(paths, broken), lines)
+    changed = "".join(f"{line[:-1]} {f.st_mtime_ns}\n" for line, f in zip(lines, found, strict=True))
+    digest = hashlib.sha256(changed.encode(errors="surrogateescape")).hexdigest()
+    kept = cache() / f"sizes-{hashlib.sha256(os.path.abspath(root).encode()).hexdigest()[:16]}.pt"
+    with _one_at_a_time(kept):
+        sizes = _known(kept, digest)
+        if sizes is None or (not broken.skip and not sizes.all()):
+            sizes = folders.sizes(paths, broken)
+            _keep(kept, digest, sizes)
+    for i in (sizes[:, 0] == 0).nonzero()[:, 0].tolist():
+        broken.met(paths[i], folders.BadImage(f"{paths[i]} is not an image that can be read"))
+    return Headers(sizes, lines)
+
+
+def cache() -> Path:
+    """Where what can be made again is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emsiam"
+
+
+def _known(file: Path, digest: str) -> Tensor | None:
+    """The sizes that were kept, if they are of these files."""
+    try:
+        saved = torch.load(file, weights_only=True)
+        return saved["sizes"] if saved["digest"] == digest else None
+    except Exception:  # not there, of another version, or damaged: it is made again
+        return None
+
+
+def _keep(file: Path, digest: str, sizes: Tensor) -> None:
+    try:
+        with replacing(file) as new:
+            torch.save({"digest": digest, "sizes": sizes}, new)
+    except OSError:
+        pass  # a full disk, or a home that cannot be written to: the next run reads headers again
+
+
+@contextmanager
+def _one_at_a_time(file: Path) -> Iterator[None]:
+    """Let one process read headers; others wait, and find them kept."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.with_suffix(".lock").open("w")
+    except OSError:
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

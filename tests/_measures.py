@@ -1,0 +1,31 @@
+"""Run by torchrun: kNN and embeddings of a run by all processes, in parts of 16 images. RUN OUT
+
+The first process prints how many parts each computed.
+"""
+
+import sys
+
+import torch
+import torch.distributed as dist
+
+from emsiam import embed, evaluate, ranks
+from emsiam.evaluation import embeddings, features
+
+run, out = sys.argv[1:]
+features.PART = embeddings.PART = 16
+divided, seen = ranks.divided, []
+
+
+def counted(parts, f):
+    return divided(parts, lambda part: (seen.append(part), f(part))[1])
+
+
+ranks.divided = counted
+with ranks.together("cpu"):
+    assert not evaluate.main(["knn", run, "--knn-k", "5", "--json", f"{out}/knn.json"])
+    assert not embed.main([run, "--out", f"{out}/two.npz", "--quiet"])
+    number = torch.tensor([len(seen)])
+    all_of = [torch.zeros_like(number) for _ in range(2)]
+    dist.all_gather(all_of, number)
+if ranks.rank() == 0:
+    print("parts seen", *(x.item() for x in all_of))
