@@ -54,9 +54,10 @@ def alternate(
     """
     state, theta_h = state or {}, theta_h or {}
     F, h = unwrap(net).F, unwrap(net).h if of_solver(solve).needs_h else None
+    of_F, of_h = members(F), members(h)
     for batch in batches:  # (6): one sub-problem, then the other
         if not theta or batch.step % k == 0:
-            theta, theta_h = hold(F, copy=held), hold(h, copy=held) if h else {}  # θᵗ: a new alternation
+            theta, theta_h = held_members(of_F, copy=held), held_members(of_h, copy=held)  # θᵗ: a new alternation
         z, p = net(batch.views, batch.trained)
         known = None if held else (z.detach() if stop_grad else z)
         eta, state = solve(state, Frozen(F, theta, batch, known, h, theta_h), batch)  # (8)
@@ -77,12 +78,29 @@ def check_shape(solve: Callable, eta: Tensor, p: Tensor, step: int) -> None:
 
 def hold(F: nn.Module, *, copy: bool) -> dict[str, Tensor]:
     """θᵗ: parameters, and buffers of its own, so that no pass under θᵗ moves the network's BN statistics."""
-    parameters, buffers = dict(F.named_parameters()), dict(F.named_buffers())
-    own = parameters | buffers if copy else buffers
-    copies = [torch.empty_like(x) for x in own.values()]
+    return held_members(members(F), copy=copy)
+
+
+class Members(NamedTuple):
+    """The tensors of a module by name, found once: walking through its layers takes longer than a copy."""
+
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+
+def members(F: nn.Module | None) -> Members:
+    """None has none."""
+    return Members(dict(F.named_parameters()), dict(F.named_buffers())) if F else Members({}, {})
+
+
+def held_members(of_F: Members, *, copy: bool) -> dict[str, Tensor]:
+    """`hold`, of a module whose members are known."""
+    theta = {name: p.detach() for name, p in of_F.parameters.items()}
+    own = theta | of_F.buffers if copy else of_F.buffers
+    copies = {name: torch.empty_like(x) for name, x in own.items()}
     if copies:
-        torch._foreach_copy_(copies, [x.detach() for x in own.values()])  # one launch
-    return {name: p.detach() for name, p in parameters.items()} | dict(zip(own, copies, strict=True))
+        torch._foreach_copy_([*copies.values()], [*own.values()])  # one launch
+    return theta | copies
 
 
 @dataclass(frozen=True)

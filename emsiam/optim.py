@@ -40,7 +40,8 @@ class SGD:
             {"params": [p for name, p in trained if not name.startswith("h.")], "fixed_lr": False},
             {"params": [p for name, p in trained if name.startswith("h.")], "fixed_lr": fix_pred_lr},
         ]
-        self.sgd = torch.optim.SGD([g for g in groups if g["params"]], lr, momentum, weight_decay=wd)
+        groups = [g for g in groups if g["params"]]
+        self.sgd = torch.optim.SGD(groups, lr, momentum, weight_decay=wd, foreach=True)  # the same bits, fewer calls
         self.lr, self.steps, self.warmup, self.schedule = lr, steps, warmup, schedule
 
     def lr_at(self, step: int) -> float:
