@@ -140,6 +140,9 @@ def copy(tmp_path_factory, no_pictures):
     folder = tmp_path_factory.mktemp("copy")
     for name in ("emsiam", "experiments", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "examples").mkdir()
+    for name in ("BENCHMARKS.md", "examples/slurm.sh"):  # parts of a page of docs/
+        shutil.copy(ROOT / name, folder / name)
     for file, before, text in ADDED.values():
         target = folder / file
         old = target.read_text() if target.exists() else ""

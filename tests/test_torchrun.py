@@ -31,7 +31,7 @@ def flags(**options):
 
 def start(*command, restarts=0):
     launch = [*RUN, f"--max-restarts={restarts}", *map(str, command)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # pytorch/pytorch#135712
     return subprocess.Popen(launch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
