@@ -43,8 +43,8 @@ PER_IMAGE = sorted(  # those of modes first
 BENCHMARK, SLURM = "python benchmarks/bank.py", "examples/slurm.sh"
 TEXT = """# Many processes, many images
 
-Made by `python docs/generate.py`. Every number below is computed from the solvers' traits and from
-the networks that the package builds; none is typed by hand. The settings are those of
+Made by `python docs/generate.py`. Every result below is computed from the solvers' traits and from
+the networks that the package builds. The settings are those of
 `--preset simsiam-imagenet`: ResNet-50 at 224×224, d = {d:,}. A *process* is one of those that
 `torchrun` starts, usually one for each GPU; R is their number. Each process sees b = {batch} images
 per step, so {several} GPUs have the paper's batch of {total}. `--batch-size` is the total: {batches}
@@ -138,9 +138,9 @@ This was not measured.
 - A checkpoint holds all rows: {saved_small} in bf16 for ImageNet, {saved} for a billion. Two are kept,
   and a third exists while it is written. Several processes first collect their rows in a file in
   the run's directory. So the disk needs room for four times the rows.
-- To resume, every process reads the whole checkpoint into its memory before it takes its share.
-- `--dataset folder` keeps the path of every image in every process, and reads the size of each from
-  its file at the start.
+- To resume, every process checks the whole checkpoint, byte by byte, before it takes its share.
+- `--dataset folder` keeps the path of every image in every process. At the first start it reads the
+  height and width of each image from its file; later runs find them in a cache.
 
 ## A Slurm script
 

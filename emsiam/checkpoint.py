@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import having
-from .errors import ConfigError, Damaged
+from .errors import ConfigError, Damaged, launched
 from .files import plain
 
 
@@ -78,8 +78,10 @@ KINDS = {"step": int, "seconds": float, "shape": tuple, "files": str, "metrics_b
 KINDS |= dict.fromkeys(("last_line", "net", "optimizer", "state", "theta", "theta_h", "config"), Mapping)
 
 
-def read(file: Path) -> Any:
+def read(file: Path, *, mapped: bool = False) -> Any:
     """What torch.save has written: tensors and plain values, and nothing of it is run.
+
+    mapped: tensors stay in the file until they are looked at.
 
     PyTorch does not look at the checksums in its files, so they are looked at here. Raises FileNotFoundError, Damaged
     where the file is not as it was written, ConfigError where it would run code.
@@ -89,7 +91,7 @@ def read(file: Path) -> Any:
             with zipfile.ZipFile(file) as whole:
                 if bad := whole.testzip():
                     raise Damaged(f"{bad} in it has another checksum than it was written with")
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped or None)
     except (FileNotFoundError, Damaged):
         raise
     except Exception as error:  # what is damaged leads the readers anywhere
@@ -112,7 +114,7 @@ def load_checkpoint(path: Path, *, resume: bool = False) -> Checkpoint | None:
     for name in ("last.pt", "previous.pt"):
         file = path / "checkpoints" / name
         try:
-            saved = Checkpoint.of(read(file))
+            saved = Checkpoint.of(read(file, mapped=launched()))  # of a bank each process takes its rows alone
             if resume:
                 _check_lines(path / "metrics.jsonl", saved)
         except FileNotFoundError:

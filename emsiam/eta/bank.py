@@ -143,7 +143,7 @@ def own_part(whole: Tensor, processes: int) -> Tensor:
     """The rows that this process keeps, of all [num_images, ...]."""
     if processes == 1:
         return whole
-    part = whole[ranks.rank() :: processes]
+    part = whole[ranks.rank() :: processes].contiguous()
     missing = shared(len(whole), processes) - len(part)  # every process has as many
     return torch.cat([part, part.new_zeros(missing, *part.shape[1:])])
 
