@@ -11,7 +11,8 @@ from emsiam.runs.environment import processor
 
 FILE = Path(__file__).parent.parent / "BENCHMARKS.md"
 HEAD = (
-    "# Benchmarks\n\nTimes within a section are of one run on one machine, interleaved; ratios are what carries over.\n"
+    "# Benchmarks\n\nTimes within a section are of one run on one machine, interleaved; ratios are what carries over. "
+    "Each section names its\nprocessor: on CUDA nothing has been timed yet. `make bench` makes all of them.\n"
 )
 
 
@@ -21,7 +22,7 @@ def write(command: str, text: str) -> None:
     made = f"{time.strftime('%Y-%m-%d')}, {where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     section = f"\n## `{command}`\n\n*{made}, Python {platform.python_version()}.*\n\n{text.strip()}\n"
     old = FILE.read_text() if FILE.exists() else HEAD
-    head, *sections = re.split(r"(?=\n## `)", old)
+    _, *sections = re.split(r"(?=\n## `)", old)
     kept = [s for s in sections if not s.startswith(f"\n## `{command}`")]
-    FILE.write_text(head + "".join(sorted([*kept, section])))
+    FILE.write_text(HEAD + "".join(sorted([*kept, section])))
     print(text)

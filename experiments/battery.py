@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.integrate import trapezoid
 
 from emsiam.build import assemble, sizes
 from emsiam.config import Config, command, load_images, resolve
@@ -179,7 +180,7 @@ def about(
     lost = [lost_at(*curve) for curve in curves]
     numbers = numbers_of(runs[0])
     lag = numbers["lag"]
-    lrs = [float(np.trapezoid(r.curves["lr"], r.curves["step"])) for r in runs]
+    lrs = [float(trapezoid(r.curves["lr"], r.curves["step"])) for r in runs]
     last = runs[0].curves["step"][-1]
     gone = [x for x in lost if x is not None]
     time = float(np.mean(gone)) if len(gone) == len(lost) else None

@@ -35,8 +35,7 @@ class Draw(NamedTuple):
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "Draw":
         """f of every field that is there: pick images, replay."""
-        fields = self._asdict().items()
-        return self._replace(**{name: f(field) for name, field in fields if field is not None})
+        return Draw(*(None if field is None else f(field) for field in self))
 
 
 def sample(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 Array = NDArray[np.floating]
@@ -170,7 +171,7 @@ def onset(steps: Sequence[int], values: Sequence[float], below: float, lr: Seque
         where -= 1
     if where == len(steps):
         return None
-    total = float(np.trapezoid(lr[: where + 1], steps[: where + 1])) if where else 0.0
+    total = float(trapezoid(lr[: where + 1], steps[: where + 1])) if where else 0.0
     return Onset(int(steps[where]), total, int(steps[where]) // k)
 
 
