@@ -1,12 +1,13 @@
 """The parts of a run in one's own hands are the parts that `fit` has."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
 
 import emsiam
-from emsiam import build
+from emsiam import build, processor
 from emsiam.eta import SOLVERS, solver
 
 SHORT = {"epochs": 2, "batch_size": 239, "dim": 16, "hidden_dim": 16, "threads": 1, "device": "cpu", "quiet": True}
@@ -87,3 +88,21 @@ def test_a_state_is_restored_to_where_its_own_solver_has_it():
     object.__setattr__(c, "device", "meta")  # which this machine may not have
     state = build.restored(c, {"bank": torch.ones(3), "else": torch.ones(3)}, mine)
     assert {name: x.device.type for name, x in state.items()} == {"bank": "cpu", "else": "meta"}
+
+
+def test_determinism_and_tf32_are_set_on_purpose(monkeypatch):
+    """Each training sets both, so none inherits what one before it, or a notebook, had chosen."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    parts = emsiam.prepare(emsiam.Config(**SHORT, deterministic=True))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+    plain = emsiam.prepare(emsiam.Config(**SHORT))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "deterministic" not in plain.config.to_dict()
+    processor.for_measuring()
+    assert not torch.backends.cuda.matmul.allow_tf32
+    first, second = (next(p.alternation()).loss for p in (parts, plain))
+    assert torch.equal(first, second)
