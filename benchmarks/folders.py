@@ -3,7 +3,7 @@
 Two views of 224×224 by the paper's T, batches of 64, interleaved, medians over three stretches:
 
     emsiam          data.sets.folder and data.batches.batches
-    torchvision v1  the transforms of SimSiam's published script, which blurs with Pillow, and a DataLoader
+    torchvision v1  the transforms of SimSiam's published script, blurred with Pillow; a DataLoader
     torchvision v2  the same of v2, on Pillow's images; they become tensors last. Its own blur is slower
     lightly         its SimSiamTransform, and a DataLoader
     no T            what emsiam's host does where T runs on a GPU: files are read, decoded and cropped
@@ -220,11 +220,14 @@ def parts(root, batch):
         return torch.stack([folders._crops(p, b, SIDE, 0.0) for p, b in zip(paths, boxes, strict=True)])
 
     pixels, rest = crops().transpose(0, 1).flatten(0, 1), draw._replace(box=None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a thread that waits for another one counts as busy
     decoded, both = timed(decode), timed(crops)
     t = timed(lambda: images.normalise(views.apply(pixels, rest)))
+    torch.set_num_threads(threads)
     spent = {"decode": decoded, "crop and resize": both - decoded, "T and normalise": t}
     told = ", ".join(f"{name} {ms / batch:.1f} ms ({ms / (both + t):.0%})" for name, ms in spent.items())
-    return f"An image by part, CPU time of one batch at a time: {told}."
+    return f"An image by part, CPU time on one thread: {told}."
 
 
 def index(root):

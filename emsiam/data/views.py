@@ -8,6 +8,7 @@ where the images are. The paper writes T for the distribution and x₁ = T(x) fo
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,9 @@ from torch.nn import functional
 from ..recipes import Recipe
 
 NEUTRAL = tuple(map(torch.tensor, (1.0, 1.0, 1.0, 0.0)))  # brightness, contrast, saturation, hue: no change
+# Pixel values that T changes at once on a CPU, so that what it makes on the way stays in the cache; the blur, a
+# convolution, is slower for few images.
+COLOURED, BLURRED = 2**18, 2**21
 TRIES = 10  # crops proposed before the centre crop is taken, as torchvision's RandomResizedCrop
 
 
@@ -130,19 +134,50 @@ def apply(images: Tensor, draw: Draw, *, static: bool | None = None) -> Tensor:
     the same; by default the device decides.
     """
     draw = draw.map(lambda field: field.to(images.device))
-    static = images.is_cuda if static is None else static
+    if images.is_cuda if static is None else static:
+        x = _colour(images, draw, static=True)
+        x = x if draw.sigma is None else _blur_all(x, draw.sigma.to(x))
+    else:
+        kind = torch.float32 if images.dtype == torch.uint8 else images.dtype
+        x = torch.empty(images.shape, dtype=kind, device=images.device)
+        size = _at_once(x, COLOURED)
+        for part in (slice(i, i + size) for i in range(0, len(x), size)):
+            x[part] = _colour(images[part], draw.map(itemgetter(part)), static=False)
+        x = x if draw.sigma is None else _blur(x, draw.sigma.to(x))
+    return x if draw.noise is None else x + draw.noise.to(x)
+
+
+def _at_once(x: Tensor, values: int) -> int:
+    """How many images [N, C, H, W] have about so many values."""
+    return max(1, values // max(1, x.shape[1:].numel()))
+
+
+def _colour(images: Tensor, draw: Draw, *, static: bool) -> Tensor:
+    """T but for its blur and noise."""
     x = images / 255 if images.dtype == torch.uint8 else images
     if draw.box is not None or draw.angle is not None:
         x = functional.grid_sample(x, _grid(draw, x), padding_mode="border", align_corners=False)
     elif draw.flip is not None:
-        x = torch.where(draw.flip[:, None, None, None], x.flip(-1), x)
+        x = _where(draw.flip, lambda x: x.flip(-1), x, static)
     if draw.jitter is not None:
         x = (_jitter_all if static else _jitter)(x, draw.jitter.to(x), draw.order)
     if draw.grayscale is not None:
-        x = torch.where(draw.grayscale[:, None, None, None], _grey(x), x)
-    if draw.sigma is not None:
-        x = (_blur_all if static else _blur)(x, draw.sigma.to(x))
-    return x if draw.noise is None else x + draw.noise.to(x)
+        x = _where(draw.grayscale, lambda x: _grey(x).expand_as(x), x, static)
+    return x
+
+
+def _where(mask: Tensor, f: Callable[[Tensor], Tensor], x: Tensor, static: bool) -> Tensor:
+    """f of the images that a mask [N] names."""
+    if static:
+        return torch.where(mask[:, None, None, None], f(x), x)
+    return _changed(x, mask.nonzero()[:, 0], f)
+
+
+def _changed(x: Tensor, chosen: Tensor, f: Callable[..., Tensor], *numbers: Tensor) -> Tensor:
+    """Images [N, …] of which some, by position in order, become f(them, their numbers [N, …])."""
+    if len(chosen) == len(x):
+        return f(x, *numbers)
+    return x.index_copy(0, chosen, f(x[chosen], *(n[chosen] for n in numbers))) if len(chosen) else x
 
 
 def _changes(jitter: Tensor) -> Tensor:
@@ -160,8 +195,7 @@ def _jitter(x: Tensor, jitter: Tensor, order: Tensor | None) -> Tensor:
                     x = operation(x, jitter[:, i, None, None, None])
                 continue
             chosen = ((order[:, place] == i) & changes[:, i]).nonzero()[:, 0]
-            if len(chosen):
-                x = x.index_copy(0, chosen, operation(x[chosen], jitter[chosen, i, None, None, None]))
+            x = _changed(x, chosen, operation, jitter[:, i, None, None, None])
     return x
 
 
@@ -178,7 +212,7 @@ def _jitter_all(x: Tensor, jitter: Tensor, order: Tensor | None) -> Tensor:
     rows = (numbers.T[..., None, None, None] for numbers in table)
     for factor, rest, changed, is_brighten, is_contrast, is_hue in zip(*rows, strict=True):
         grey = _grey(x)
-        other = torch.where(is_contrast, grey.mean((1, 2, 3), keepdim=True), grey)
+        other = torch.where(is_contrast, _mean(grey), grey)
         new = (factor * x + rest * torch.where(is_brighten, 0.0, other)).clamp(0, 1)
         if jitter.shape[1] > 3:
             new = torch.where(is_hue, shift_hue(x, factor), new)
@@ -197,7 +231,7 @@ def brighten(x: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(x: Tensor, factor: Tensor) -> Tensor:
     """Away from (or to) the mean grey of the image."""
-    return _mixed(x, factor, _grey(x).mean((1, 2, 3), keepdim=True))
+    return _mixed(x, factor, _mean(_grey(x)))
 
 
 def saturate(x: Tensor, factor: Tensor) -> Tensor:
@@ -209,22 +243,32 @@ def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     """Turn the colour circle, value and chroma kept. With hue h in sixths of a turn, channel n (5, 3, 1 for r, g, b)
     is v − c·max(0, min(k, 4 − k, 1)), k = (n + h) mod 6.
     """
-    value, first = x.max(1, keepdim=True)
-    chroma = value - x.amin(1, keepdim=True)
     r, g, b = x.split(1, 1)
-    sector = torch.where(first == 0, g - b, torch.where(first == 1, b - r, r - g))
-    hue = sector / chroma.clamp_min(1e-12) + 2 * first + 6 * shift
-    k = (torch.arange(5, 0, -2, dtype=x.dtype, device=x.device)[:, None, None] + hue) % 6
-    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+    value = x.amax(1, keepdim=True)
+    chroma = value - x.amin(1, keepdim=True)
+    # 1 or 0, for the first channel that has the value; on a CPU, products are many times as fast as torch.where
+    red = (r == value).to(x.dtype)
+    green = (g == value).to(x.dtype) * (1 - red)
+    blue = 1 - red - green
+    sector = red * (g - b) + green * (b - r) + blue * (r - g)
+    hue = sector / chroma.clamp_min(1e-12) + (2 * green + 4 * blue) + 6 * shift
+    k = torch.arange(5, 0, -2, dtype=x.dtype, device=x.device)[:, None, None] + hue
+    k = k - 6 * (k / 6).floor()
+    return value - chroma * (k.clamp(0, 1) * (4 - k).clamp(0, 1))  # one of the two is 1
 
 
 OPERATIONS = (brighten, contrast, saturate, shift_hue)
 
 
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of standard deviation sigma [N] pixels, 0: none; the kernel is a tenth of the image, odd, ≥ 3."""
+    """Gaussian blur, in place, of standard deviation sigma [N] pixels, 0: none.
+
+    The kernel is a tenth of the image, odd, ≥ 3.
+    """
     blurred = (sigma > 0).nonzero()[:, 0]
-    return x.index_copy(0, blurred, _blurred(x[blurred], sigma[blurred])) if len(blurred) else x
+    for some in blurred.split(_at_once(x, BLURRED)) if len(blurred) else ():
+        x.index_copy_(0, some, _blurred(x[some], sigma[some]))
+    return x
 
 
 def _blur_all(x: Tensor, sigma: Tensor) -> Tensor:
@@ -267,6 +311,12 @@ def _grid(draw: Draw, x: Tensor) -> Tensor:
     y = torch.minimum(torch.maximum(y, top * height + 0.5), (top + tall) * height - 0.5)
     x_ = torch.minimum(torch.maximum(x_, left * width + 0.5), (left + wide) * width - 0.5)
     return torch.stack([x_ / width * 2 - 1, y / height * 2 - 1], -1).to(x.dtype)
+
+
+def _mean(grey: Tensor) -> Tensor:
+    """Of each image [N, 1, H, W]. A single one is taken twice: else the order of its sum depends on the threads."""
+    twice = grey.expand(2, *grey.shape[1:]) if len(grey) == 1 else grey
+    return twice.mean((1, 2, 3), keepdim=True)[: len(grey)]
 
 
 def _grey(x: Tensor) -> Tensor:
