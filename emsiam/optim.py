@@ -40,8 +40,7 @@ class SGD:
             {"params": [p for name, p in trained if not name.startswith("h.")], "fixed_lr": False},
             {"params": [p for name, p in trained if name.startswith("h.")], "fixed_lr": fix_pred_lr},
         ]
-        groups = [g for g in groups if g["params"]]
-        self.sgd = torch.optim.SGD(groups, lr, momentum, weight_decay=wd, foreach=True)  # the same bits, fewer calls
+        self.sgd = torch.optim.SGD([g for g in groups if g["params"]], lr, momentum, weight_decay=wd)
         self.lr, self.steps, self.warmup, self.schedule = lr, steps, warmup, schedule
 
     def lr_at(self, step: int) -> float:
@@ -54,7 +53,13 @@ class SGD:
             group["lr"] = self.lr if group["fixed_lr"] else self.lr_at(step)
         self.sgd.zero_grad()
         loss.backward()
+        self._use(foreach=True)  # the same bits in fewer calls
         self.sgd.step()
+        self._use(foreach=None)  # as checkpoints have it
+
+    def _use(self, foreach: bool | None) -> None:
+        for group in self.sgd.param_groups:
+            group["foreach"] = foreach
 
 
 class LARS(torch.optim.Optimizer):

@@ -140,8 +140,9 @@ def apply(images: Tensor, draw: Draw, *, static: bool | None = None) -> Tensor:
     else:
         kind = torch.float32 if images.dtype == torch.uint8 else images.dtype
         x = torch.empty(images.shape, dtype=kind, device=images.device)
-        size = _at_once(x, COLOURED)
-        for part in (slice(i, i + size) for i in range(0, len(x), size)):
+        # without orders the jitter asks whether it changes any image of the batch
+        size = len(x) if draw.jitter is not None and draw.order is None else _at_once(x, COLOURED)
+        for part in (slice(i, i + size) for i in range(0, len(x), max(1, size))):
             x[part] = _colour(images[part], draw.map(itemgetter(part)), static=False)
         x = x if draw.sigma is None else _blur(x, draw.sigma.to(x))
     return x if draw.noise is None else x + draw.noise.to(x)
