@@ -40,14 +40,15 @@ def test_another_number_gives_another_digest(tmp_path):
 
 
 def test_every_option_that_changes_numbers_is_a_case():
-    """But for the device: digests are of the CPU; how often a checkpoint is written, which changes none; and the
-    digest of images that are handed over, which is found.
+    """But for the device: digests are of the CPU; how often a checkpoint is written, determinism on a CPU, and broken
+    files where there are none, which change none; and the digest of images that are handed over, which is found.
     """
     from emsiam.config import Config, having
 
     known = {name for case in golden.CASES.values() for name in (golden.COMMON | case)}
     left = {f.name for f in dataclasses.fields(Config)} - known
-    assert left == {*having("no_number"), "device", "save_every", "digest"} - {"data_dir"}
+    none = {"device", "save_every", "deterministic", "skip_broken"}
+    assert left == {*having("no_number"), *none, "digest"} - {"data_dir"}
 
 
 def test_every_case_splits_among_two_ranks():

@@ -101,6 +101,7 @@ def submitted(cluster, folder, *options):
     raise AssertionError((folder / "log").read_text())
 
 
+@pytest.mark.slow
 def test_the_slurm_script_saves_before_the_time_limit_and_another_number_of_processes_goes_on(cluster, tmp_path):
     job = submitted(cluster, tmp_path, *SELDOM.split())
     job.send_signal(signal.SIGUSR1)

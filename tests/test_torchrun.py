@@ -56,6 +56,7 @@ def wait_for(what, launcher):
     raise AssertionError("it did not happen")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc, which this system lacks")
 def test_a_killed_process_ends_the_others_and_all_go_on_from_the_last_checkpoint(tmp_path, few_files):
     out = tmp_path / "run"
@@ -74,6 +75,8 @@ def test_a_killed_process_ends_the_others_and_all_go_on_from_the_last_checkpoint
     np.testing.assert_allclose(lines, alone.metrics.loss, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc, which this system lacks")
 def test_a_process_that_hangs_or_meets_a_broken_file_ends_the_job_with_its_cause(tmp_path):
     """Two jobs beside each other. A stopped process stands for one that hangs; patience is a few seconds there."""
     rng = np.random.default_rng(0)
