@@ -236,18 +236,18 @@ def test_other_data_sets_are_not_compared(runs, tmp_path, few_files):
     assert "nan" not in said
 
 
-def test_a_label_has_what_tells_a_group_apart_and_at_most_40_characters(tmp_path):
+def test_a_label_has_what_tells_a_group_apart_and_at_most_40_characters(tmp_path, few_files):
     """The strengths of T that are not the data set's, not all of them; nothing that a data set or preset brings."""
     short = {"epochs": 1, "batch_size": 256, "threads": 1, "quiet": True}
     ways = {
         "plain": {},
         "noise": {"augment": "noise=0.2"},
         "long": {"mode": "multistep", "augment": "scale=0.5:1,noise=0.2,brightness=0.1", "lr": 0.0123, "wd": 0.00012},
-        "shapes": {"dataset": "shapes", "num_images": 2000, "image_size": None},
+        "folder": few_files | {"epochs": 1},
     }
     made = [emsiam.fit(emsiam.Config(**short | way, out=str(tmp_path / name))) for name, way in ways.items()]
     names = [g["name"] for g in compare.compare(made)["groups"]]
-    assert names == ["digits: onestep", "digits: onestep augment=noise:0.2", "long", "shapes: onestep"]
+    assert names == ["digits: onestep", "digits: onestep augment=noise:0.2", "long", "folder: onestep"]
     assert [g["name"] for g in compare.compare(made[:2])["groups"]] == ["onestep", "onestep augment=noise:0.2"]
 
 
