@@ -45,7 +45,7 @@ def drawn(name: str, method: Method) -> str:
         second[1] += " under θᵗ, held for k steps"
     doc = first_line(method.objective).split(". ")[0]
     lines = [f"## `{name}`", "", f"    {' → '.join(first)}", f"    {' → '.join(second)}", ""]
-    shared = "the architecture" if encoder.startswith("F_") else "the encoder"
+    shared = "the architecture" if encoder.startswith("F_") or method.held else "the encoder"
     read = sorted({*hyperparameters(method.solve), *hyperparameters(method.objective)} - {"similarity"})
     options = [n for n in read if n in HYPERPARAMETERS] + ["prototypes"] * bool(method.prototypes)
     constants = [n for n in read if n not in HYPERPARAMETERS]

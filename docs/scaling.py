@@ -95,9 +95,9 @@ checkpoints are left out.
 - *trained*: parameters that have a gradient.
 - *forward*, *backward*: numbers that all BN layers hand over in all passes of a step, 2C + 1 and 2C
   for C channels (PyTorch's SyncBatchNorm).
-- *g*, *r*, *w*: bytes for each image of the process. A row travels in the bank's type. The maximum
-  is reached if one process keeps the rows of the whole batch. No process asks for rows: each knows the
-  ids of all images of the batch.
+- *g*, *r*, *w*: bytes for each image of the process; *w* counts both ways. A row travels in the bank's
+  type. The maximum is a bound: a process that keeps the rows of the whole batch sends (R−1) · b · w/2.
+  No process asks for rows: each knows the ids of all images of the batch.
 
 {counts}
 

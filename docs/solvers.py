@@ -20,13 +20,14 @@ HEAD = f"""# Ways to solve for η
 
 Made by `python docs/generate.py` from the functions of [emsiam/eta/](../emsiam/eta). Each solves sub-problem (8): which
 representation η_x should stand for image x, under today's θᵗ? Choose one with `--eta NAME`; its parameters are flags
-where they are options (`--m 0.9`), and `--eta-args NAME=VALUE,…` otherwise. Any of them goes with any `--k`, with h
-(`--predictor mlp`) or without (`--predictor none`). [your_own_solver.md](your_own_solver.md): how to write another.
+where they are options (`--m 0.9`), and `--eta-args NAME=VALUE,…` otherwise. They go with h (`--predictor mlp`) or
+without (`--predictor none`), but those that need h go only with it. `--k` needs a mode that reads it, such as
+`--mode multistep`; `--mode onestep` has k = 1. [your_own_solver.md](your_own_solver.md): how to write another.
 
 How to read the tables. T′(x) is another view of x, h the predictor, θᵗ today's weights.
 
 - *Passes*: forward passes of F for each view that is trained on, beside that of the θ-step, for k = 1. Where θ is held
-  (k > 1) there is one more.
+  (k > 1), a solver that uses F(T′(x)) of the batch's own views needs one more; the others need as many as for k = 1.
 - *Memory*: bytes in single precision, beside the network.
 - *Lag*: mean age in steps of the weights behind η.
 - *Views*: the number of independent views whose mean would have the variance of η.

@@ -105,7 +105,7 @@ def held_members(of_F: Members, *, copy: bool) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Frozen:
-    """F_θᵗ: views [N, B, C, H, W] -> z [N, B, d], in train mode, no gradient, one pass a view.
+    """F_θᵗ: views [n, B, C, H, W] -> z [n, B, d], in train mode, without gradient, one pass per view.
 
     known: z of batch.views where the θ-step has them already, [V, B, d].
     predictor, theta_h: h and its weights under θᵗ, for a solver that asks for it.
@@ -129,7 +129,7 @@ class Frozen:
             return torch.stack([functional_call(self.F, weights, (x,)) for x in views])
 
     def h(self, z: Tensor) -> Tensor:
-        """h under θᵗ: z [N, B, d] -> p [N, B, d], in train mode, no gradient, one pass a view.
+        """h under θᵗ: z [n, B, d] -> p [n, B, d], in train mode, without gradient, one pass per view.
 
         Raises TypeError for a solver that has not said that it asks for h.
         """

@@ -126,7 +126,7 @@ def lagged_map(S_b: Array, S_w: Array, *, lr: float, lag: float, wd: float = 0.0
     """[2D, 2D], with [W E] ← [W E] times it for one step towards a target of mean lag `lag` steps, η_x = E x_b.
 
     E ← m·E + (1 − m)·W, then W ← W − lr·(W Σ_λ − E Σ_b), with m = lag/(1 + lag): a bank whose images are all seen at
-    each step, or a momentum encoder. Of a bank with e steps an epoch the lag is e·m/(1 − m).
+    each step, or a momentum encoder. Of a bank with e steps per epoch the lag is e·m/(1 − m).
     """
     one, m = np.eye(len(S_b)), lag / (1 + lag)
     onto_W = np.concatenate([one - lr * (S_b + S_w + wd * one - (1 - m) * S_b), lr * m * S_b])

@@ -17,7 +17,7 @@ class Method(NamedTuple):
     stop_grad: bool = True  # no gradient through η, unless `--stop-grad` says otherwise
     bn: str = "default"  # of the heads, unless `--bn` says otherwise
     prototypes: bool = False  # F ends in scores of prototypes
-    k: int = 1  # steps an alternation, unless `--k` says otherwise
+    k: int = 1  # steps per alternation, unless `--k` says otherwise
     held: bool = False  # η under a frozen copy of θᵗ also where k = 1 would not need one
     any_k: bool = True  # False: k is fixed by what the method is
 

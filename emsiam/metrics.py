@@ -196,7 +196,7 @@ METRICS = by_name(
             seldom=True,
             places=("compared",),
         ),
-        Metric("r_h", "R of h", "R of h", 2, "see below, the last one", group="alternation", places=("results",)),
+        Metric("r_h", "R of h", "R of h", 2, "see `r_h` in the table below", group="alternation", places=("results",)),
     )
 )
 MEASURED = tuple(m for m in METRICS.values() if m.of is not None)

@@ -33,7 +33,10 @@ def is_resnet(arch: str) -> bool:
 
 
 class Backbone(nn.Module):
-    """A classifier without its last layer: views [B, C, H, W] to features [B, f]. Grey is repeated to 3 channels."""
+    """A classifier without its last layer: views [B, C, H, W] to features [B, f].
+
+    A grey image is repeated to `channels`, 3 in torchvision's networks.
+    """
 
     def __init__(self, trunk: nn.Module, channels: int):
         super().__init__()

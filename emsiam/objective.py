@@ -84,6 +84,7 @@ def info_nce(p: Tensor, eta: Tensor, _, state: dict[str, Tensor], *, temperature
     """MoCo: own target against the queue of earlier ones, `state["queue"]`, [Q, d], of unit vectors. In nats.
 
     The first step has no queue yet, and no gradient. Source: He et al. 2020, eq. (1); temperature: MoCo v2.
+    Raises KeyError for a state without a queue.
     """
     own = -cosine(p, eta)[..., None]
     logits = torch.cat([own, unit(p) @ state["queue"].to(p.dtype).T], -1).flatten(0, 1) / temperature

@@ -9,7 +9,10 @@ SCHEDULES = ("cosine", "constant")
 
 
 def lr_factor(step: int, *, steps: int, warmup: int, schedule: str) -> float:
-    """The learning rate at a step as a share of its peak: linear warm-up, then half a cosine to 0, or constant."""
+    """The learning rate at a step as a share of its peak: linear warm-up, then half a cosine to 0, or constant.
+
+    step: counted from 0; steps, warmup: SGD steps of the whole training and of its warm-up.
+    """
     if step < warmup:
         return (step + 1) / warmup
     if schedule == "constant":
@@ -20,7 +23,8 @@ def lr_factor(step: int, *, steps: int, warmup: int, schedule: str) -> float:
 class SGD:
     """SGD with momentum; weight decay on every parameter, BN and biases too.
 
-    lr: the peak, base lr × batch / 256. fix_pred_lr: the predictor's lr is constant (Table 1, "lr not decayed").
+    steps, warmup: SGD steps of the whole training and of its warm-up. lr: the peak, base lr × batch / 256.
+    fix_pred_lr: the predictor's lr is constant (Table 1, "lr not decayed").
     """
 
     def __init__(

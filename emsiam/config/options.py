@@ -258,7 +258,7 @@ class Config:
     deterministic: bool | None = option(
         None,
         SWITCH,
-        "only kernels that give the same bits each time; slower on a GPU, on a CPU it is so without",
+        "only kernels that give the same bits each time; slower on a GPU; on a CPU this is so also without the option",
         "where",
         "may_differ",
         unset="off",

@@ -86,7 +86,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches `start` to `stop` − 1. Every epoch has a new order; its incomplete last batch is left out.
 
-    batch_size: images a step over all processes, at most the number of images. total: steps of the whole training, by
+    batch_size: images per step over all processes, at most the number of images. total: steps of the whole training, by
     default `stop`. labels: of all images, for a solver that needs them.
     """
     num_images = len(data.images)

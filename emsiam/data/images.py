@@ -64,7 +64,7 @@ class ImageSet(NamedTuple):
         return there._replace(labelled=there.images) if self.labelled is self.images else there
 
     def normalise(self, x: Tensor) -> Tensor:
-        """The network's input: pixels, uint8 or in [0, 1], to zero mean and unit standard deviation a channel."""
+        """The network's input: pixels, uint8 or in [0, 1], to zero mean and unit standard deviation per channel."""
         return ((x / 255 if x.dtype == torch.uint8 else x) - self.mean).div_(self.std)  # a batch less of memory
 
     def sample(self, ids: Tensor, n: int, rng: Generator) -> views.Draw:

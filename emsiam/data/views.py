@@ -241,8 +241,10 @@ def saturate(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the colour circle, value and chroma kept. With hue h in sixths of a turn, channel n (5, 3, 1 for r, g, b)
-    is v − c·max(0, min(k, 4 − k, 1)), k = (n + h) mod 6.
+    """Turn the hue of x [N, 3, H, W] in [0, 1] by `shift`, in turns of the colour circle; value and chroma are kept.
+
+    With hue h in sixths of a turn, channel n (5, 3, 1 for r, g, b) is v − c·max(0, min(k, 4 − k, 1)),
+    k = (n + h) mod 6.
     """
     r, g, b = x.split(1, 1)
     value = x.amax(1, keepdim=True)

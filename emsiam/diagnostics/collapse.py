@@ -61,8 +61,9 @@ def _perplexity(weights: Tensor) -> Tensor:
 def z_std(z: Tensor) -> Tensor:
     """Standard deviation of each channel of ẑ over the images, averaged over channels (Fig. 2 of the paper).
 
-    1/√d for vectors that are spread evenly, 0 for a constant. Blind to rank: two antipodal points also have 1/√d. Seen:
-    0.088; 0.010-0.040, and 0.080-0.085 with `ema_eta`, which has lost all but two directions. Cost N·d.
+    1/√d for vectors that are spread evenly, 0 for a constant. Blind to rank: two antipodal points whose channels are of
+    one size have 1/√d too; where channels differ in size it is lower, see `residual_norm`. Seen: 0.088; 0.010-0.040,
+    and 0.080-0.085 with `ema_eta`, which has lost all but two directions. Cost N·d.
     """
     return _hat(z).std(0, correction=0).mean()
 

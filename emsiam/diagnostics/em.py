@@ -121,6 +121,7 @@ def eta_gap(eta: Tensor, z: Tensor, same_views: Tensor, z_eval: Tensor | None = 
 
     z [n, N, d]: n ≥ 2 fresh views under today's θ, batch statistics; same_views [N, d]: what the solver makes, under
     today's θ, of the views that η comes from; z_eval [n, N, d]: the fresh views in eval mode. tr Σ_w = 0 gives zeros.
+    Without z_eval `bn` is NaN. Raises ValueError for fewer than two fresh views.
     """
     n, x = len(z), z.double()
     if n < 2:
@@ -163,6 +164,7 @@ def predictor_as_expectation(z: Tensor, p: Tensor, targets: Tensor) -> Expectati
     fitted because the cosine leaves h's scale free. Four-fold over images, the ridge's strength by leave-one-out: with
     few images for d, H* is worse than the best there is. Source: §5.1 of the paper; H* = Σ_b Σ_t⁻¹ is what the linear
     theory wants h to be. Cost v·N·d².
+    Raises ValueError for fewer than 2 targets or FOLDS images.
     """
     from sklearn.linear_model import RidgeCV
 
@@ -223,8 +225,8 @@ class Clock:
 def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int = 100, images: int = 8) -> Response:
     """Feed a solver representations that say which step they are of, beside noise of variance 1, and read its η.
 
-    solve: as in `emsiam.eta`, hyper-parameters bound; exact where η is linear in z. `images` a step; the last epoch of
-    `epochs` is read, so a bank needs epochs ≫ 1/(1 − m). θ is held for k steps.
+    solve: as in `emsiam.eta`, hyper-parameters bound; exact where η is linear in z. `images` per step; the last epoch
+    of `epochs` is read, so a bank needs epochs ≫ 1/(1 − m). θ is held for k steps.
     """
     from ..data.batches import Batch
 

@@ -12,7 +12,7 @@ VERDICTS = (
     *("undecided", "too early to say"),
 )
 RULE = "found again"  # its name
-BEFORE = "few directions"  # that of a verdict without a rule's name: before version 0.2, see docs/numbers.md
+BEFORE = "few directions"  # that of a verdict without a rule's name, the earlier rule of docs/numbers.md
 CONSTANT = 0.1  # of the length of unit vectors, what differs between images; a definition
 READ = 0.5  # of it, below which directions are those of what little differs
 FEW_DIRECTIONS = 3.0  # participation ratio, of many images
@@ -81,17 +81,17 @@ def judge(e: Evidence) -> Judgement:
     fewer than FEWEST images                           undecided
     spread of z or p < CONSTANT                        complete collapse
     fewer than YOUNG steps                             too early to say
-    found again less often than pixels (or ENOUGH), and fewer than FEW_DIRECTIONS directions   dimensional collapse
-    found again less often than pixels (or ENOUGH)     not converging
+    found again below min(pixels, ENOUGH), and fewer than FEW_DIRECTIONS directions   dimensional collapse
+    found again below min(pixels, ENOUGH)              not converging
     spread of z < READ                                 undecided
     fewer than FEW_DIRECTIONS directions               dimensional collapse
-    an interval contains one of these bounds           undecided
+    the interval of directions, or of found again, contains its bound   undecided
     else                                               healthy
 
-    Images are found again as often as another view of an image is nearer to it than another image is, `view_auc`. That
-    of pixels counts up to ENOUGH; without pixels that of untrained weights does, and without these CHANCE. Spread is
-    `residual_norm`, the length of what differs between images in unit vectors: std·√d where all channels vary alike,
-    and 1 also where few channels do. A number is below a bound where its interval is.
+    Images are found again as often as another view of an image is nearer to it than another image is, `view_auc`.
+    Without pixels the bound is that of untrained weights, and without these CHANCE. Spread is `residual_norm`: std·√d
+    where all channels vary alike, and 1 also where few channels do. Directions and found again are below a bound where
+    their whole interval is; spread is compared by its value.
     """
     if e.z is None:
         return Judgement("diverged", "z or p holds values that are not finite", "finite", 0.0, 1.0, "a definition")

@@ -49,7 +49,7 @@ SMALL_MODEL = Cause(
 AVERAGE = Cause(
     "the target is an average over time or views, and nothing else keeps the rank",
     "a predictor; an average in its place delays the loss of rank and does not stop it",
-    f"docs/hypothesis.md; {BYOL}, Table 5b: 0.2 without predictor",
+    f"RESULTS.md, moving_average, on digits; {BYOL}, Table 5b: 0.2 without predictor",
 )
 DECAY = Cause(
     "weight decay or a target rate too strong",

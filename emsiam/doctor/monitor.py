@@ -37,7 +37,10 @@ class Look(NamedTuple):
 
 
 class Monitor:
-    """Looks at every 100th batch, and warns once when the rank of z falls, or z or p becomes a constant.
+    """Looks at the first batch and at every 100th, and warns once for each reason.
+
+    Reasons: z or p is nearly a constant, or not finite; fewer than 3 directions carry z, or their number falls (both
+    from update 300 on); a batch has fewer than 32 images.
 
         monitor = emsiam.Monitor()
         for images in loader:
@@ -46,7 +49,8 @@ class Monitor:
         print(monitor.report())
 
     Memory is bounded. With torch.distributed a look is at the rows of all processes, and every process must call
-    `update` as often. every: updates between looks; images: at most so many of a batch are looked at.
+    `update` as often. every: updates between looks, 1 or more; images: at most so many of a batch are looked at, 2 or
+    more. Raises ConfigError for less.
     """
 
     def __init__(self, every: int = EVERY, images: int = MOST):
@@ -60,9 +64,10 @@ class Monitor:
         self.warned: dict[str, int] = {}  # of what, and at which update
 
     def update(self, z: Tensor, p: Tensor | None = None) -> None:
-        """A batch: z [B, d] or [views, B, d], and what a predictor makes of it. Nothing of it is kept but a look's.
+        """A batch: z [B, d] or [views, B, d], and p, what a predictor makes of it, of the same images and views.
 
-        Raises ConfigError for other shapes. A batch of one image is passed over, and the next one is looked at.
+        Only a look's rows are kept. Raises ConfigError for other shapes of z or p. A batch of one image is passed over,
+        and the next one is looked at.
         """
         given = {name: _batch(name, x) for name, x in (("z", z), ("p", p)) if x is not None}
         self.updates += 1
@@ -99,7 +104,10 @@ class Monitor:
 
     @property
     def falling(self) -> bool:
-        """Whether the rank of z has been falling at the last looks: it is below that at half of the updates."""
+        """Whether, at each of the last 3 looks, the rank of z (PR) is below 0.9 of that at half of its updates.
+
+        Before update 300 it is False, as every rank falls at first.
+        """
         return len(self.looks) >= SURE and all(self._fell(look) for look in self.looks[-SURE:])
 
     def _fell(self, look: Look) -> bool:

@@ -5,7 +5,7 @@ A solver is one function
     solve(state, F_t, batch, *, m=0.8, …) -> eta, state
 
     state   a dict of tensors, empty at the start: what the solver remembers. It is saved and resumed as it is.
-    F_t     F_θᵗ: views [N, B, C, H, W] -> z [N, B, d], without gradient and without touching the network; a solver with
+    F_t     F_θᵗ: views [n, B, C, H, W] -> z [n, B, d], without gradient and without touching the network; a solver with
             an encoder of its own finds θᵗ in F_t.theta, and F_t.under(weights, views) is a pass under others
     batch   `data.Batch`: batch.others are the other views, batch.draw(n) makes new ones, batch.ids names the images
     eta     [S, B, d], a target for each trained view

@@ -32,7 +32,10 @@ def random_targets(state, F_t, batch):
 
 @solver(per_image=(), measurable=False, eta="F(T′(y)), y another image", forwards="0", lag="0", views="")
 def permuted(state, F_t, batch):
-    """The target of another image of the batch, a new one at each step: no image can be told by its target."""
+    """The target of another image of the batch, a new one at each step: no image can be told by its target.
+
+    Raises ValueError for a batch of one image.
+    """
     z = F_t(batch.others)
     if z.shape[1] < 2:
         raise ValueError("one image; another one is needed")

@@ -24,7 +24,7 @@ def follow(state, F_t, tau: float) -> dict[str, Tensor]:
 
 
 def under(encoder: dict[str, Tensor], F_t, views: Tensor) -> Tensor:
-    """F_ξ: views [N, B, C, H, W] -> z [N, B, d]."""
+    """F_ξ: views [n, B, C, H, W] -> z [n, B, d]."""
     return F_t.under({name.removeprefix(PREFIX): x for name, x in encoder.items()}, views)
 
 
@@ -113,6 +113,7 @@ def delayed(state, F_t, batch, *, lag: int = 44, n: int = 1):
 
     In the first `lag` steps θ⁰ stands for what was before it. state: a ring [lag, ...] of each parameter of F; BN
     buffers are today's. Source: ours, to tell the lag of a moving average from its averaging.
+    Raises ValueError for lag < 1 or n < 1.
     """
     if lag < 1 or n < 1:
         raise ValueError(f"lag {lag}, n {n}; allowed is 1 or more")

@@ -47,6 +47,7 @@ def leave_one_out(state, F_t, batch, *, n: int = 4):
     """The target of a trained view is the mean of the other n − 1 views of the image.
 
     The others are its partner and n − 2 further views. Source: FastSiam (Pototzky et al. 2022), which trains on all n.
+    Raises ValueError for n < 2.
     """
     if n < 2:
         raise ValueError(f"n = {n}: a view needs another one; allowed is 2 or more")

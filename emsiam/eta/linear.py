@@ -1,4 +1,4 @@
-"""What if η is a linear estimate of E_T[F(T(x))] from the batch? Ridge-optimal maps, shrinkage, and IsoLoss.
+"""What if η is a linear map of the batch's z? Ridge-optimal maps and shrinkage estimate E_T[F]; IsoLoss does not.
 
 All is centred: means of the batch are taken out, and put back. Covariances are those of the batch, of all processes.
 """
@@ -13,13 +13,13 @@ from ..traits import solver
     per_image=(),
     measurable=False,
     then="c·H*",
-    eta="c·H*·F(T′(x)), H* = Σ_b (Σ_t + λI)⁻¹",
+    eta="c·H*·F(T′(x)), H* = Σ_b (Σ_t + ridge·v·I)⁻¹, v the mean variance of a channel",
     forwards="0",
     lag="0",
     views="",
 )
 def ridge_optimal(state, F_t, batch, *, c: float = 1.0, ridge: float = 0.01):
-    """The linear map that best predicts another view's z from this one's, times c, of the other view.
+    """η is c·H*·z of the other view. H* is the linear map that best predicts one view's z from another view's.
 
     H* = Σ_b Σ_t⁻¹ with the covariance between two views for Σ_b, and that of one for Σ_t; ridge: in units of the mean
     variance of a channel. Source: paper §5.1 hopes that h is E[η | z]; its linear case, as BYOL's optimal predictor
@@ -48,6 +48,7 @@ def posterior(state, F_t, batch, *, n: int = 2, ridge: float = 0.01):
     Directions in which views differ as much as images do shrink to the mean. Σ_w is the covariance within images, Σ_b
     that of their means less Σ_w/n. ridge: in units of the mean variance of a channel. Source: Efron & Morris 1972, for
     James & Stein's estimator of several means.
+    Raises ValueError for n < 2.
     """
     if n < 2:
         raise ValueError(f"n = {n}: within an image needs 2 views or more")
@@ -78,6 +79,7 @@ def isoloss(state, F_t, batch, *, rho: float = 0.3, epsilon: float = 0.1):
     `--similarity mse` and without h this is the Euclidean IsoLoss; under the cosine its direction is used. The trained
     view's own z is needed, so the loss is symmetric. state: correlation [d, d]. Source: Halvagal et al. 2023, IsoLoss,
     as in their code (fmi-basel/implicit-var-reg, isoloss_func_l2); ρ and ε: Tian et al. 2021.
+    Raises ValueError where not two views are trained.
     """
     z = F_t(batch.others)
     if len(z) != 2:
@@ -92,7 +94,7 @@ def isoloss(state, F_t, batch, *, rho: float = 0.3, epsilon: float = 0.1):
 
 
 def _mean(z: Tensor, batch) -> Tensor:
-    """[N, 1, d] means over the images of all processes."""
+    """[n, 1, d] means over the images of all processes, of z [n, B, d]."""
     return batch.gather(z.transpose(0, 1)).mean(0)[:, None]
 
 
@@ -101,7 +103,7 @@ def _centred(z: Tensor, batch) -> Tensor:
 
 
 def _covariance(x: Tensor, y: Tensor, batch) -> Tensor:
-    """[d, d] E[x yᵀ] over views and images of all processes, of x and y [N, B, d]."""
+    """[d, d] E[x yᵀ] over views and images of all processes, of x and y [n, B, d]."""
     x, y = (batch.gather(part.transpose(0, 1)).flatten(0, 1) for part in (x, y))
     return x.mT @ y / len(x)
 

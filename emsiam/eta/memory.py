@@ -169,6 +169,7 @@ def window(state, F_t, batch, *, w: int = 9):
 
     w = 9 has about the lag and the number of views of a moving average with m = 0.8.
     state: recent [num_images, w − 1, d], visits [num_images].
+    Raises ValueError for w < 1.
     """
     _at_least_one(w)
     z = F_t(batch.others)
@@ -199,6 +200,7 @@ def recomputed(state, F_t, batch, *, m: float = 0.8, w: int = 9):
 
     The views of earlier visits are kept, and pass through F_θᵗ again. With two trained views an image's two views are
     kept in turn. state: views [num_images, w − 1, C, H, W], visits [num_images].
+    Raises ValueError for w < 1.
     """
     _at_least_one(w)
     z = F_t(batch.others)

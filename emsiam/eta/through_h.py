@@ -65,7 +65,10 @@ def predicted_every_view(state, F_t, batch):
     forwards="0",
 )
 def mixed(state, F_t, batch, *, part: float = 0.5):
-    """Between SimSiam's target, part = 0, and that of the loss it trains, part = 1 (`predicted`). part is λ above."""
+    """Between SimSiam's target, part = 0, and that of the loss it trains, part = 1 (`predicted`).
+
+    η_x = (1 − part)·F(T′(x)) + part·h(F(T′(x))); part is the λ of docs/solvers.md and docs/hypothesis.md.
+    """
     z = F_t(batch.others)
     return (1 - part) * z + part * F_t.h(z), state
 
