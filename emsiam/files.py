@@ -1,5 +1,6 @@
 """How is a result written? JSON that any reader takes, whole or not at all."""
 
+import fcntl
 import json
 import math
 import os
@@ -27,6 +28,15 @@ def replacing(file: Path) -> Iterator[Path]:
         os.replace(new, file)
     finally:
         new.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Let one process work; others wait for it here. lock: a file, made where it is not there. Raises OSError."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(file: Path, content: Any, indent: int = 2) -> None:

@@ -126,7 +126,7 @@ def test_invariances(name):
 
 
 def roc(hat):
-    """Of each view of each image against all images of another view: is it that image? By scikit-learn."""
+    """By scikit-learn: each view of each image is compared with all images of another view; is it that image?"""
     x = hat - hat.mean((0, 1))
     x = x / np.linalg.norm(x, axis=-1, keepdims=True)
     n, count = x.shape[:2]
@@ -207,7 +207,7 @@ def test_lidar_counts_the_directions_that_tell_images_apart():
 
 
 def test_whether_images_are_found_again_does_not_depend_on_rank():
-    """On a circle all are told apart; of two groups, as a supervised network has, half of the others are equal."""
+    """On a circle all are told apart; in two groups, as a supervised network has, half of the others are equal."""
     angle = torch.arange(100, dtype=torch.float64) * 2 * math.pi / 100
     circle = torch.stack([angle.cos(), angle.sin()], -1)
     assert collapse.view_auc(circle.expand(2, 100, 2)) == 1

@@ -456,7 +456,7 @@ def test_an_exported_backbone_loads_into_plain_torchvision(tmp_path, few_files):
 
 
 def test_an_export_for_detectron2_has_its_names(tmp_path, capsys):
-    """Those that its ResNet has (detectron2/modeling/backbone/resnet.py): stem, res2 to res5, shortcut, norm."""
+    """The names that its ResNet has (detectron2/modeling/backbone/resnet.py): stem, res2 to res5, shortcut, norm."""
     resnet = torchvision.models.resnet50()
     torch.save(resnet.state_dict(), tmp_path / "net.pth")
     command = [str(tmp_path / "net.pth"), "--arch", "resnet50", "--detectron2", "--out", str(tmp_path / "net.pkl")]

@@ -187,7 +187,7 @@ def test_a_number_that_json_lacks_is_none():
 
 
 def test_healthy_runs_stand_beside():
-    """Of the nearest width; an effective rank only where as many images were looked at."""
+    """Ranges are those of the nearest width; an effective rank only where as many images were looked at."""
     z = gaussian(500, 100)
     like = healthy("z", 100)
     assert like == healthy("z", 128)

@@ -20,7 +20,7 @@ def test_the_same_bits(name, tmp_path):
 
 
 def test_another_number_gives_another_digest(tmp_path):
-    """Of a case, a bit in the lines is seen, and a bit in the weights."""
+    """A changed bit is seen, in the lines of a case and in its weights."""
     import torch
 
     golden.run("onestep", tmp_path, resumed=False)

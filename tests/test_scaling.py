@@ -22,7 +22,7 @@ from emsiam.traits import of_solver
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import counted  # noqa: E402  # in docs/, which the line before makes importable
-import scaling  # noqa: E402
+import scaling  # noqa: E402  # likewise
 
 sys.path.remove(str(ROOT / "docs"))
 pytestmark = pytest.mark.usefixtures("plain_runs")
@@ -36,7 +36,7 @@ OFTEN = "--epochs 10 --eval-every 10 --save-every 1 --log-every 10"
     "options", [*({"mode": m} for m in METHODS), *({"eta": e} for e in scaling.PER_IMAGE)], ids=str
 )
 def test_traits_say_what_a_solver_keeps(options):
-    """Of the tensors in its state, after a step, all but BN buffers, flags, and the keys that join a queue next."""
+    """Its state after a step has so many bytes, but for BN buffers, flags, and the keys that join a queue next."""
     c = counted.resolved(**({"mode": "ema_eta"} | options), arch="tiny")
     net = counted.shapes(c)
     state = counted.step(c, net, counted.SEVERAL).state

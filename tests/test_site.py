@@ -25,7 +25,7 @@ def test_every_module_every_notebook_and_every_text_has_a_page():
 
 def test_the_menu_has_every_page_but_those_of_modules():
     class Loader(yaml.SafeLoader):
-        """Of a file with Python's names in it."""
+        """Reads a file with Python's names in it."""
 
     Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
     nav = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader)["nav"]

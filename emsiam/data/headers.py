@@ -3,18 +3,16 @@
 What is kept is used only while the files are the same: their paths, sizes and times of change.
 """
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..files import replacing
+from ..files import one_at_a_time, replacing
 from . import folders
 
 MANY = 10_000  # files from which on it pays to keep what their headers say
@@ -36,7 +34,9 @@ def headers(root: str, paths: list[str], broken: folders.Broken) -> Headers:
     changed = "".join(f"{line[:-1]} {f.st_mtime_ns}\n" for line, f in zip(lines, found, strict=True))
     digest = hashlib.sha256(changed.encode(errors="surrogateescape")).hexdigest()
     kept = cache() / f"sizes-{hashlib.sha256(os.path.abspath(root).encode()).hexdigest()[:16]}.pt"
-    with _one_at_a_time(kept):
+    with ExitStack() as stack:
+        with suppress(OSError):  # a home that cannot be written to
+            stack.enter_context(one_at_a_time(kept.with_suffix(".lock")))
         sizes = _known(kept, digest)
         if sizes is None or (not broken.skip and not sizes.all()):
             sizes = folders.sizes(paths, broken)
@@ -66,17 +66,3 @@ def _keep(file: Path, digest: str, sizes: Tensor) -> None:
             torch.save({"digest": digest, "sizes": sizes}, new)
     except OSError:
         pass  # a full disk, or a home that cannot be written to: the next run reads headers again
-
-
-@contextmanager
-def _one_at_a_time(file: Path) -> Iterator[None]:
-    """Let one process read headers; others wait, and find them kept."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = file.with_suffix(".lock").open("w")
-    except OSError:
-        yield
-        return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -1,11 +1,10 @@
 """Which data sets are there? A function each, with the options that it reads and the defaults that it changes."""
 
-import fcntl
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import refuse
+from ..files import one_at_a_time
 from ..recipes import PAPER, Recipe
 from ..traits import DataSet, data_set
 from . import folders, idx
@@ -256,15 +256,6 @@ DATASETS: dict[str, Callable[..., ImageSet]] = {
 }
 
 
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process fetch into a folder; others wait, and then find the files there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".fetching").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
     """A data set as torchvision reads it, checked or fetched first. Raises ValueError with what can be done."""
     if data_dir is None:
@@ -272,7 +263,7 @@ def _torchvision(kind: str, data_dir: str | None, download: bool, **part):
     import torchvision
 
     try:
-        with _one_at_a_time(Path(data_dir)) if download else nullcontext():
+        with one_at_a_time(Path(data_dir) / ".fetching") if download else nullcontext():
             return getattr(torchvision.datasets, kind)(data_dir, download=download, **part)
     except RuntimeError as error:
         raise ValueError(f"is not in --data-dir {data_dir}, or damaged; --download fetches it there") from error

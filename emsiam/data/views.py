@@ -328,7 +328,7 @@ def _grid(draw: Draw, x: Tensor) -> Tensor:
 
 
 def _mean(grey: Tensor) -> Tensor:
-    """Of each image [N, 1, H, W]. A single one is taken twice: else the order of its sum depends on the threads."""
+    """The mean of each image [N, 1, H, W]. A single one is taken twice: its sum would depend on the threads."""
     twice = grey.expand(2, *grey.shape[1:]) if len(grey) == 1 else grey
     return twice.mean((1, 2, 3), keepdim=True)[: len(grey)]
 
