@@ -317,7 +317,7 @@ def test_regressed_moves_its_own_h_by_sgd_and_gives_what_it_then_says():
 
 
 def test_the_optimal_linear_map_is_ridge_regression_s():
-    """The regression of one view's z on the other's, both ways together, on a batch whose views have equal covariances."""
+    """The map from one view's z to the other's, both ways together, on a batch whose views have equal covariances."""
     rng = torch.Generator().manual_seed(0)
     a = torch.randn(200, D, generator=rng, dtype=torch.float64) * torch.arange(1, D + 1)
     b = a + torch.randn(200, D, generator=rng, dtype=torch.float64)
