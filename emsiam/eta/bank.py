@@ -82,19 +82,17 @@ def _of(batch, bank: Tensor) -> Tensor:
     return batch.ids if bank.device == batch.ids.device else _ids_on_host(batch)
 
 
-def _near(index: Tensor, x: Tensor) -> Tensor:
-    """An index of the host where x is."""
-    return together([index], x.device)[0]
+def _near(x: Tensor, other: Tensor) -> Tensor:
+    """x where another tensor is."""
+    return x if x.device == other.device else together([x], other.device)[0]
 
 
 def read(bank: Tensor, batch) -> Tensor:
     """[B, ...]: the rows of a batch's images, in the bank's precision, where batch.ids are."""
     if batch.ranks == 1:
-        found = bank[_of(batch, bank)]
-        return found if found.device == batch.ids.device else together([found], batch.ids.device)[0]
+        return _near(bank[_of(batch, bank)], batch.ids)
     way = route(batch)
-    (found,) = together([bank[_near(way.kept, bank)]], batch.ids.device)
-    found = ranks.exchange(found, way.kept_sizes, way.sizes)
+    found = ranks.exchange(_near(bank[_near(way.kept, bank)], batch.ids), way.kept_sizes, way.sizes)
     return found[_near(way.order.argsort(), found)]
 
 
