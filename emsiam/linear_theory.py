@@ -75,7 +75,8 @@ def flowed(s: Array, *, time: Number) -> Array:
 def mode_factor(b: Number, w: Number, step: ThetaStep = solved, *, wd: Number = 0.0) -> Array:
     """What one alternation leaves of a mode: 1 − (w + wd)·q(s), s = b + w + wd.
 
-    With ρ = b/s that is ρ for a solved θ-step and ρ + (1 − ρ)(1 − lr·s)ᵏ for k gradient steps.
+    With ρ = b/s, the share of a mode's variance that lies between images, that is ρ for a solved θ-step and
+    ρ + (1 − ρ)(1 − lr·s)ᵏ for k gradient steps. Raises ValueError as `step` does.
     """
     return 1 - (np.asarray(w) + wd) * step(np.asarray(b) + w + wd)
 
@@ -85,6 +86,7 @@ def alternation_map(S_b: Array, S_w: Array, step: ThetaStep = solved, *, wd: flo
 
     The gradient V Σ_λ − W Σ_b from V = W, k times: V = W (R + (1 − R) M), R = Σ_b Σ_λ⁻¹, M = (1 − lr·Σ_λ)ᵏ. The same is
     A = 1 − (Σ_w + wd) q(Σ_λ). For k = 1 it is 1 − lr·(Σ_w + wd), whatever Σ_b is; for a solved θ-step it is R.
+    Raises ValueError as `step` does.
     """
     s, axes = np.linalg.eigh(S_b + S_w + wd * np.eye(len(S_b)))
     return np.eye(len(s)) - (S_w + wd * np.eye(len(s))) @ (axes * step(s) @ axes.T)
@@ -114,6 +116,7 @@ def modes(S_b: Array, S_w: Array, step: ThetaStep = solved, *, wd: float = 0.0) 
     """Right eigenvectors of `alternation_map`, 1 − PQ with P = Σ_w + wd and Q = q(Σ_λ): real, from P u = μ Q⁻¹ u.
 
     They are those of Σ_b Σ_λ⁻¹ for a solved θ-step, and of Σ_w for k = 1: the order in which modes die may differ.
+    Raises ValueError as `step` does, LinAlgError where a covariance is not finite.
     """
     one = np.eye(len(S_b))
     s, axes = np.linalg.eigh(S_b + S_w + wd * one)
@@ -273,6 +276,8 @@ def held_flow(
     W′ = −hᵀ(h W Σ_t − W Σ_b) − wd·W. With S = W Σ_b Wᵀ, at c·H*: W′Wᵀ = c(1 − c)·(W Σ_t Wᵀ)⁻¹S² − wd·W Wᵀ. So without
     weight decay W Wᵀ stays as it is at c = 1, and its trace rises exactly for 0 < c < 1. For single eigenvalues of
     W Wᵀ that holds where S and W Σ_t Wᵀ commute; where they do not, some may fall as the trace rises.
+    times: ascending, in units of a step at lr 1. Raises LinAlgError where W Σ_t Wᵀ is singular, RuntimeError where the
+    solver gives up.
     """
     S_t, one = S_b + S_w, np.eye(len(W))
 

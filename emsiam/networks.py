@@ -259,7 +259,8 @@ class Direct(nn.Module):
 
     DirectPred: the eigenvectors of C, with eigenvalues √λ + ε·max √λ, which is their ε·max λ where C is scaled to a
     largest eigenvalue of 1, for any length of z. DirectCopy: C/‖C‖ + ε·identity. A scale would not matter to a
-    cosine. C moves at each pass in train mode, by a share that two passes a step make 1 − 0.3.
+    cosine. C moves at each pass in train mode. A step has two passes, one a view, and the two together keep 0.3 of
+    the old C.
     Source: Tian et al. 2021, §4 (ρ = 0.3, ε = 0.1); Wang et al. 2021 for DirectCopy.
     """
 

@@ -229,7 +229,9 @@ def updates(
 ) -> dict[str, Any]:
     """Where each group's method would go from the first run's last checkpoint: angles in degrees of every two.
 
-    A method that cannot start there has a reason in their place. See `emsiam.revisit.update`.
+    groups: names of runs by group; names: those of `runs`, in their order. steps: of SGD that each method takes, whose
+    sum is its move. code: solvers of the user's own that may run. A method that cannot start there has a reason in
+    place of its angles. Raises ConfigError where the first run has no checkpoint. See `emsiam.revisit.update`.
     """
     from ..revisit import update
 

@@ -44,7 +44,9 @@ class Config:
     k: int | str | None = option(
         None, whole(1, word="epoch"), "SGD steps per alternation, a number or `epoch`", "solver", "read_by_some"
     )
-    m: float | None = option(None, real(0, 1), "momentum of the bank of η", "solver", "read_by_some")
+    m: float | None = option(
+        None, real(0, 1), "momentum of the bank of η, or of the centroids", "solver", "read_by_some"
+    )
     n: int | None = option(None, whole(1), "views averaged for η", "solver", "read_by_some")
     bank: str | None = option(
         None,

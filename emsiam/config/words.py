@@ -22,8 +22,8 @@ def unset(name: str) -> str:
     elif name in next(iter(rows.values())):  # said by every method
         default = by_mode({mode: row[name] for mode, row in rows.items()})
     else:  # a hyper-parameter of some
-        default = by_mode({mode: row["reads"][name] for mode, row in rows.items() if name in row["reads"]})
-        default = default or by_mode({solver: reads[name] for solver, reads in names.SOLVERS.items() if name in reads})
+        reads = {mode: row["reads"] for mode, row in rows.items()} | dict(names.SOLVERS)
+        default = by_mode({who: values[name] for who, values in reads.items() if name in values})
     return default if text is None else text.format(default)
 
 

@@ -323,6 +323,7 @@ def measure(z: Tensor, p: Tensor | None = None, pre_bn: Tensor | None = None) ->
 
     z [N, d], or n views [n, N, d], of which the first is looked at where one is enough; what needs views is then there
     too. p [N, d]: predictions from that first view. pre_bn [N, d]: what entered the projector's last BN.
+    Raises ValueError where shapes do not fit, or values are not finite.
     """
     one = z[0] if z.ndim == 3 else z
     if one.ndim != 2 or (p is not None and p.shape != one.shape):

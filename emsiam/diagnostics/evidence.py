@@ -40,7 +40,7 @@ def many_images(participation_ratio: float, images: int, width: int) -> float:
 def _variances(z: Tensor, weights: Tensor) -> Tensor:
     """[R, d] of unit vectors of images that count by weights [R, N], which sum to 1.
 
-    A resample's variance is smaller by 1 − 1/N than that of the images: it is made up for.
+    The variance of N images drawn with replacement is on average 1 − 1/N times that of the N images: it is divided out.
     """
     x = _hat(z)
     return (weights @ x.square() - (weights @ x).square()).clamp_min(0) * (len(x) / max(len(x) - 1, 1))
@@ -49,7 +49,7 @@ def _variances(z: Tensor, weights: Tensor) -> Tensor:
 def _ranks(z: Tensor, weights: Tensor) -> Tensor:
     """[R]: (tr C)²/‖C‖² of the weighted covariance C, by inner products alone.
 
-    Images that are drawn twice add 1/N to 1/PR, as few images do: it is taken off.
+    Drawing some images twice raises the inverse of the participation ratio by 1/N on average: that is taken off again.
     """
     x = _hat(z)
     x = x - x.mean(0)

@@ -78,7 +78,11 @@ def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> E
 
 
 def difference(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Difference:
-    """b − a, by the t test (paired: of the differences run by run). One run a group gives no interval: NaN."""
+    """mean(b) − mean(a) of two groups of runs, with its 95 % interval and two-sided p, by the t test.
+
+    paired: of the differences run by run, a[i] with b[i]; else by Welch's, see `welch`. Where a group has one run there
+    is no interval: NaN. Raises ValueError for pairs of groups of different sizes.
+    """
     from scipy import stats
 
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)

@@ -40,6 +40,7 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
+        """Every option of the run, resolved. Raises ConfigError where config.json is damaged, or of another program."""
         try:
             return Config(**_json(self, "config.json"))
         except TypeError as error:
@@ -52,7 +53,11 @@ class Run:
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":
-        """One row a log line, docs/training.md has the columns."""
+        """One row for each line of metrics.jsonl; docs/training.md has the columns, `metrics.METRICS` their meanings.
+
+        NaN where a line lacks a number. Raises FileNotFoundError where there are no lines yet, ConfigError where the
+        file is damaged.
+        """
         import pandas
 
         *lines, torn = self.sums.read("metrics.jsonl").split(b"\n")
@@ -70,7 +75,10 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Raises FileNotFoundError while the run is not finished."""
+        """What became of the run: its verdict with the reason, and the last numbers, named as in `metrics.METRICS`.
+
+        Raises FileNotFoundError while the run is not finished, ConfigError where summary.json is damaged.
+        """
         return _json(self, "summary.json", "mode", "dataset", "steps", "seconds", "verdict")
 
     @cached_property
@@ -87,7 +95,7 @@ class Run:
         """The network of the last checkpoint, in eval mode: F maps views to z, F.backbone to features, h z to p.
 
         Views are normalised: pixels in [0, 1] less `mean`, divided by `std`, see `feeding`; `embed` takes images as
-        they are. Raises ConfigError where no checkpoint is saved.
+        they are. Raises ConfigError where no checkpoint is saved, or it is damaged or of another network.
         """
         saved = self._saved()
         net = network(self.config, saved.shape)
@@ -115,7 +123,8 @@ class Run:
         """Backbone features, z and p of images, each [N, width] in fp32, in eval mode.
 
         images: as `emsiam.fit` takes them, uint8 or floats in [0, 1]; resized to those of the training where they are
-        of another size. Raises ConfigError.
+        of another size, [N, H, W], [N, H, W, C] or [N, C, H, W]. Raises ConfigError where they are none of these,
+        and as `model` and `feeding` do.
         """
         x, _ = pixels(images)
         return embed(self.model(), x, self.feeding(), batch_size=batch_size)

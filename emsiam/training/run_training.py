@@ -32,7 +32,9 @@ def fit(
 
     given: the options that were asked for, which a resumed run must have (by default those that differ from the
     defaults). stop: training is saved and ends, unfinished, once this is not empty.
-    images, labels: in place of a named data set: an array, a tensor, or a map-style Dataset, see `data.given`.
+    images: in place of a named data set: uint8, or floats in [0, 1], [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or
+    3 channels, as a numpy array or a tensor; or a map-style Dataset or a list of such images, of PIL's, or of
+    (image, label). labels: N whole numbers or names, for accuracies and the solver `class_means`. See `data.given`.
     Ctrl-C or a notebook's stop button ends it after the step that is under way: the run is saved and drawn, and a
     KeyboardInterrupt says how it goes on. Before the first step it is raised at once.
     Raises ConfigError before anything is written where options do not go together; BadImage where a file of a large
