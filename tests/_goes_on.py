@@ -1,4 +1,4 @@
-"""A run with a bank goes on for so many steps, by itself or as torchrun's processes. OPTIONS, in JSON, and STEPS.
+"""A run with a bank goes on for so many steps, by itself or as one of several processes. OPTIONS, in JSON, and STEPS.
 
 The first process prints how many rows it sent to others at most, at a step, and how many it keeps.
 """

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,29 @@ def run(module: str, *arguments: object, **options) -> subprocess.CompletedProce
     process = Process(module, arguments, **options)
     out, errors = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+
+
+def ports(number: int) -> list[str]:
+    """So many ports that are free."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    found = [str(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return found
+
+
+def ranks(number: int, module: str, *arguments: object, cwd: Path | None = None) -> str:
+    """What `torchrun --nproc-per-node=NUMBER -m MODULE ARGUMENTS` prints. test_torchrun.py has torchrun itself."""
+    (port,) = ports(1)
+    shared = os.environ | {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    own = [{name: str(i) for name in ("RANK", "LOCAL_RANK")} for i in range(number)]
+    processes = [Process(module, arguments, env=shared | env, cwd=cwd or Path(__file__).parent) for env in own]
+    told = []
+    for process in processes:
+        out, errors = process.communicate()
+        assert process.returncode == 0, errors[-3000:]
+        told.append(out)
+    return "".join(told)
 
 
 AS_ALWAYS = emsiam.training.monitors.SNAPSHOTS, emsiam.data.probe_set.PROBE_SIZE

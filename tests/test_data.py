@@ -58,7 +58,7 @@ def write_stl10(root):
     folder = root / "stl10_binary"
     folder.mkdir(parents=True)
     written = {}
-    for part, n in (("unlabeled", 64), ("train", 24), ("test", 16)):
+    for part, n in (("unlabeled", 32), ("train", 12), ("test", 8)):
         x = pixels(n, 3, 96, 96)
         (folder / f"{part}_X.bin").write_bytes(x.transpose(0, 1, 3, 2).tobytes())  # columns first
         if part != "unlabeled":
@@ -105,14 +105,14 @@ def test_files_of_a_data_set_train(tmp_path, no_checksums, name):
             dataset=name,
             data_dir=str(tmp_path / "data"),
             epochs=1,
-            batch_size=32,
+            batch_size=16,
             arch="tiny",
             knn_k=3,
             out=str(tmp_path / "run"),
             quiet=True,
         )
     )
-    assert run.summary["steps"] == len(train) // 32
+    assert run.summary["steps"] == len(train) // 16
     assert run.summary["dataset"] == name
     assert run.model().F.backbone(loaded.normalise(loaded.test_images[:2])).shape == (2, 128)
 
@@ -120,8 +120,8 @@ def test_files_of_a_data_set_train(tmp_path, no_checksums, name):
 def test_the_unlabelled_part_of_stl10_is_trained_on_and_the_labelled_one_is_compared_with(tmp_path, no_checksums):
     unlabelled, _ = write_stl10(tmp_path)
     loaded = data.sets.stl10(data_dir=str(tmp_path))
-    assert len(loaded.images) == len(unlabelled) == 64
-    assert len(loaded.labelled) == len(loaded.labels) == 24
+    assert len(loaded.images) == len(unlabelled) == 32
+    assert len(loaded.labelled) == len(loaded.labels) == 12
 
 
 def test_labels_are_of_the_images_trained_on_where_they_have_any(tmp_path, no_checksums, digits):

@@ -33,7 +33,10 @@ def test_a_run_is_looked_at_as_it_was_in_training(run):
     assert emsiam.examine(run.path / "checkpoints" / "last.pt").outputs == found.outputs
 
 
-@pytest.mark.parametrize("options", [{}, {"predictor": "none"}, {"stop_grad": False, "lr": 0.5}, {"mode": "ema_eta"}])
+LONGER = [pytest.param(options, marks=pytest.mark.slow) for options in ({"predictor": "none"}, {"mode": "ema_eta"})]
+
+
+@pytest.mark.parametrize("options", [{}, {"stop_grad": False, "lr": 0.5}, *LONGER])
 def test_training_and_the_doctor_have_one_verdict(tmp_path, options):
     """To the word."""
     config = emsiam.Config(**SMALL | {"epochs": 10}, **options, out=str(tmp_path / "run"))

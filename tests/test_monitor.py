@@ -1,11 +1,9 @@
 """The monitor in somebody's loop: what it keeps, when it warns, and with several processes."""
 
 import math
-import os
-import subprocess
-import sys
 import warnings
 
+import _warm
 import pytest
 import torch
 
@@ -134,9 +132,5 @@ dist.destroy_process_group()
 
 def test_it_sees_the_rows_of_all_processes(tmp_path):
     (tmp_path / "shared.py").write_text(SHARED)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, str(tmp_path / "shared.py")], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr[-2000:]
-    ours, whole = map(float, done.stdout.split())
+    ours, whole = map(float, _warm.ranks(2, "shared", cwd=tmp_path).split())
     assert ours == pytest.approx(whole)

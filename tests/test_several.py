@@ -2,25 +2,18 @@
 
 import re
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from _warm import LONG, run, wait_for
+from _warm import Process, run, wait_for
 
 import emsiam
 from emsiam.diagnostics.statistics import mean_interval
 from emsiam.training.several import report, seeds_of
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-SHORT = ("--epochs", "2", "--batch-size", "256", "--threads", "1")
-
-
-def seeds(out, *flags):
-    command = [sys.executable, "-m", "emsiam.train", *SHORT, "--seeds", "3-4", "--jobs", "2", "--out", str(out), *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+SEEDS = ("--seeds", "3-4", "--jobs", "2", "--epochs", "2", "--batch-size", "256", "--threads", "1")
 
 
 def weights(path):
@@ -28,9 +21,9 @@ def weights(path):
 
 
 def test_each_is_the_run_of_its_seed_and_the_end_says_the_mean(tmp_path):
-    process = seeds(tmp_path / "out")
-    said, wrong = process.communicate(timeout=LONG)
-    assert process.returncode == 0, wrong
+    done = run("emsiam.train", *SEEDS, "--out", tmp_path / "out")
+    said = done.stdout
+    assert done.returncode == 0, done.stderr
     alone = emsiam.fit(
         emsiam.Config(epochs=2, batch_size=256, threads=1, seed=4, quiet=True, out=str(tmp_path / "alone"))
     )
@@ -41,19 +34,18 @@ def test_each_is_the_run_of_its_seed_and_the_end_says_the_mean(tmp_path):
     assert re.search(rf"PR +{found['mean']:.1f} \({found['low']:.1f} to {found['high']:.1f}\)", said)
     assert f"python -m emsiam.compare {tmp_path / 'out'}/seed-* shows them" in said
     assert said.count("onestep on digits: ") == 2
-    again = seeds(tmp_path / "out")
-    said, wrong = again.communicate(timeout=LONG)
+    again = run("emsiam.train", *SEEDS, "--out", tmp_path / "out")
     assert again.returncode == 2
-    assert "seed-3: holds a run" in wrong
-    assert "runs:" not in said
+    assert "seed-3: holds a run" in again.stderr
+    assert "runs:" not in again.stdout
 
 
 def test_a_signal_saves_all_and_the_same_command_goes_on(tmp_path):
-    process = seeds(tmp_path / "out", "--epochs", "2000", "--save-every", "1")
+    process = Process("emsiam.train", [*SEEDS, "--epochs", "2000", "--save-every", "1", "--out", tmp_path / "out"])
     for n in (3, 4):
         wait_for(tmp_path / "out" / f"seed-{n}" / "checkpoints" / "last.pt", process)
     process.send_signal(signal.SIGTERM)
-    _, wrong = process.communicate(timeout=LONG)
+    _, wrong = process.communicate()
     assert process.returncode == 143
     assert wrong.endswith(f"to go on: the same command with --resume --out {tmp_path / 'out'}\n")
     for n in (3, 4):
