@@ -25,7 +25,7 @@ from ..metrics import OF_P
 from ..networks import wide
 from ..runs.writer import Writer
 from ..traits import of_objective, of_solver
-from .observe import AlternationWatch, look, schedule
+from .observe import AlternationWatch, look_together, schedule
 
 SNAPSHOTS = 64  # at most
 PART = 1024  # images a pass of the kNN monitor
@@ -94,7 +94,7 @@ class Predictions:
         self.last: dict[str, float] = {}
 
     def evaluate(self) -> None:
-        _, p = look(self.net, self.views, (0,))
+        _, p = look_together(self.net, self.views, (0,))
         finite = p.isfinite().all()  # else the run is about to end
         self.last = {m.name: m.of_p(p[0]).item() for m in OF_P if m.of_p} if finite else {}
         self.first = self.last if self.first is None else self.first
@@ -269,7 +269,7 @@ class Snapshots:
         """Write one if it is due."""
         if step not in self.steps:
             return
-        z = look(self.net.F, self.probe_set.views[0])
+        z = look_together(self.net.F, self.probe_set.views[0])
         weights = sketch(self.net.F.parameters()) if self.writer else z
         if self.writer and z.isfinite().all() and weights.isfinite().all():  # else the run is about to end
             self.writer.snapshot(step, z, weights)

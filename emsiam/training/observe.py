@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .. import ranks
 from ..alternate import Frozen, hold
 from ..data.probe_set import PROBE_VIEWS, ProbeSet
 from ..diagnostics import em
 from ..eta import bank as banks
 from ..networks import Siamese
 from ..objective import unit
-from ..ranks import world_size
 from ..traits import of_solver
 
 DIRECTIONS = 512  # where d is larger the shares of directions are left out: their cost grows as d³
@@ -59,10 +59,22 @@ def look(module: nn.Module, *inputs: Any) -> Any:
         return functional_call(module, hold(module, copy=False), inputs)
 
 
+def look_together(module: nn.Module, views: Tensor, *more: Any) -> Any:
+    """`look` by all processes that train, each at its share of the images where these divide evenly.
+
+    views: [..., P, C, H, W]. Returns what one process would see, [..., P, d], up to rounding, for BN is synchronised.
+    """
+    if ranks.world_size() == 1 or views.shape[-4] % ranks.world_size():
+        return look(module, views, *more)
+    seen = look(module, ranks.shard(views, -4), *more)
+    whole = [ranks.gather(x.movedim(-2, 0)).movedim(0, -2) for x in (seen if isinstance(seen, tuple) else (seen,))]
+    return tuple(whole) if isinstance(seen, tuple) else whole[0]
+
+
 def cut(solve: Callable, state: dict[str, Any], ids: Tensor, num_images: int) -> dict[str, Any]:
     """A copy of a solver's state; of tensors with a row for each image it has the rows of `ids` only."""
     traits = of_solver(solve)
-    named, processes = traits.per_image, world_size() if traits.spread else 1
+    named, processes = traits.per_image, ranks.world_size() if traits.spread else 1
 
     def per_image(name: str, x: Tensor) -> bool:
         return name in named if named is not None else x.ndim > 0 and len(x) == num_images and "." not in name
@@ -107,7 +119,7 @@ class AlternationWatch:
         self.kept: dict[str, Tensor] = {}
 
     def _passes(self) -> tuple[Tensor, Tensor]:
-        return look(self.net, self.probe_set.views, tuple(range(PROBE_VIEWS)))
+        return look_together(self.net, self.probe_set.views, tuple(range(PROBE_VIEWS)))
 
     def target(self, state: dict[str, Any]) -> Tensor:
         """η [S, P, d] of the probe set under the weights of now."""

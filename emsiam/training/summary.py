@@ -14,7 +14,7 @@ from ..data.probe_set import ProbeSet
 from ..diagnostics import collapse
 from ..diagnostics.em import prediction_quality
 from ..diagnostics.verdict import RULE, Evidence, Judgement, Seen, judge, seen
-from .observe import look
+from .observe import look, look_together
 
 NOT_FINITE = Evidence(images=0, z=None)
 
@@ -57,12 +57,12 @@ class Verdicts:
 
     def now(self, steps: int) -> Judgement:
         """After so many steps."""
-        z, p = look(self.parts.network, self.probe_set.views[:2], (0, 1))
+        z, p = look_together(self.parts.network, self.probe_set.views[:2], (0, 1))
         return self.of(z, p, steps)
 
     def summary(self, steps: int, finite: bool) -> dict[str, Any]:
         """The verdict with its reason, and what is read of the 8 views. finite: loss and weights."""
-        z, p = look(self.parts.network, self.probe_set.views, (0, 1))
+        z, p = look_together(self.parts.network, self.probe_set.views, (0, 1))
         judgement = self.of(z, p, steps) if finite else judge(NOT_FINITE)
         known = judgement.verdict != "diverged"
         return {

@@ -24,7 +24,7 @@ from ..runs.run import PICTURE, Run
 from ..runs.writer import Writer
 from ..traits import name_of, of_solver
 from .monitors import Accuracies, HalfSteps, Losses, Monitor, Predictions, Snapshots
-from .observe import look
+from .observe import look_together
 from .summary import Verdicts, facts
 from .trial import unsaved
 
@@ -84,7 +84,7 @@ class Watch:
 
     def _measure(self, step: int, evaluate: bool) -> dict[str, float]:
         """What of a line is measured now."""
-        z = look(self.parts.network.F, self.probe_set.views[0])
+        z = look_together(self.parts.network.F, self.probe_set.views[0])
         line = {
             "step": step,
             "epoch": step / self.parts.steps_per_epoch,
