@@ -6,8 +6,9 @@ from sklearn.metrics import roc_auc_score
 
 import emsiam
 from emsiam.data import idx
+from emsiam.diagnostics.verdict import BOUNDS, Bounds
 from experiments._records import Record
-from experiments.doctor import healthy, judge, made, page
+from experiments.doctor import chosen, healthy, judge, made, page
 from experiments.doctor.cases import DATA, cases
 from experiments.doctor.runs import MONITOR, Run
 
@@ -51,9 +52,9 @@ def look(step, knn, found=0.9, **more):
         "x_view_auc": 0.7,
     }
     numbers |= {"p_residual_norm": 0.99, "p_z_std_ratio": 0.99, "p_participation_ratio": 5.0}
-    numbers |= {"x_residual_norm": 1.0, "x_participation_ratio": 9.0}
+    numbers |= {"x_residual_norm": 1.0, "x_participation_ratio": 9.0, **more}
     ends = {f"{n}{end}": x + d for n, x in numbers.items() for end, d in (("_low", -0.02), ("_high", 0.02))}
-    return {"step": step, "as": "", "knn_z": knn, "linear_z": knn, **numbers, **ends, **more}
+    return {"step": step, "as": "", "knn_z": knn, "linear_z": knn, **numbers, **ends}
 
 
 def record(looks):
@@ -82,6 +83,18 @@ def test_what_will_be_lost_is_lost_at_four_times_the_steps():
     assert [row.will_lose for row in found] == [None, True, None]  # 4 · 69 was not looked at
     assert [row.judgement.verdict for row in found] == ["healthy", "healthy", "not converging"]
     assert [judge.says_lost(row.judgement) for row in found] == [False, False, True]
+
+
+def test_bounds_are_chosen_by_the_errors_that_they_leave():
+    """One run loses its images after a look at two directions; another keeps them at 2.7."""
+    loses = [look(0, 0.9), look(275, 0.9, z_participation_ratio=1.9), look(1100, 0.8, found=0.6)]
+    keeps = [look(0, 0.9), *(look(step, 0.9, z_participation_ratio=2.7) for step in (275, 1100))]
+    found = [row for looks in (loses, keeps) for row in judge.of_run(record(looks))]
+    assert chosen.shares(found, BOUNDS) == (1, 0, 1, 1)
+    assert chosen.chosen(found) == Bounds(2.5, BOUNDS.enough)  # the nearest of 2 and 2.5, without an error
+    assert chosen.shares(found, chosen.chosen(found)) == (1, 0, 1, 0)
+    assert chosen.shares(found, Bounds(1.5)) == (1, 0, 0, 0)
+    assert chosen.chosen([]) == BOUNDS
 
 
 def test_healthy_are_simsiam_s_runs_whose_images_are_kept():

@@ -22,6 +22,16 @@ YOUNG = 50  # steps
 FEWEST = 32  # images
 
 
+class Bounds(NamedTuple):
+    """The bounds that are no definitions; experiments/doctor shows which each pair of data sets would choose."""
+
+    directions: float = FEW_DIRECTIONS
+    enough: float = ENOUGH
+
+
+BOUNDS = Bounds()
+
+
 class Number(NamedTuple):
     """A number of so many images, and its 95 % interval over them."""
 
@@ -74,7 +84,7 @@ class Judgement(NamedTuple):
     would_decide: tuple[str, ...] = ()
 
 
-def judge(e: Evidence) -> Judgement:
+def judge(e: Evidence, bounds: Bounds = BOUNDS) -> Judgement:
     """The first that holds:
 
     z or p is not finite                               diverged
@@ -104,8 +114,8 @@ def judge(e: Evidence) -> Judgement:
     if e.steps is not None and e.steps < YOUNG:
         reason = f"after {e.steps} steps it is too early to say; {YOUNG} are the least"
         return Judgement("too early to say", reason, "steps", e.steps, YOUNG, "the rule", ("a longer run",))
-    bound, source = least_found(e)
-    rank, few = e.z.directions, FEW_DIRECTIONS
+    bound, source = least_found(e, bounds.enough)
+    rank, few = e.z.directions, bounds.directions
     if e.z.found and e.z.found.high < bound:
         verdict = "dimensional collapse" if rank.high < few else "not converging"
         reason = (
@@ -136,12 +146,12 @@ def judge(e: Evidence) -> Judgement:
     return Judgement("healthy", f"{said}; {_recognised(e.z)}", *of_rank)
 
 
-def least_found(e: Evidence) -> tuple[float, str]:
+def least_found(e: Evidence, enough: float) -> tuple[float, str]:
     """What z should find again of images, and where that is from."""
     if e.pixels and e.pixels.found:
-        return min(e.pixels.found.value, ENOUGH), "the pixels of the views"
+        return min(e.pixels.found.value, enough), "the pixels of the views"
     if e.untrained and e.untrained.found:
-        return min(e.untrained.found.value, ENOUGH), "the network before training"
+        return min(e.untrained.found.value, enough), "the network before training"
     return CHANCE, "untrained networks of this project's tables"
 
 

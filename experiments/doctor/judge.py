@@ -44,6 +44,7 @@ class Row(NamedTuple):
     lost: bool | None  # images of z; None: between
     constant: bool  # z or p
     will_lose: bool | None  # None: lost already, between, or not looked at later
+    evidence: Evidence
     judgement: Judgement
     numbers: dict[str, float]
 
@@ -81,6 +82,7 @@ def of_run(record: Record) -> list[Row]:
                 state[step],
                 min(spread) < CONSTANT,
                 later,
+                evidence,
                 judge(evidence),
                 numbers,
             )
@@ -164,6 +166,11 @@ def says_lost(j: Judgement) -> bool | None:
     if j.verdict in ("undecided", "too early to say"):
         return None
     return j.number in ("view_auc", "z_residual_norm", "p_residual_norm", "finite")
+
+
+def says_ill(j: Judgement) -> bool:
+    """Whether a verdict says anything against a representation."""
+    return j.verdict not in ("healthy", "undecided", "too early to say")
 
 
 class Rate(NamedTuple):
