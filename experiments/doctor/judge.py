@@ -42,6 +42,7 @@ class Row(NamedTuple):
     step: int
     way: str  # how it was looked at
     lost: bool | None  # images of z; None: between
+    lost_p: bool | None  # of p, which is z where there is no h
     constant: bool  # z or p
     will_lose: bool | None  # None: lost already, between, or not looked at later
     evidence: Evidence
@@ -80,6 +81,7 @@ def of_run(record: Record) -> list[Row]:
                 step,
                 look["as"],
                 state[step],
+                lost(now, first, "p"),
                 min(spread) < CONSTANT,
                 later,
                 evidence,
@@ -128,9 +130,10 @@ def watched(record: Record) -> Watched | None:
     )
 
 
-def lost(look: dict[str, Any], first: dict[str, Any]) -> bool | None:
-    """Whether images of z are lost, by kNN or by ridge regression; None between the margins."""
-    moved = [round(look[name] - first[name], 9) for name in ("knn_z", "linear_z") if look.get(name) is not None]
+def lost(look: dict[str, Any], first: dict[str, Any], of: str = "z") -> bool | None:
+    """Whether images of z, or p, are lost, by kNN or by ridge regression; None between the margins."""
+    names = [f"{by}_{of}" for by in ("knn", "linear") if look.get(f"{by}_{of}") is not None]
+    moved = [round(look[name] - first[name], 9) for name in names]
     if not moved:
         return None
     return True if min(moved) <= LOST else False if min(moved) >= KEPT else None

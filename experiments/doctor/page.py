@@ -1,6 +1,7 @@
 """What are the doctor's errors? docs/doctor.md, from the recorded runs."""
 
 import inspect
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def text(found: Sequence[Row], monitors: Sequence[Watched]) -> str:
         f"## The rule\n\n```\n{inspect.getdoc(rule.judge)}\n```\n\n{constants()}",
         f"## The truth\n\n{(truth or '').partition(chr(10))[2].strip()}",
         f"## Are images lost now?\n\n{errors(plain)}",
+        f"## Is z or p a constant?\n\n{constant(plain)}",
         f"## Will they be lost?\n\n{foretold(plain)}",
         f"## The bounds\n\n{CHOICE}\n\n{exchanged(plain)}",
         f"## Looked at otherwise\n\n{ways(found)}",
@@ -75,17 +77,28 @@ def shown(r: Rate | None) -> str:
 def errors(found: Sequence[Row]) -> str:
     """How often the verdict says that images are lost, where they are, and where they are kept."""
     lines = []
+    for data, of in itertools.product(DATA, ("z", "p")):
+        looks = [(r.key, r.lost if of == "z" else r.lost_p, says_lost(r.judgement)) for r in found if r.data == data]
+        cells = [data, of]
+        for state in (True, False):
+            said = [(key, what) for key, lost, what in looks if lost is state]
+            cells.append(shown(rate([(key, what is True) for key, what in said])))
+            cells.append(shown(rate([(key, what is None) for key, what in said])))
+        lines.append([*cells, str(sum(lost is None for _, lost, _ in looks))])
+    head = ["", "of", "lost: says so", "lost: does not say", "kept: says lost", "kept: does not say"]
+    return table([*head, "between, left out"], lines)
+
+
+def constant(found: Sequence[Row]) -> str:
+    """How often the verdict is a complete collapse, where z or p is a constant, and where neither is."""
+    lines = []
     for data in DATA:
-        here = [row for row in found if row.data == data]
         cells = [data]
-        for lost in (True, False):
-            of = [row for row in here if row.lost is lost]
-            cells.append(shown(rate([(row.key, says_lost(row.judgement) is True) for row in of])))
-            cells.append(shown(rate([(row.key, says_lost(row.judgement) is None) for row in of])))
-        between = sum(row.lost is None for row in here)
-        lines.append([*cells, str(between)])
-    head = ["", "lost: says so", "lost: does not say", "kept: says lost", "kept: does not say", "between, left out"]
-    return table(head, lines)
+        for state in (True, False):
+            of = [row for row in found if row.data == data and row.constant is state]
+            cells.append(shown(rate([(row.key, row.judgement.verdict == "complete collapse") for row in of])))
+        lines.append(cells)
+    return table(["", "constant: says so", "not: says so"], lines)
 
 
 def foretold(found: Sequence[Row]) -> str:
