@@ -36,8 +36,8 @@ early to say, as it is at step 20 of every run. Shares of looks, with 95 % inter
 accuracy is 1 to 3 points lower."""
 LATER = """Looks whose images of z are kept. *Not healthy*: a collapse, or not converging. Few directions that still
 carry all images are called a dimensional collapse: here is how often images are lost afterwards."""
-OTHERWISE = """The same networks at their last look, with fewer images, with every image twice, in half precision, and with
-running BN statistics in place of a batch's."""
+OTHERWISE = """The same networks at their last look, with fewer images, with every image twice, in half precision, and
+with running BN statistics in place of a batch's."""
 ALONE = """The area under the ROC curve: the chance that a look whose images are lost has a lower value than one whose
 images are kept (a higher one of `singular_value_auc`, `alpha_req` and `monai`, which are high in a collapse);
 0.5 is a coin. These have no bound, so they are not to be compared with the shares above. A name that ends in
