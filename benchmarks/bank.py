@@ -37,9 +37,9 @@ def visits(place: str) -> dict:
     baseline = peak_rss_mb()
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0)).split(BATCH)[:-1]
     order = [*order, *order[: len(order) // 2]]
-    state, times = {}, []
+    state, times, no_views = {}, [], torch.empty(0)
     for step, ids in enumerate(order):
-        batch = Batch(step, ids, None, (0, 1), (1, 0), made[step % WATCHED], None, ROWS, lambda x: x)
+        batch = Batch(step, ids, no_views, (0, 1), (1, 0), made[step % WATCHED], lambda n: no_views, ROWS, lambda x: x)
         began = time.perf_counter()
         _, state = solve(state, lambda views: views, batch)
         times.append(time.perf_counter() - began)

@@ -67,7 +67,7 @@ def generate(root, images, part):
     for i in range(part, images, 2):
         base, zoom = bases[rng.integers(BASES)], rng.uniform(0.5, 1)
         height, width = int(base.height * zoom), int(base.width * zoom)
-        x, y = rng.integers(base.width - width + 1), rng.integers(base.height - height + 1)
+        x, y = (int(rng.integers(free + 1)) for free in (base.width - width, base.height - height))
         box = (x, y, x + width, y + height)
         photo = base.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR, box)
         photo.save(root / "train" / f"{i % CLASSES:02}" / f"{i:06}.jpg", quality=int(rng.integers(90, 96)))
@@ -233,7 +233,7 @@ def parts(root, batch):
 def index(root):
     paths = [str(path) for path in root.glob("train/*/*.jpg")]
     began = time.perf_counter()
-    folders.sizes(paths)
+    folders.sizes(paths, folders.Broken())
     seconds = time.perf_counter() - began
     whole = seconds / len(paths) * IMAGENET
     return f"Headers of {len(paths):,} files: {seconds:.1f} s; of {IMAGENET:,} as many times longer: {whole:.0f} s."

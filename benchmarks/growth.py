@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 import _report
 import numpy as np
@@ -19,7 +20,14 @@ import torch
 import emsiam
 from emsiam import ranks
 
-BASE = {"mode": "ema_eta", "dataset": "shapes", "arch": "tiny", "num_images": 10_000, "dim": 128, "batch_size": 64}
+BASE: dict[str, Any] = {
+    "mode": "ema_eta",
+    "dataset": "shapes",
+    "arch": "tiny",
+    "num_images": 10_000,
+    "dim": 128,
+    "batch_size": 64,
+}
 BASE |= {"precision": "fp32", "epochs": 100}
 SIZES = {
     "N, images": ("num_images", [2000, 10_000, 100_000, 1_000_000]),

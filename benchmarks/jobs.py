@@ -15,6 +15,7 @@ import _report
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from experiments._jobs import jobs, run
+from experiments._records import Records
 
 WAYS = {"one at a time, 1 thread": (1, 1), "one at a time, 2 threads": (1, 2), "two at once, 1 thread each": (2, 1)}
 
@@ -23,7 +24,7 @@ def seconds(at_once: int, threads: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         wanted = jobs({"epochs": 60, "threads": threads}, 4, Path(folder))
         began = time.perf_counter()
-        assert run(wanted, at_once, "local", Path(folder)) == []
+        assert run(wanted, at_once, "local", Records(Path(folder), "jobs")) == []
         return time.perf_counter() - began
 
 

@@ -27,23 +27,23 @@ BUSY = 3  # processes
 
 def measured(arch: str) -> float:
     """Milliseconds of a step, the median of one training."""
-    from emsiam import data
     from emsiam.alternate import alternate
     from emsiam.build import loop_options, network, objective_of, solver_of
     from emsiam.config import Config, preset, resolve
+    from emsiam.data import batches, sets
     from emsiam.optim import SGD
     from emsiam.recipes import PAPER
 
     side, size, steps = NETWORKS[arch]
     if arch == "tiny":
-        images = data.digits()
+        images = sets.digits()
     else:
         pixels = torch.randint(256, (512, 3, side, side), dtype=torch.uint8)
-        images = data.image_set("random", PAPER, (pixels, torch.zeros(512)), (pixels[:1], torch.zeros(1)))
+        images = sets.image_set("random", PAPER, (pixels, torch.zeros(512)), (pixels[:1], torch.zeros(1)))
     options = Config(arch=arch, batch_size=size, dim=128, device="cpu")
     config, _ = resolve(preset(options), len(images.images), images.shape)
     net = network(config, images.shape)
-    stream = data.batches(images, seed=0, batch_size=size, start=0, stop=steps, symmetry="sym", dtype=torch.float32)
+    stream = batches.batches(images, seed=0, batch_size=size, start=0, stop=steps, symmetry="sym", dtype=torch.float32)
     optimizer = SGD(net, lr=0.01, momentum=0.9, wd=0, steps=steps)
     times, last = [], time.perf_counter()
     parts = solver_of(config), objective_of(config), optimizer, stream
@@ -58,7 +58,7 @@ def step_ms(arch: str, setting: Mapping[str, str]) -> float:
     known = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
     clean = {name: value for name, value in os.environ.items() if name not in known}
     command = [sys.executable, __file__, "--child", arch]
-    done = subprocess.run(command, env=clean | {"OMP_NUM_THREADS": "2"} | setting, capture_output=True, text=True)
+    done = subprocess.run(command, env={**clean, "OMP_NUM_THREADS": "2", **setting}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
     return float(done.stdout)

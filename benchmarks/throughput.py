@@ -15,6 +15,7 @@ import itertools
 import os
 import statistics
 import time
+from typing import Any
 
 import _report
 import numpy as np
@@ -51,7 +52,7 @@ def colour_set():
 
 
 # data set, options, lightly's transform, and how many steps warm up and are timed, and times --repeats
-CASES = {
+CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], tuple[int, int, int]]] = {
     "ResNet-18, 32×32, d = 2048": (
         colour_set,
         {"arch": "resnet18", "dim": 2048, "hidden_dim": 2048},
@@ -137,7 +138,7 @@ def lightly(images, config, transform, *, fast):
     )
     net = Lightly(config, images.shape)
     kind = torch.channels_last if fast else torch.contiguous_format
-    net = net.to(DEVICE, memory_format=kind)
+    net = net.to(DEVICE).to(memory_format=kind)
     criterion = NegativeCosineSimilarity()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.025, momentum=config.momentum, weight_decay=config.wd)
     while True:
