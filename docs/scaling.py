@@ -23,6 +23,7 @@ from counted import (  # beside this file
 )
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from emsiam import ranks
 from emsiam.alternate import hold
 from emsiam.build import loop_options
 from emsiam.config import PRESETS
@@ -138,9 +139,13 @@ This was not measured.
 - A checkpoint holds all rows: {saved_small} in bf16 for ImageNet, {saved} for a billion. Two are kept,
   and a third exists while it is written. Several processes first collect their rows in a file in
   the run's directory. So the disk needs room for four times the rows.
+- One process writes the checkpoint, and the others wait for it, {patience:.0f} minutes at most (`PATIENCE` in
+  [emsiam/ranks.py](../emsiam/ranks.py)); then the job ends. The rows of a billion images in this time are
+  {rate} per second.
 - To resume, every process checks the whole checkpoint, byte by byte, before it takes its share.
-- `--dataset folder` keeps the path of every image in every process. At the first start it reads the
-  height and width of each image from its file; later runs find them in a cache.
+- `--dataset folder` walks the folder at each start, and asks for the size of each file, in every
+  process; it keeps every path in memory. Height and width of the images are read from the files once,
+  by one process of a node, and found in a cache from then on.
 
 ## A Slurm script
 
@@ -153,8 +158,8 @@ Submit it from the repository's directory, or from one where `torchrun` finds `e
   unless `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` is set, as the script does
   ([pytorch issue 135712](https://github.com/pytorch/pytorch/issues/135712)).
 - Before the time limit Slurm sends USR1 to the script (`--signal=B:USR1@…`), which sends SIGTERM to
-  the training processes on its node. All processes end together, after the step or evaluation that is
-  under way, when the first has saved. Then the script puts the job back into the queue
+  the training processes on its node. All processes end together, within ten steps and the evaluation
+  that is under way, when the first has saved. Then the script puts the job back into the queue
   (`scontrol requeue`), and `--resume` goes on.
 - `--bank DIR` must exist on each node, and should be on a local disk.
 
@@ -337,6 +342,8 @@ def text() -> str:
         order_small=size(SIZES[0] * torch.randperm(1).itemsize),
         saved=size(SIZES[1] * d * BF16),
         saved_small=size(SIZES[0] * d * BF16),
+        patience=ranks.PATIENCE.total_seconds() / 60,
+        rate=size(round(SIZES[1] * d * BF16 / ranks.PATIENCE.total_seconds())),
         steps=SIZES[0] // total,
         slurm=(ROOT / SLURM).read_text().rstrip(),
     )

@@ -6,7 +6,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,10 @@ class Checkpoint:
             if not _finite(getattr(c, name)):
                 raise Damaged(f"its {name} is not finite")
         return c
+
+    def emptied(self) -> "Checkpoint":
+        """What is still read of it once the network, the optimiser and the solver have theirs."""
+        return replace(self, net={}, optimizer={}, state={}, theta={}, theta_h={})
 
     def fill(self, net: nn.Module, source: object) -> None:
         """Give a network these weights. source: where they are from. Raises ConfigError where they are another's."""

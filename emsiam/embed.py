@@ -6,7 +6,7 @@ from pathlib import Path
 from . import names
 from .config import Parser, add_network, command
 from .config.rules import PATH, whole
-from .errors import BadImage, ConfigError, check_folder, one_line, speaks
+from .errors import BadImage, ConfigError, check_folder, speaks, tell
 
 
 @command
@@ -40,8 +40,7 @@ def main(arguments: list[str]) -> int:
                 print(f"note: {note}", file=sys.stderr)
             shapes = write(encoder, data, Path(given.out), quiet=given.quiet)
     except (ConfigError, BadImage, OSError) as error:
-        if speaks() or not isinstance(error, ConfigError):  # which one process alone may have met
-            print(f"emsiam.embed: {one_line(error)}", file=sys.stderr)
+        tell("emsiam.embed", error)
         return 2
     if not speaks():
         return 0

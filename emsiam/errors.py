@@ -2,11 +2,15 @@
 
 import difflib
 import os
+import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
+
+ALONE = 5  # seconds after which a process that is not ended with the first one has an error of its own
 
 
 class ConfigError(ValueError):
@@ -66,6 +70,15 @@ def one_line(error: Exception) -> str:
     """What is wrong; what an OSError is about comes first."""
     about = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
     return printable(about)
+
+
+def tell(command: str, error: Exception) -> None:
+    """Print why a command ends. What all processes refuse the first one says: others give torchrun the time to end them
+    for it, and speak where they alone have met it.
+    """
+    if isinstance(error, ConfigError) and not speaks():
+        time.sleep(ALONE)
+    print(f"{command}: {one_line(error)}", file=sys.stderr)
 
 
 def printable(text: str) -> str:

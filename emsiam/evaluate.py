@@ -9,7 +9,7 @@ from typing import Any
 from . import names
 from .config import STEM_PADDINGS, Parser, add_network, command
 from .config.rules import PATH, Rule, one_of, real, whole
-from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, one_line, speaks
+from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, speaks, tell
 from .files import write_json
 
 # Parameters of tasks: which values they take, and what they mean. Who reads one, and its default, is at the task.
@@ -42,8 +42,7 @@ def main(arguments: list[str]) -> int:
         if given.json and speaks():
             write_json(Path(given.json), result)
     except (ConfigError, BadImage, OSError, ValueError) as error:
-        if speaks() or not isinstance(error, ConfigError):  # which one process alone may have met
-            print(f"emsiam.evaluate: {one_line(error)}", file=sys.stderr)
+        tell("emsiam.evaluate", error)
         return 2
     if speaks():
         print(report(result))

@@ -10,6 +10,12 @@ def best() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def own() -> int:
+    """How many processors this process may use: of those that it may run on its share, where a node runs several."""
+    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, may // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def for_training(threads: int | None, deterministic: bool | None) -> None:
     """As a resolved configuration says. In fp32 a GPU multiplies in TF32: about three digits, several times as fast."""
     torch.set_num_threads(threads or 1)

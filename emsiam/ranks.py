@@ -159,6 +159,11 @@ def union(names: Iterable[str]) -> set[str]:
     return set().union(*parts)
 
 
+def same(text: str) -> bool:
+    """Whether all processes have one text."""
+    return len(union([text])) == 1
+
+
 def wrap(net: nn.Module) -> nn.Module:
     """The network whose backward pass averages gradients over the processes. BN must be converted before."""
     if not dist.is_initialized():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input, 3 the loss is not finite, 130 and 143 stopped by a signal, saved."""
     from .config import parse, parse_seeds
-    from .errors import BadImage, ConfigError, one_line, speaks
+    from .errors import BadImage, ConfigError, speaks, tell
 
     try:
         seeds, jobs, arguments = parse_seeds(arguments)
@@ -43,8 +43,7 @@ def main(arguments: list[str]) -> int:
             again = shlex.join(["python", "-m", "emsiam.train", "--resume", "--out", str(run.path), *code])
             said, stream = f"stopped and saved; to go on: {again}", sys.stderr
     except (ConfigError, BadImage, OSError) as error:
-        if speaks() or not isinstance(error, ConfigError):  # which one process alone may have met
-            print(f"emsiam.train: {one_line(error)}", file=sys.stderr)
+        tell("emsiam.train", error)
         return 2
     if speaks():
         print(said, file=stream)

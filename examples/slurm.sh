@@ -15,7 +15,7 @@
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@900
 # One task per node: torchrun, which starts a process for each GPU. USR1 comes to this script alone, 900 s before
-# the time limit: time for the step or evaluation that is under way, and for the checkpoint.
+# the time limit: time for ten steps, the evaluation that is under way, and the checkpoint.
 set -uo pipefail
 
 case " $* " in *" --out"[\ =]*) ;; *) echo "slurm.sh: give --out DIR" >&2; exit 2 ;; esac

@@ -1,11 +1,14 @@
 """A bank of η on the device, in host memory or in a file: the same numbers, rounded where they are stored."""
 
 import os
+import shutil
+import weakref
 
 import pytest
 import torch
 
 import emsiam
+from emsiam import build, train
 from emsiam.config import Config, ConfigError, preset, resolve
 from emsiam.data.batches import Batch
 from emsiam.data.sets import digits
@@ -29,7 +32,7 @@ def test_where_the_rows_are_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["host", "file"])
-def test_a_run_goes_on_with_its_bank(tmp_path, place):
+def test_a_run_goes_on_with_its_bank(tmp_path, place, monkeypatch):
     options = {"bank": str(tmp_path) if place == "file" else place, "bank_dtype": "bf16"}
     whole, parted = fit(tmp_path / "whole", **options), tmp_path / "parted"
     stop = []
@@ -41,7 +44,17 @@ def test_a_run_goes_on_with_its_bank(tmp_path, place):
 
     config = emsiam.Config(**{**whole.config.to_dict(), "out": str(parted)})
     assert not emsiam.fit(config, stop=AfterAFew()).finished
-    again = emsiam.fit(emsiam.Config(out=str(parted), resume=True), given=())
+    loaded, restored = [], build.restored
+    monkeypatch.setattr(
+        build, "restored", lambda c, s, *f: (loaded.append(weakref.ref(s["rows"])), restored(c, s, *f))[1]
+    )
+
+    class Looks(list):
+        def __len__(self):
+            assert (loaded[0]() is None) == (place == "file")  # else there are rows in memory beside the file's
+            return 0
+
+    again = emsiam.fit(emsiam.Config(out=str(parted), resume=True), given=(), stop=Looks())
     assert again.metrics.loss.tolist() == whole.metrics.loss.tolist()
     saved = [torch.load(run.path / "checkpoints/last.pt", weights_only=True)["state"]["rows"] for run in (whole, again)]
     assert saved[0].dtype == torch.bfloat16
@@ -74,6 +87,28 @@ def test_a_file_takes_its_space_at_once(tmp_path):
     assert free - os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize > 40e6
     bank.write(rows, of(7, 49_999), torch.ones(2, 512))
     assert bank.read(rows, of(49_999, 0)).mean(1).tolist() == [1, 0]
+
+
+def test_a_full_disk_is_said_with_its_directory(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    for eta in ([], ["--eta", "moving_average"]):
+        assert train.main(["--mode", "ema_eta", *eta, "--bank", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+        said = f"emsiam.train: {tmp_path}: no room for 735,744 bytes of η (No space left on device)\n"
+        assert capsys.readouterr().err.endswith(said)
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+def test_processes_of_one_machine_need_room_for_each(tmp_path, monkeypatch):
+    free = shutil.disk_usage(tmp_path).free
+    options = {"mode": "ema_eta", "bank": str(tmp_path), "dim": 1024}
+    images = free // (2 * 4 * 1024)  # half of it
+    resolve(preset(Config(**options)), images, digits().shape)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # each with rows of its own, as by torchrun
+    with pytest.raises(ConfigError, match="MiB there, and"):
+        resolve(preset(Config(**options)), images, digits().shape)
 
 
 def of(*ids):

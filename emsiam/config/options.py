@@ -3,6 +3,8 @@ values, default, what it is for, and how runs may be compared that differ in it.
 
 The command line, its help and the table of docs/training.md are made from it. A field that is None takes the method's
 or the network's default in `resolve`, and stays None, and out of config.json, where nothing reads it.
+An option that some read is a keyword-only parameter of their functions, by its name: of solvers in `emsiam.eta`,
+objectives in `emsiam.objective`, loaders in `emsiam.data.sets`.
 """
 
 import dataclasses

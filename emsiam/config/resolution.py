@@ -319,9 +319,9 @@ def _check_disk(place: str, size: int) -> None:
     if not os.path.isdir(place) or not os.access(place, os.W_OK):
         hint = nearest(place, ("device", "host"))
         refuse("bank", place, f"allowed is device, host, or a directory that is there and can be written to{hint}")
-    free = shutil.disk_usage(place).free
-    if free < size:
-        refuse("bank", place, f"needs {size / 2**20:,.0f} MiB there, and {free / 2**20:,.0f} are free")
+    free, here = shutil.disk_usage(place).free, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if free < here * size:
+        refuse("bank", place, f"needs {here * size / 2**20:,.0f} MiB there, and {free / 2**20:,.0f} are free")
 
 
 def _fast_bf16(device: str) -> bool:

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import BadImage
+from ..errors import BadImage, printable, speaks
 from .views import Draw
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -59,12 +59,14 @@ class Broken:
     def __init__(self, skip: bool = False):
         self.skip, self.reasons = skip, dict[str, str]()
 
-    def met(self, path: str, error: BadImage) -> None:
+    def met(self, path: str, error: BadImage, alone: bool = False) -> None:
+        """alone: by one of several processes; else all of them meet it, and one says so."""
         if not self.skip:
             raise error
         if path not in self.reasons:
             self.reasons[path] = str(error)
-            print(f"warning: {error}; skipped", file=sys.stderr)
+            if alone or speaks():
+                print(f"warning: {printable(str(error))}; skipped", file=sys.stderr)
 
 
 def sizes(paths: list[str], broken: Broken) -> Tensor:
@@ -95,8 +97,13 @@ def _size(path: str) -> tuple[int, int]:
                 image.load()
                 (width, height), sideways = _upright(image).size, False
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadImage(f"{path} is not an image that can be read ({error})") from error
+        raise BadImage(f"{path} is not an image that can be read ({_why(error)})") from error
     return (width, height) if sideways else (height, width)
+
+
+def _why(error: Exception) -> object:
+    """Without the path, which the system's errors repeat."""
+    return getattr(error, "strerror", None) or error
 
 
 def _opened(path: str) -> Image.Image:
@@ -137,7 +144,7 @@ def decoded(path: str) -> Iterator[Image.Image]:
             image.load()
             rgb = _rgb(_upright(image))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise BadImage(f"{path} cannot be decoded ({error})") from error
+            raise BadImage(f"{path} cannot be decoded ({_why(error)})") from error
         yield rgb
 
 
@@ -198,8 +205,11 @@ class Files:
         workers: int,
         margin: float = 0.0,
         broken: Broken | None = None,
+        labels: Tensor | None = None,
     ):
-        self.paths, self.tall, self.workers, self.margin = paths, tall, workers, margin  # tall [N]: height / width
+        """tall [N]: height / width. labels [N]: of images that stand in for one another; empty or None: any do."""
+        self.paths, self.tall, self.workers, self.margin = paths, tall, workers, margin
+        self.labels = labels if labels is not None and len(labels) else torch.zeros(len(paths))
         self.broken = broken or Broken()
         self.shape = torch.Size((len(paths), 3, side, side))
         self.device = torch.device("cpu")
@@ -217,11 +227,12 @@ class Files:
     def only(self, ids: Tensor) -> "Files":
         """Some of the files."""
         paths = [self.paths[i] for i in ids.tolist()]
-        return Files(paths, self.tall[ids], self.shape[-1], self.workers, self.margin, self.broken)
+        tall, labels = self.tall[ids], self.labels[ids]
+        return Files(paths, tall, self.shape[-1], self.workers, self.margin, self.broken, labels)
 
     def without(self, margin: float) -> "Files":
         """The same files, seen as they are without a margin: a share of each side of the centre square."""
-        return Files(self.paths, self.tall, self.shape[-1], self.workers, margin, self.broken)
+        return Files(self.paths, self.tall, self.shape[-1], self.workers, margin, self.broken, self.labels)
 
     def __getitem__(self, ids: Tensor) -> Tensor:
         """[B] ids to the images as they are: centre squares [B, 3, side, side] uint8. Raises BadImage."""
@@ -249,13 +260,14 @@ class Files:
         return answer
 
     def _crops(self, i: int, boxes: list[list[float]] | None) -> Tensor:
-        """`_crops` of an image; where broken ones are skipped, the next one stands in for such."""
-        for path in (self.paths[(i + more) % len(self.paths)] for more in range(len(self.paths))):
-            try:
-                return _crops(path, boxes, self.shape[-1], self.margin)
-            except BadImage as error:
-                self.broken.met(path, error)
-        raise BadImage(f"none of {len(self.paths):,} images can be decoded")
+        """`_crops` of an image; where broken ones are skipped, the next one of its class stands in for such."""
+        for j in ((i + more) % len(self.paths) for more in range(len(self.paths))):
+            if self.labels[j] == self.labels[i]:
+                try:
+                    return _crops(self.paths[j], boxes, self.shape[-1], self.margin)
+                except BadImage as error:
+                    self.broken.met(self.paths[j], error, alone=True)
+        raise BadImage(f"{self.paths[i]} and all that could stand in for it cannot be decoded")
 
 
 def _crops(path: str, boxes: list[list[float]] | None, side: int, margin: float) -> Tensor:

@@ -1,6 +1,6 @@
 """How large are the images in files? Their headers say, and are read once: those of a large folder are kept in a cache.
 
-What is kept is used only while the files are the same: their paths, sizes and times of change.
+What is kept is used only while the files are the same: their paths, sizes, and times of change of content and of name.
 """
 
 import hashlib
@@ -26,24 +26,33 @@ class Headers(NamedTuple):
 
 
 def headers(root: str, paths: list[str], broken: folders.Broken) -> Headers:
-    """Headers of the files of a folder. Raises BadImage, OSError."""
-    found = [os.stat(path) for path in paths]
-    lines = [f"{os.path.relpath(path, root)} {f.st_size}\n" for path, f in zip(paths, found, strict=True)]
+    """Headers of the files of a folder. Raises BadImage."""
+    found = [_seen(path) for path in paths]
+    lines = [f"{os.path.relpath(path, root)} {f[0]}\n" for path, f in zip(paths, found, strict=True)]
     if len(paths) < MANY:
         return Headers(folders.sizes(paths, broken), lines)
-    changed = "".join(f"{line[:-1]} {f.st_mtime_ns}\n" for line, f in zip(lines, found, strict=True))
+    changed = "".join(f"{line[:-1]} {f[1]} {f[2]}\n" for line, f in zip(lines, found, strict=True))
     digest = hashlib.sha256(changed.encode(errors="surrogateescape")).hexdigest()
     kept = cache() / f"sizes-{hashlib.sha256(os.path.abspath(root).encode()).hexdigest()[:16]}.pt"
     with ExitStack() as stack:
         with suppress(OSError):  # a home that cannot be written to
             stack.enter_context(one_at_a_time(kept.with_suffix(".lock")))
         sizes = _known(kept, digest)
-        if sizes is None or (not broken.skip and not sizes.all()):
+        if sizes is None:
             sizes = folders.sizes(paths, broken)
             _keep(kept, digest, sizes)
-    for i in (sizes[:, 0] == 0).nonzero()[:, 0].tolist():
-        broken.met(paths[i], folders.BadImage(f"{paths[i]} is not an image that can be read"))
+        elif len(again := (sizes[:, 0] == 0).nonzero()[:, 0]):  # a disk may have failed then
+            sizes[again] = folders.sizes([paths[i] for i in again.tolist()], broken)
     return Headers(sizes, lines)
+
+
+def _seen(path: str) -> tuple[int, int, int]:
+    """Bytes, and times of change; none of a file that is not there, as where a link leads nowhere: `sizes` says so."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def cache() -> Path:

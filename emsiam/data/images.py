@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from .. import ranks
+from ..errors import ConfigError
 from ..recipes import Recipe
 from ..sending import together
 from . import views
@@ -56,6 +58,12 @@ class ImageSet(NamedTuple):
         """The same images to train on: none to test, and no accuracies."""
         no_images, none = torch.empty(0, *self.images.shape[1:], dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
         return self._replace(labelled=no_images, labels=none, test_images=no_images, test_labels=none, classes=None)
+
+    def check_alike(self) -> None:
+        """Raises ConfigError where several processes see different images: an id would mean another image to each."""
+        if not ranks.same(f"{self.digest} {len(self.images)} {len(self.test_images)}"):
+            reason = "the processes see different images; each needs the same files under the same names"
+            raise ConfigError(f"--data-dir: {reason}")
 
     def to(self, device: torch.device) -> "ImageSet":
         if device.type == "cpu":

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import processor
 from ..errors import refuse
 from ..files import one_at_a_time
 from ..recipes import PAPER, Recipe
@@ -179,7 +179,7 @@ def folder(
     centre squares; larger folders, or with workers > 0, are read by threads as training goes on, and then T crops from
     the whole file.
     Raises ValueError where the folder cannot be what was meant, BadImage for a file that is no image. skip_broken: such
-    are left out and counted instead; where one is found only as training goes on, the next image stands in for it.
+    are left out and counted instead; for one that is found only as training goes on, the next of its class stands in.
     """
     if data_dir is None:
         raise ValueError("add --data-dir DIR, with images, best in class folders as DIR/cat/1.jpg")
@@ -196,11 +196,12 @@ def folder(
         refuse("image_size", side, "allowed is 8 or more with --dataset folder")
     if workers is None:
         small = (len(train.paths) + len(test.paths)) * 3 * side**2 <= IN_MEMORY
-        workers = 0 if small else os.cpu_count() or 1
+        workers = 0 if small else processor.own()
     options = {"image_size": side, "workers": workers} | ({} if len(train.labels) else {"labels": False})
     if workers:
         files, tests = (
-            Files(part.paths, size[:, 0] / size[:, 1], side, workers, broken=broken) for part, size in parts
+            Files(part.paths, size[:, 0] / size[:, 1], side, workers, broken=broken, labels=part.labels)
+            for part, size in parts
         )
         data = _streamed(files, tests, train.labels, test.labels)
     else:

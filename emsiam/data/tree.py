@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -108,17 +108,23 @@ def folders_in(root: Path) -> list[str]:
 def images(root: Path, seen: dict[str, str] | None = None) -> Iterator[str]:
     """The paths of images below a folder, in a fixed order, without hidden ones.
 
-    seen: {real path: name} of folders walked before. Raises ValueError where one is there twice, by a link.
+    seen: {real path: name} of folders walked before. Raises ValueError where one is there twice, by a link, and
+    OSError where one cannot be read.
     """
     seen = {} if seen is None else seen
     walked = []
-    for folder, inner, names in os.walk(root, followlinks=True):
+    for folder, inner, names in os.walk(root, followlinks=True, onerror=_unreadable):
         if (other := seen.setdefault(os.path.realpath(folder), folder)) != folder:
             raise ValueError(f"{folder} is the same folder as {other}, by a link")
         inner[:] = [name for name in inner if name[0] != "."]
         walked.append((folder, sorted(names)))
     for folder, names in sorted(walked):
         yield from (os.path.join(folder, name) for name in names if _is_image(name))
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    """os.walk would pass over it."""
+    raise error
 
 
 def _is_image(name: str) -> bool:

@@ -17,21 +17,25 @@ from ..sending import together
 
 # fp32 stands for the precision of z, which is wider in an fp64 run
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-AT_ONCE = 2**26  # bytes of rows that a process hands over at once, for a checkpoint
+AT_ONCE = 2**26  # bytes of rows that processes hand over at once, for a checkpoint
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype, place: str, device: torch.device | str) -> Tensor:
     """Zeros of a shape.
 
     place: `device`, `host`, or a directory: a file there, mapped, whose space is taken at once and which goes with the
-    process. Raises OSError where a disk has no room.
+    process. Raises OSError, with the directory's name, where there is no room.
     """
     if place in ("device", "host"):
         return torch.zeros(*shape, dtype=dtype, device=device if place == "device" else "cpu")
     size = torch.Size(shape)
     with tempfile.NamedTemporaryFile(dir=place, prefix="eta-", suffix=".bin") as file:
         if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a bus error later
-            os.posix_fallocate(file.fileno(), 0, size.numel() * dtype.itemsize)
+            needed = size.numel() * dtype.itemsize
+            try:
+                os.posix_fallocate(file.fileno(), 0, needed)
+            except OSError as error:
+                raise OSError(error.errno, f"no room for {needed:,} bytes of η ({error.strerror})", place) from error
         return torch.from_file(file.name, shared=True, size=size.numel(), dtype=dtype).view(size)
 
 
@@ -154,7 +158,7 @@ def whole(bank: Tensor, num_images: int, folder: str | None) -> Tensor:
     """
     n = ranks.world_size()
     out = None if folder is None else zeros((num_images, *bank.shape[1:]), bank.dtype, folder, "cpu")
-    piece = max(1, AT_ONCE // max(1, bank[0].numel() * bank.element_size()))
+    piece = max(1, AT_ONCE // max(1, n * bank[0].numel() * bank.element_size()))
     for first in range(0, len(bank), piece):
         parts = ranks.to_first(bank[first : first + piece].to(ranks.device()))
         if out is not None:

@@ -1,6 +1,5 @@
 """What does a frozen backbone make of images? They are shown to it as it is used to see them."""
 
-import os
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -53,6 +52,7 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
     if asked.image_size and encoder.sized and config is None:
         raise ConfigError(f"--image-size {asked.image_size}: an export sees images at the size it was trained on")
     data = _load(config, asked, as_imagenet)
+    data.check_alike()
     if data.classes is not None:
         data = data._replace(labelled=data.images, labels=data.classes)  # all, where the monitor has a part
     if not encoder.sized:
@@ -113,7 +113,7 @@ def _load(config: Config | None, asked: WhichImages, as_imagenet: bool) -> Image
     if asked.image_size and config is not None:
         raise ConfigError(f"--image-size {asked.image_size}: a run sees images at the size it was trained on")
     if config is None or config.dataset != dataset:
-        folder: dict[str, Any] = {"image_size": asked.image_size, "workers": os.cpu_count() if as_imagenet else None}
+        folder: dict[str, Any] = {"image_size": asked.image_size, "workers": processor.own() if as_imagenet else None}
         wanted = Config(dataset=dataset, **place, **(folder if dataset == "folder" else {}))
     else:
         wanted = replace(config, **place, augment=None, labels=None if asked.data_dir else config.labels)

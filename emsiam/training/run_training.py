@@ -52,9 +52,11 @@ def fit(
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
     processor.for_training(config.threads, config.deterministic)
     with ranks.together(config.device):
-        ranks.agree("")  # no process writes before all have seen what is there
+        data.check_alike()  # and no process writes before all have seen what is there
         more += edited(Path(str(config.out)), config.eta) if start else []
-        return _fit(assemble(config, data, start, notes=notes + more), start, stop)
+        parts = assemble(config, data, start, notes=notes + more)
+        start = start and start.emptied()  # of a large bank there is one, not two
+        return _fit(parts, start, stop)
 
 
 def _fit(parts: Parts, start: Checkpoint | None, stop: Sized) -> Run:

@@ -23,9 +23,9 @@ def try_solver(parts: Parts) -> None:
     own, name = ":" in (c.eta or ""), c.eta or name_of(parts.solver)
     try:
         answer = solved(parts, {}, batch)
-    except ConfigError:
-        raise
     except Exception as error:
+        if isinstance(error, ConfigError) or (isinstance(error, OSError) and not own):
+            raise
         refuse("eta", name, place(error) if own else str(error))
     eta, state = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
     if not isinstance(eta, Tensor) or not isinstance(state, dict):
