@@ -10,9 +10,7 @@ from .errors import BadImage, ConfigError, check_folder, one_line
 
 STATUS = {"healthy": 0, "undecided": 11, "too early to say": 11}
 NOT_HEALTHY = 10
-EPILOG = (
-    f"status 0: healthy; {NOT_HEALTHY}: not healthy; {STATUS['undecided']}: undecided, or too early; 2: wrong input"
-)
+EPILOG = f"status 0: healthy; {NOT_HEALTHY}: not; {STATUS['undecided']}: undecided, or too early to say; 2: wrong input"
 
 
 @command

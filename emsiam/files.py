@@ -21,8 +21,15 @@ def plain(value: Any) -> Any:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Where to write what then replaces a file at once: a reader sees the old content or the new. Raises OSError."""
-    new = file.with_name(f"{file.name}.new")
+    """Where to write what then replaces a file at once: a reader sees the old content or the new. Raises OSError.
+
+    A link stays, and what it leads to is replaced; a device or a pipe is written to.
+    """
+    file = Path(os.path.realpath(file))
+    if file.exists() and not file.is_file():
+        yield file
+        return
+    new = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
         yield new
         os.replace(new, file)

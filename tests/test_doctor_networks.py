@@ -160,4 +160,4 @@ def test_what_would_not_be_used_is_refused(run):
 
 
 def test_a_module_that_gives_nan_is_diverged():
-    assert emsiam.examine(Net(), VIEWS * torch.nan).verdict == "diverged"
+    assert emsiam.examine(lambda x: Net()(x) * torch.nan, VIEWS).verdict == "diverged"

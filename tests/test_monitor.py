@@ -88,7 +88,7 @@ def test_nan_is_diverged():
 def test_wrong_use_is_one_line():
     with pytest.raises(ConfigError, match="monitor: has seen no batch yet"):
         emsiam.Monitor().report()
-    with pytest.raises(ConfigError, match="allowed are 1 and 2"):
+    with pytest.raises(ConfigError, match="every: is 0; allowed is a whole number, 1 or more"):
         emsiam.Monitor(every=0)
     for x in (torch.zeros(8), torch.zeros(2, 8, 4, 4), torch.zeros(0, 8), torch.zeros(8, 8, dtype=torch.long)):
         with pytest.raises(ConfigError, match=r"p: is \[.*; pass numbers \[B, d\] or \[views, B, d\]"):

@@ -33,8 +33,11 @@ def intervals(z: Tensor, *, seed: int = 0) -> dict[str, tuple[float, float]]:
 
 
 def many_images(participation_ratio: float, images: int, width: int) -> float:
-    """The participation ratio that very many images would have: so many add 1/N to its inverse. At most the width."""
-    return 1 / max(1 / participation_ratio - 1 / images, 1 / width) if participation_ratio > 0 else 0.0
+    """The participation ratio that very many images would have: so many add 1/N to its inverse.
+
+    At most the width, and the number of images: of fewer than carry z nothing more can be said.
+    """
+    return 1 / max(1 / participation_ratio - 1 / images, 1 / min(width, images)) if participation_ratio > 0 else 0.0
 
 
 def _variances(z: Tensor, weights: Tensor) -> Tensor:

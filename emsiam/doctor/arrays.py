@@ -14,6 +14,7 @@ VIEWS = 16  # of three axes, a first one up to this long is read as views
 MOST = 1024  # images that are looked at; more are drawn from
 FEW_TOKENS = 4  # of three axes, a second one up to this long may as well be views
 WIDEST = 16384  # channels of a representation that anybody trains
+FEWER = 5  # channels for each image from which on it is asked whether they are exchanged
 SHAPES = "[N, d], one row an image, or [views, N, d]"
 
 
@@ -30,6 +31,8 @@ def embeddings(name: str, given: Any, layout: str | None = None) -> Embeddings:
     """What was handed over under a name. layout: of three axes, one of LAYOUTS. Raises ConfigError."""
     x = _array(name, given)
     said: list[str] = []
+    if isinstance(given, list | tuple) and x.ndim == 3 and all(isinstance(part, np.ndarray | Tensor) for part in given):
+        layout = layout or "views"  # each of its own
     if layout not in (None, *LAYOUTS):
         raise ConfigError(f"layout: is {layout!r}; allowed is {' or '.join(map(repr, LAYOUTS))}")
     if 0 in x.shape:
@@ -37,9 +40,10 @@ def embeddings(name: str, given: Any, layout: str | None = None) -> Embeddings:
     if x.ndim == 1:
         raise ConfigError(f"{name}: has one axis, {list(x.shape)}; pass {SHAPES}")
     if x.ndim not in (2, 3):
+        flat = f"{name}.flatten(2) of views [views, N, C, H, W]"
+        mean = f"{name}.mean((2, 3)) of feature maps [N, C, H, W], {name}.mean(2) of [views, N, tokens, d]"
         raise ConfigError(
-            f"{name}: has {x.ndim} axes, {list(x.shape)}; pass {SHAPES}. Of feature maps [N, C, H, W] that is "
-            f"{name}.mean((2, 3))"
+            f"{name}: has {x.ndim} axes, {list(x.shape)}; pass {SHAPES}. That is {flat if name == 'pixels' else mean}"
         )
     if x.ndim == 3 and layout is None and len(x) > VIEWS and x.shape[1] <= FEW_TOKENS:
         raise ConfigError(
@@ -55,19 +59,18 @@ def embeddings(name: str, given: Any, layout: str | None = None) -> Embeddings:
     count, width = x.shape[axis], x.shape[-1]
     if count < 2:
         raise ConfigError(f"{name}: is of one image; its spread needs more, 100 or better 500: pass {SHAPES}")
-    if width > WIDEST and count * 8 < width:
-        raise ConfigError(
-            f"{name}: is of {count:,} images and {width:,} channels; were it transposed, pass {name}.T, and of one so "
-            f"wide at least {-(-width // 8):,} images: {SHAPES}"
-        )
+    if name != "pixels" and width > FEWER * count:
+        if width > WIDEST and count % 32 == 0:  # as widths are
+            raise ConfigError(f"{name}: is {list(x.shape)}, {SHAPES}; it looks transposed: pass {name}.T")
+        said.append(f"{name} has {count:,} rows, which are read as images, of {width:,} channels; else pass {name}.T")
     rows = None
     if count > MOST:
         rows = torch.randperm(count, generator=generator(0, IDS))[:MOST].sort().values
         said.append(f"{MOST:,} of {count:,} images are looked at, drawn with a fixed seed")
         which: Any = rows.to(x.device) if isinstance(x, Tensor) else rows.numpy()
         x = x[which] if axis == 0 else x[:, which]
-    looked = _tensor(name, x)
-    looked = looked if looked.is_floating_point() else looked.float()
+    looked = as_tensor(name, x)
+    looked = looked if looked.is_floating_point() and looked.element_size() > 1 else looked.float()
     if with_tokens:
         return Embeddings(looked.float().mean(1)[None], rows, looked, tuple(said))
     return Embeddings(looked if looked.ndim == 3 else looked[None], rows, None, tuple(said))
@@ -84,10 +87,10 @@ def _array(name: str, given: Any) -> np.ndarray | Tensor:
         shapes = {tuple(part.shape) for part in given}
         if len(shapes) > 1:
             raise ConfigError(f"{name}: its views have the shapes {sorted(map(list, shapes))}; allowed is one")
-        given = torch.stack([_tensor(name, part) for part in given])
+        given = torch.stack([as_tensor(name, part) for part in given])
     if not isinstance(given, np.ndarray | Tensor | list | tuple):
         raise ConfigError(f"{name}: is a {kind}; pass an array, {SHAPES}")
-    x = _tensor(name, given) if isinstance(given, list | tuple) else given
+    x = as_tensor(name, given) if isinstance(given, list | tuple) else given
     number = (
         x.dtype.kind if isinstance(x, np.ndarray) else "c" if x.is_complex() else "b" if x.dtype == torch.bool else ""
     )
@@ -98,8 +101,12 @@ def _array(name: str, given: Any) -> np.ndarray | Tensor:
     return x
 
 
-def _tensor(name: str, given: Any) -> Tensor:
+def as_tensor(name: str, given: Any) -> Tensor:
+    """On the CPU. Raises ConfigError for what has no numbers."""
     if isinstance(given, Tensor):
+        if given.is_meta or given.is_nested or given.is_quantized:
+            kind = "meta" if given.is_meta else "nested" if given.is_nested else "quantised"
+            raise ConfigError(f"{name}: is a {kind} tensor; pass one of plain numbers, {SHAPES}")
         whole = given.detach()
         return (whole.to_dense() if whole.layout != torch.strided else whole).cpu()
     if isinstance(given, np.ma.MaskedArray):
@@ -109,5 +116,5 @@ def _tensor(name: str, given: Any) -> Tensor:
         long = x.dtype.kind == "f" and x.dtype.itemsize > np.dtype(np.float64).itemsize
         return torch.from_numpy(np.array(x, dtype=np.float64 if long else x.dtype.newbyteorder("=")))
     except (TypeError, ValueError):
-        of = f"of {x.dtype}" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
-        raise ConfigError(f"{name}: is {of}, not of numbers alone; pass {SHAPES}") from None
+        held = ("text" if x.dtype.kind in "US" else x.dtype) if isinstance(given, np.ndarray) else "other things"
+        raise ConfigError(f"{name}: holds {held}, not numbers alone; pass {SHAPES}") from None

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..diagnostics.verdict import RULE, Judgement
 from .causes import Cause
-from .outputs import Output, Shown, meanings, plain, rows
+from .outputs import Output, Shown, meanings, plain, rows, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 96
+NUMBERS = {"z_residual_norm": "the spread of z", "p_residual_norm": "the spread of p"}  # and as a judgement calls them
+NUMBERS |= {"directions": "directions", "view_auc": "found again"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class Diagnosis:
     def reason(self) -> str:
         return self.judgement.reason
 
+    @property
+    def decided(self) -> str:
+        """Which number decided, its value, the bound, and where that is from: a sentence, or nothing."""
+        j = self.judgement
+        called = NUMBERS.get(j.number)
+        value, bound = (written(x, min(abs(j.value), abs(j.bound))) for x in (j.value, j.bound))
+        return f"Decided by {called}: {value}, the bound is {bound} ({j.source})." if called else ""
+
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values; the numbers of the first output by name, those of others in `outputs`."""
         j = self.judgement
@@ -56,6 +66,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = wrapped(f"{self.verdict}: {self.reason}.", "")
+        lines += wrapped(self.decided, "") if self.decided else []
         tables = [rows(o) for o in self.outputs]
         widths = [max((len(row[i]) for table in tables for row in table[1:]), default=0) for i in range(2)]
         for (head, _, like), *body in tables:
@@ -98,6 +109,7 @@ class Diagnosis:
         causes = f"<p>What usually looks like this, most likely first:</p><ol>{listed}</ol>" if listed else ""
         notes = "".join(f"<p><small>{html.escape(x)}</small></p>" for x in (*meanings(self.outputs), *self.said))
         said = f"<p><b>{html.escape(self.verdict)}</b>: {html.escape(self.reason)}</p>"
+        said += f"<p><small>{html.escape(self.decided)}</small></p>" if self.decided else ""
         return f"{said}<table>{table}</table>{causes}{notes}"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..diagnostics import collapse
 from ..diagnostics.verdict import CONSTANT, Evidence, judge, seen
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, flag, nearest
 from ..objective import unit
 from ..runs.run import Run
 from .arrays import Embeddings, embeddings
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("z", "p", "features")  # in the order in which they are shown; the verdict is of the first
 FEW_CHANNELS, NEARLY_ALL = 0.6, 0.99  # std·√d over spread, below which channels differ; and of their variance
-SAME = 0.02  # of features after a ReLU: the share that differs between images, below which they are a constant
+# features after a ReLU share a mean, so they are centred, unless their spread is below this: then they are a constant.
+# Of random weights it is 0.1 or more; nobody says of features whether they should differ more
+AFTER_RELU = {"z": CONSTANT, "features": 0.02}
 NEIGHBOURS, TEMPERATURE = 20, 0.1  # of kNN, where there are labels
 
 
@@ -59,17 +61,20 @@ def examine(
     `data_dir`, as `python -m emsiam.diagnose` takes them. Returns a `Diagnosis`, to be printed. Raises ConfigError.
     """
     given: dict[str, Any] = {"z": z, "p": p, "features": features, "untrained": untrained, "pixels": pixels}
-    if steps is not None and (not isinstance(steps, int) or steps < 0):
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0):
         raise ConfigError(f"steps: is {steps!r}; allowed is a whole number, 0 or more")
     if isinstance(z, str | os.PathLike) and not os.fspath(z):
         raise ConfigError("z: is an empty path")
-    if isinstance(z, str | os.PathLike) and Path(z).suffix in TEXT:
+    if isinstance(z, str | os.PathLike) and Path(z).suffix.lower() in TEXT:
         raise ConfigError(
             f"{z}: holds text; save the numbers by numpy.save, or pass them: numpy.loadtxt, pandas.read_csv"
         )
-    if isinstance(z, str | os.PathLike) and Path(z).suffix in ENDINGS and not of_file:
+    if isinstance(z, str | os.PathLike) and Path(z).suffix.lower() in ENDINGS:
         found = arrays(Path(z).expanduser())
         if found is not None:
+            if of_file:
+                name = next(iter(of_file))
+                raise ConfigError(f"{flag(name)}: is of weights, and {z} holds embeddings; leave it out")
             labels = found.pop("labels", None) if labels is None else labels
             said = [f"{z}: {', '.join(found)}"]
             return diagnose(given | {"z": None} | found, labels, steps, layout, said)
@@ -133,6 +138,8 @@ def diagnose(
     for name, other in read.items():
         if (number := other.x.shape[1]) != count and name != "untrained":
             raise ConfigError(f"{name}: is of {number:,} images and {first} of {count:,}; allowed is the same images")
+        if name in ("p", "untrained") and (wide := other.x.shape[-1]) != (width := read[first].x.shape[-1]):
+            raise ConfigError(f"{name}: has {wide:,} channels and {first} {width:,}; allowed is the same number")
     said = [*(said or []), *(note for x in read.values() for note in x.said)]
     if len(read[first].x) == 1:
         said.append(f"{first} has one view of each image; two, [2, N, d], would show whether images are found again")
@@ -166,9 +173,14 @@ def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:
     if not x.isfinite().all():
         said.append(f"{name} holds {int((~x.isfinite()).sum()):,} values that are not finite")
         return None
-    if name in OUTPUTS and (x >= 0).all() and collapse.residual_norm(x[0]) > SAME:
-        said.append(f"no value of {name} is negative: it is taken for features after a ReLU, and centred first")
+    if name in AFTER_RELU and (x >= 0).all() and (spread := collapse.residual_norm(x[0])) > AFTER_RELU[name]:
+        said.append(
+            f"no value of {name} is negative: it is taken for features after a ReLU, and centred first; as it is its "
+            f"spread is {spread:.2f}"
+        )
         x = x - x.double().mean((0, 1))
+    if name in OUTPUTS and 2 * (distinct := len(x[0].unique(dim=0))) < x.shape[1]:
+        said.append(f"only {distinct:,} of {x.shape[1]:,} rows of {name} differ from one another")
     views, count, width = x.shape
     of, numbers = seen(x), collapse.measure(x)
     assert of is not None

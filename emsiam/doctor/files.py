@@ -6,34 +6,42 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
-from ..errors import ConfigError
+from ..checkpoint import read
+from ..errors import ConfigError, Damaged
 
 NAMES = ("z", "p", "features", "labels")  # of arrays that an .npz or .safetensors may hold
-ENDINGS = (".npy", ".npz", ".safetensors")
+ENDINGS = (".npy", ".npz", ".safetensors", ".pt", ".pth")
+ARRAYS = (".npy", ".npz")  # of those that hold no weights
 TEXT = (".csv", ".tsv", ".txt", ".json")
 
 
 def arrays(path: Path) -> dict[str, Any] | None:
-    """{name: array}, under NAMES; None where a .safetensors file holds weights. Raises ConfigError.
+    """{name: array}, under NAMES; None where a file of tensors holds weights. Raises ConfigError.
 
     The only array of a file is z, whatever it is called.
     """
+    ending = path.suffix.lower()
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file")
     try:
-        found = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors}[path.suffix](path)
+        found = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors}.get(ending, _torch)(path)
+    except Damaged:
+        return None  # what weights are it is said where they are read
     except (ValueError, OSError, zipfile.BadZipFile, struct.error, EOFError) as error:
         if "Python objects" in str(error):
             raise ConfigError(f"{path}: holds Python objects, which reading could run; save numbers alone") from None
-        raise ConfigError(f"{path}: is no {path.suffix} file, or a damaged one ({error})") from None
+        raise ConfigError(f"{path}: is no {ending} file, or a damaged one ({error})") from None
+    if ending not in ARRAYS and any(name.endswith((".weight", ".bias")) for name in found):
+        return None
     known = {name: found[name] for name in NAMES if name in found}
     representations = [name for name, x in found.items() if x.ndim in (2, 3) and name not in NAMES]
     if {"z", "features"} & known.keys():
         return known
     if len(representations) == len(found) - len(known) == 1:
         return known | {"z": found[representations[0]]}
-    if path.suffix == ".safetensors":
+    if ending not in ARRAYS:
         return None
     raise ConfigError(
         f"{path}: holds {', '.join(sorted(found)) or 'nothing'}; one of them must be called z or features, others "
@@ -56,6 +64,8 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
             with whole.open(member) as array:
                 version = np.lib.format.read_magic(array)
                 header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                if version not in header:
+                    raise ValueError(f"a header of version {'.'.join(map(str, version))}")
                 shape, fortran, kind = header[version](array)
                 inside = array.tell()
             if kind.hasobject:
@@ -70,6 +80,13 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
                 with whole.open(member) as array:
                     found[name] = np.lib.format.read_array(array, allow_pickle=False)
     return found
+
+
+def _torch(path: Path) -> dict[str, Any]:
+    """Tensors that torch.save has written; nothing where a file has them not at its top."""
+    content = read(path, mapped=True)
+    tensors = {"z": content} if isinstance(content, Tensor) else content if isinstance(content, dict) else {}
+    return {name: x for name, x in tensors.items() if isinstance(name, str) and isinstance(x, Tensor)}
 
 
 def _safetensors(path: Path) -> dict[str, Any]:

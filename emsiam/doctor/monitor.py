@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..diagnostics import collapse
@@ -14,6 +13,7 @@ from ..diagnostics.evidence import many_images
 from ..diagnostics.verdict import CONSTANT, FEW_DIRECTIONS, FEWEST
 from ..errors import ConfigError
 from ..ranks import gather
+from .arrays import FEW_TOKENS, VIEWS, as_tensor
 from .diagnosis import Diagnosis
 from .examine import diagnose
 
@@ -23,6 +23,13 @@ KEPT = 256  # looks; where there are more, every other one of the older half is 
 FALLING = 0.9  # of the rank at half of the updates: below it the rank is falling
 SURE = 3  # looks in a row
 SETTLED = 300  # updates before which every rank falls
+REASONS = {
+    "images": "a batch had too few images",
+    "finite": "z or p held values that are not finite",
+    "constant": "z or p was nearly a constant",
+    "few": f"fewer than {FEW_DIRECTIONS:g} directions carried z",
+    "falling": "the rank of z was falling",
+}
 
 
 class Look(NamedTuple):
@@ -54,8 +61,9 @@ class Monitor:
     """
 
     def __init__(self, every: int = EVERY, images: int = MOST):
-        if every < 1 or images < 2:
-            raise ConfigError(f"every is {every} and images {images}; allowed are 1 and 2, and more")
+        for name, value, least in (("every", every, 1), ("images", images, 2)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ConfigError(f"{name}: is {value!r}; allowed is a whole number, {least} or more")
         self.every, self.images = every, images
         self.updates = 0
         self.due = True  # a look, at the next batch
@@ -69,7 +77,10 @@ class Monitor:
         Only a look's rows are kept. Raises ConfigError for other shapes of z or p. A batch of one image is passed over,
         and the next one is looked at.
         """
-        given = {name: _batch(name, x) for name, x in (("z", z), ("p", p)) if x is not None}
+        given = {"z": _batch("z", z)} | ({} if p is None else {"p": _batch("p", p)})
+        if p is not None and given["p"].shape[-1] != given["z"].shape[-1]:
+            wide, width = (given[name].shape[-1] for name in ("p", "z"))
+            raise ConfigError(f"p: has {wide:,} channels and z {width:,}; allowed is the same number")
         self.updates += 1
         self.due = self.due or self.updates % self.every == 0
         if not self.due:
@@ -139,11 +150,12 @@ class Monitor:
         """What `emsiam.examine` says of the last look, and how the rank moves. Raises ConfigError before the first."""
         if not self.looks:
             raise ConfigError("monitor: has seen no batch yet; call update(z)")
-        found = diagnose(self.last, None, self.looks[-1].update, "views" if self.last["z"].ndim == 3 else None)
+        found = diagnose(self.last, None, self.updates, "views" if self.last["z"].ndim == 3 else None)
         (first, at), (now, last) = ((look.participation_ratio, look.update) for look in (self.looks[0], self.looks[-1]))
         said = f"the rank of z was {first:.1f} at update {at:,} and is {now:.1f} at {last:,}"
         said += ", and it is falling" if self.falling else ""
-        return replace(found, said=(*found.said, said))
+        warned = [f"it warned at update {update:,}: {REASONS[what]}" for what, update in self.warned.items()]
+        return replace(found, said=(*found.said, said, *warned))
 
     def to_dict(self) -> dict[str, Any]:
         """{column: values}, a value a look: for a table or a curve."""
@@ -154,7 +166,9 @@ def _batch(name: str, x: Any) -> Tensor:
     """What was given under a name. Raises ConfigError where it is not [B, d] or [views, B, d]."""
     if not isinstance(x, Tensor | np.ndarray):
         raise ConfigError(f"{name}: is a {type(x).__name__}; pass [B, d] or [views, B, d]")
-    x = torch.as_tensor(x).detach()
+    x = x.detach() if isinstance(x, Tensor) else as_tensor(name, x)
+    if x.ndim == 3 and len(x) > VIEWS and x.shape[1] <= FEW_TOKENS:
+        raise ConfigError(f"{name}: is {list(x.shape)}; views come first, [views, B, d]: {name}.swapaxes(0, 1)")
     if x.ndim not in (2, 3) or 0 in x.shape or not x.is_floating_point():
         raise ConfigError(f"{name}: is {list(x.shape)} of {x.dtype}; pass numbers [B, d] or [views, B, d]")
     return x

@@ -103,7 +103,7 @@ def of_checkpoint(path: str, which: WhichNetwork, asked: WhichImages) -> Network
             [nn.functional.interpolate(x, encoder.shape[1:], mode="bilinear", antialias=True) for x in views]
         )
     origin = encoder.origin
-    what = f"{path}: features of {origin['arch']} ({origin['kind']}), images of {data.name}, {shown}"
+    what = f"{path}: features of {origin['arch']} ({origin['kind']}), {some(views, data)}, {shown}"
     with initialised(generator(0, BACKBONE)):
         fresh, _ = build_backbone(origin["arch"], origin["stem"] or None, encoder.shape)
     return Networks(
@@ -124,7 +124,7 @@ def _of_ours(path: str, encoder: LoadedBackbone, asked: WhichImages) -> Networks
     assert c is not None
     views = probe(_as_seen(data, encoder), PROBE_VIEWS, dtype(c))[:VIEWS]
     return Networks(
-        f"{path}: {c.mode}, {encoder.origin['steps']:,} steps, images of {data.name}",
+        f"{path}: {c.mode}, {encoder.origin['steps']:,} steps, {some(views, data)}",
         of_siamese(net.train(), views),
         of_siamese(net.eval(), views),
         of_siamese(network(c, encoder.shape).train(), views),
@@ -132,6 +132,11 @@ def _of_ours(path: str, encoder: LoadedBackbone, asked: WhichImages) -> Networks
         data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
         encoder.origin["steps"],
     )
+
+
+def some(views: Tensor, data: ImageSet) -> str:
+    """Which images are shown, in words."""
+    return f"{views.shape[1]:,} of {len(data.images):,} images of {data.name}"
 
 
 def _as_seen(data: ImageSet, encoder: LoadedBackbone) -> ImageSet:
@@ -147,6 +152,9 @@ def of_module(module: Callable[[Tensor], Any], images: Any) -> Networks:
         raise ConfigError(
             f"images: are {shape}; pass a tensor [N, C, H, W], or views [views, N, C, H, W], as the model takes it"
         )
+    if 0 in images.shape or not images.isfinite().all():
+        fault = f"are of {list(images.shape)}" if 0 in images.shape else "hold values that are not finite"
+        raise ConfigError(f"images: {fault}; pass images as the model takes them")
     views = images[None] if images.ndim == 4 else images
     name = type(module).__name__ if isinstance(module, nn.Module) else getattr(module, "__name__", "a function")
     if (count := views.shape[1]) > MOST:
@@ -154,14 +162,25 @@ def of_module(module: Callable[[Tensor], Any], images: Any) -> Networks:
         name += f", {MOST} of {count:,} images, drawn with a fixed seed"
     if not isinstance(module, nn.Module):
         return Networks(name, {"z": passed(module, views)}, {}, {}, views.flatten(2), pictured(views[0]))
-    mode = module.training
-    try:
-        keeps = any(getattr(m, "running_mean", None) is not None for m in module.modules())
-        batch = {"z": passed(module.train(), views)}
-        running = {"z": passed(module.eval(), views[:1, :FEW])} if keeps else {}
-    finally:
-        module.train(mode)
+    modes = {part: part.training for part in module.modules()}
+    with torch.random.fork_rng(devices=[]):
+        try:
+            keeps = any(getattr(m, "running_mean", None) is not None for m in module.modules())
+            batch = {"z": passed(with_batch_statistics(module), views)}
+            running = {"z": passed(module.eval(), views[:1, :FEW])} if keeps else {}
+        finally:
+            for part, mode in modes.items():
+                part.training = mode
     return Networks(name, batch, running, {}, views.flatten(2), pictured(views[0]))
+
+
+def with_batch_statistics(module: nn.Module) -> nn.Module:
+    """The module in eval mode, as dropout would spread what is a constant, but for BN."""
+    module.eval()
+    for part in module.modules():
+        if hasattr(part, "running_mean"):
+            part.train()
+    return module
 
 
 def pictured(images: Tensor) -> Tensor | None:

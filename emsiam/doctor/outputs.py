@@ -10,7 +10,7 @@ from ..diagnostics.verdict import Number, Seen
 from .healthy import healthy, span
 
 SHOWN = {  # number: how it is called, and what it is
-    "residual_norm": ("spread", "the length of what differs between images, of unit vectors: 0 for a constant"),
+    "residual_norm": ("spread", "how much of unit vectors differs between images: 0 for a constant, at most 1"),
     "directions": ("directions", "how many carry the variance: the participation ratio of very many such images"),
     "effective_rank": ("effective rank", "RankMe of unit vectors, highest before training"),
     "view_auc": ("found again", "how often an image's other view is nearer to it than another image; 0.5 is chance"),
@@ -39,7 +39,7 @@ class Shown(NamedTuple):
 def rows(o: Output) -> list[list[str]]:
     """A head, and each number as it is called, with its interval and the range of healthy runs."""
     like = healthy(o.name, o.width)
-    found = [[f"{o.name}, {o.images:,} images, {o.width:,} channels", "", "healthy" if like else ""]]
+    found = [[f"{o.name}, {o.images:,} images, {o.width:,} channels", "", "healthy runs" if like else ""]]
     for name, (called, _) in SHOWN.items():
         if cell := spelled(o, name):
             ends = span(like, name, o.images)
