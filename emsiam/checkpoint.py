@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -95,7 +96,9 @@ def read(file: Path, *, mapped: bool = False) -> Any:
             with zipfile.ZipFile(file) as whole:
                 if bad := whole.testzip():
                     raise Damaged(f"{bad} in it has another checksum than it was written with")
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped or None)
+        with warnings.catch_warnings():  # on pickles, which are refused below
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped or None)
     except (FileNotFoundError, Damaged):
         raise
     except Exception as error:  # what is damaged leads the readers anywhere
@@ -104,8 +107,16 @@ def read(file: Path, *, mapped: bool = False) -> Any:
                 f"{file}: holds {code[1]}, which could run code, and is not loaded; save its state_dict alone"
             ) from None
         why = str(error).split("WeightsUnpickler error: ")[-1].strip().partition("\n")[0]
+        if _is_pickle(file):
+            why = "a pickle, which could run code; save tensors by torch.save, arrays by numpy.save"
         why = why.partition(". ")[0] if why and not isinstance(error, LookupError | TypeError) else "another format"
         raise Damaged(f"cannot be read as a checkpoint ({why})") from None
+
+
+def _is_pickle(file: Path) -> bool:
+    """Whether a file begins as pickles do; those of torch.save from before it wrote zip files begin so, too."""
+    with file.open("rb") as opened:
+        return opened.read(1) == b"\x80"
 
 
 def load_checkpoint(path: Path, *, resume: bool = False) -> Checkpoint | None:

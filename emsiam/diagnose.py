@@ -20,8 +20,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "what",
         metavar="RUN|CHECKPOINT|EMBEDDINGS",
-        help="a run's directory; a file of weights; or .npy, .npz, .safetensors with z, [N, d] or [views, N, d], in an "
-        ".npz also p, features, labels",
+        help="a run's directory; a file of weights; or .npy, .npz, .safetensors, .pt with z, [N, d] or [views, N, d], "
+        "beside it p, features, labels",
     )
     parser.add_argument("--dataset", choices=names.DATASETS, help="images to show to a network. Default: the run's.")
     parser.add_argument("--data-dir", type=PATH.of_argument, help="where they are; alone: a folder of images")

@@ -136,7 +136,7 @@ def test_somebody_s_checkpoint(tmp_path, few_files):
     asked = {"arch": "resnet18", "dataset": "folder", "data_dir": few_files["data_dir"], "image_size": 32}
     found = emsiam.examine(tmp_path / "net.pth", **asked)
     assert [o.name for o in found.outputs] == ["features"]
-    assert "features of resnet18" in found.said[0]
+    assert ": resnet18 (state dict), 160 of 160 images of folder" in found.said[0]
     assert "taken for features after a ReLU" in str(found)
     with pytest.raises(ConfigError, match="does not say of which network it is; add --arch"):
         emsiam.examine(tmp_path / "net.pth", dataset="digits")

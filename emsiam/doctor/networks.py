@@ -1,5 +1,6 @@
 """What does a network make of images, and what of the same images before training? Runs, checkpoints, any module."""
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +16,10 @@ from ..data.probe_set import PROBE_VIEWS, probe, probe_ids
 from ..errors import ConfigError, one_line
 from ..evaluation.backbones import LoadedBackbone, WhichNetwork, load_backbone
 from ..evaluation.features import WhichImages, prepared
+from ..evaluation.heads import Heads
 from ..networks import Siamese, build_backbone, initialised
 from ..runs.run import Run, load_run
-from ..streams import BACKBONE, IDS, generator
+from ..streams import BACKBONE, IDS, PROJECTOR, generator
 from ..training.observe import look
 
 VIEWS = 2
@@ -103,17 +105,39 @@ def of_checkpoint(path: str, which: WhichNetwork, asked: WhichImages) -> Network
             [nn.functional.interpolate(x, encoder.shape[1:], mode="bilinear", antialias=True) for x in views]
         )
     origin = encoder.origin
-    what = f"{path}: features of {origin['arch']} ({origin['kind']}), {some(views, data)}, {shown}"
+    what = f"{path}: {origin['arch']} ({origin['kind']}), {some(views, data)}, {shown}"
     with initialised(generator(0, BACKBONE)):
         fresh, _ = build_backbone(origin["arch"], origin["stem"] or None, encoder.shape)
     return Networks(
         what,
-        {"features": passed(encoder.backbone.train(), views)},
+        _layered(encoder.backbone, encoder.heads, views),
         {"features": passed(encoder.backbone.eval(), views[:1, :FEW])},
-        {"features": passed(fresh.train(), views[:, :FEW])},
+        _layered(fresh, _untrained(encoder.heads), views[:, :FEW]),
         views.flatten(2),
         data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
     )
+
+
+def _layered(backbone: nn.Module, heads: Heads, views: Tensor) -> dict[str, Tensor]:
+    """Features, and z and p where there are heads that take them, with batch statistics."""
+    made = {"features": passed(backbone.train(), views)}
+    for name, of, head in (("z", "features", heads.projector), ("p", "z", heads.predictor)):
+        first = next((m for m in head if isinstance(m, nn.Linear)), None) if head else None
+        if head and first and of in made and made[of].shape[-1] == first.in_features:
+            with torch.no_grad():
+                made[name] = torch.stack([look(head.train(), x) for x in made[of]])
+    return {name: made[name] for name in ("z", "p", "features") if name in made}
+
+
+def _untrained(heads: Heads) -> Heads:
+    """The same layers with weights as PyTorch begins."""
+    fresh = copy.deepcopy(heads)
+    with initialised(generator(0, PROJECTOR)):
+        for head in fresh:
+            for layer in head or ():
+                if isinstance(layer, nn.Linear | nn.BatchNorm1d):
+                    layer.reset_parameters()
+    return fresh
 
 
 def _of_ours(path: str, encoder: LoadedBackbone, asked: WhichImages) -> Networks:

@@ -14,6 +14,7 @@ from ..checkpoint import Checkpoint, load_checkpoint, read
 from ..config import Config
 from ..errors import ConfigError, Damaged, nearest, refuse
 from ..runs.run import load_run
+from .heads import Heads, heads
 from .layouts import Place, find
 
 CARRIED = "emsiam"  # where an export of ours says what feeds it, see `exports.about`
@@ -46,6 +47,7 @@ class LoadedBackbone(NamedTuple):
     std: Tensor | None = None
     whole: networks.Siamese | None = None  # of our run: F and h
     sized: bool = True
+    heads: Heads = Heads()  # of somebody else's checkpoint
 
 
 def load_backbone(path: str, which: WhichNetwork | None = None, side: int = 224) -> LoadedBackbone:
@@ -159,7 +161,7 @@ def _foreign(path: str, saved: Any, arch: str, which: WhichNetwork, side: int) -
     kind = place.kind + (f", stem 3×3 padded by {padding}" if cifar else "")
     stem = {"stem": "cifar" if cifar else "", "stem_padding": padding}
     origin = {"from": path, "kind": kind, "arch": arch, **stem}
-    return LoadedBackbone(backbone.eval(), (3, side, side), None, origin, sized=False)
+    return LoadedBackbone(backbone.eval(), (3, side, side), None, origin, sized=False, heads=heads(place))
 
 
 def _of_solo_learn(place: Place) -> bool:

@@ -26,7 +26,7 @@ class Place(NamedTuple):
     label: str  # how the file calls it, in dots; "" where its names stand alone
     kind: str  # how its weights are named
     weights: Mapping[str, Tensor]  # by the network's own names, all that are there
-    beside: frozenset[str]  # names in the same dictionary that are not below the label
+    beside: Mapping[str, Tensor]  # of the same dictionary, those that are not below the label
 
 
 def find(path: str, saved: Mapping[str, Any], net: nn.Module, arch: str, chosen: str | None = None) -> Place:
@@ -83,7 +83,7 @@ def _places(saved: Mapping[str, Any], net: nn.Module, anchors: list[str]) -> Ite
                     weights.update((name[len(prefix) :], x) for name, x in tensors.items() if name.startswith(prefix))
                     _keep_versions(weights, container, prefix, net)
                 label = ".".join(filter(None, (*outer, prefix.rstrip("."))))
-                beside = frozenset(name for name in tensors if not name.startswith(prefix))
+                beside = {name: x for name, x in tensors.items() if not name.startswith(prefix)}
                 after = f", names after {prefix!r}" if prefix else ""
                 yield Place(label, f"state dict{after}{kind}", weights, beside)
 
