@@ -51,14 +51,14 @@ def examine(
         print(emsiam.examine("runs/mine"))
 
     z: [N, d], one row per image, or better [views, N, d], to see whether an image is found again by its other view;
-    numpy, PyTorch or lists. Tokens [N, tokens, d] are averaged. These make the answer surer: p and untrained, of the shape of z, what a predictor makes of
+    numpy, PyTorch or lists. These make the answer surer: p and untrained, of the shape of z, what a predictor makes of
     it, and z before the first step; pixels [views, N, C·H·W], the views themselves; steps, how many SGD steps were
     trained. features [N, f] of the backbone, and a kNN accuracy by labels [N], are shown beside. layout: how three axes
     are read, "views" or "tokens". Values that are never negative are taken for features after a ReLU, and centred.
 
     In place of z: a module or a function of a batch, with images [N, C, H, W] or views [views, N, C, H, W] after it; a
-    run, or its directory; a file of embeddings (.npy, .npz, .safetensors, .pt), or of weights, with `arch` and `dataset` or
-    `data_dir`, as `python -m emsiam.diagnose` takes them. Returns a `Diagnosis`, to be printed. Raises ConfigError.
+    run, or its directory; a file of embeddings (.npy, .npz, .safetensors, .pt), or of weights, with `arch` and
+    `dataset` or `data_dir`, as `python -m emsiam.diagnose` takes them. Returns a `Diagnosis`, to be printed. Raises ConfigError.
     """
     given: dict[str, Any] = {"z": z, "p": p, "features": features, "untrained": untrained, "pixels": pixels}
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0):
