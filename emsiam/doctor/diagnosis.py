@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH = 96
 NUMBERS = {"z_residual_norm": "the spread of z", "p_residual_norm": "the spread of p"}  # and as a judgement calls them
-NUMBERS |= {"directions": "directions", "view_auc": "found again"}
+NUMBERS |= {"directions": "directions", "view_auc": "“found again”"}
 
 
 @dataclass(frozen=True)
