@@ -1,4 +1,4 @@
-"""Numbers to words: what has become of a representation? No labels are used; experiments/doctor measures errors."""
+"""Numbers to words: what has become of a representation? No labels are used. Its errors: docs/doctor.md."""
 
 from typing import NamedTuple
 

@@ -71,7 +71,7 @@ FIXED_PREDICTOR = Cause(
     "give its parameters to the optimiser",
     f"{SIMSIAM}, Table 1: the loss stays high",
 )
-SHORT = Cause("training has not come far", "train on, and look again", "experiments/doctor")
+SHORT = Cause("training has not come far", "train on, and look again", "docs/doctor.md")
 NOT_FINITE = Cause(
     "the loss or the weights are not finite",
     "a lower learning rate, fp32 in the loss; look at the last finite checkpoint",

@@ -30,9 +30,10 @@ HEAD = """# The doctor: is it collapse?
 Made by `python -m experiments.doctor` from results/doctor.runs.jsonl; no number here is typed by hand.
 """
 
-NOW = """A look is a run at a step. The verdict *says* that images are lost where it finds too few of them again by
-their other view, or calls z or p a constant; it *does not say* where it is undecided, or where it is too
-early to say, as it is at step 20 of every run. Shares of looks, with 95 % intervals over runs. Between:
+NOW = """A look is a run at a step. *Not healthy*: the verdict is a collapse, or not
+converging. It *says* that images are lost where it finds too few of them again by their other view, or calls
+z or p a constant; it *does not say* where it is undecided, or where it is too early to say, as it is at step
+20 of every run. Shares of looks, with 95 % intervals over runs. Between:
 accuracy is 1 to 3 points lower."""
 LATER = """Looks whose images of z are kept. *Not healthy*: a collapse, or not converging. Few directions that still
 carry all images are called a dimensional collapse: here is how often images are lost afterwards."""
@@ -79,20 +80,28 @@ def summed_up(found: Sequence[Row]) -> str:
     lines = []
     for pair, of in ((REPORTED, "where its bounds were not chosen"), (CHOSEN, "where they were")):
         here = [row for row in found if row.data in pair]
-        lost, kept = (
-            rate([(row.key, says_lost(row.judgement) is True) for row in here if row.lost is state])
-            for state in (True, False)
-        )
+        lost, kept = ([row for row in here if row.lost is state] for state in (True, False))
         if lost and kept:
             lines.append(
-                f"- On {' and '.join(pair)}, {of}, the verdict says that images are lost in {share(lost)} of the looks "
-                f"where they are, and in {share(kept)} of those where they are kept."
+                f"- On {' and '.join(pair)}, {of}: where images are lost, z is not called healthy, or undecided, in "
+                f"{against(lost)} of the looks, and images are said to be lost in {says(lost)}. Where they are kept, it is "
+                f"{against(kept)} and {says(kept)}."
             )
     return "\n".join(lines)
 
 
-def share(r: Rate) -> str:
-    return f"{r.share:.0%} ({r.low:.0%} to {r.high:.0%})"
+def against(found: Sequence[Row]) -> str:
+    """How often the verdict is a collapse, or not converging."""
+    return share(rate([(row.key, says_ill(row.judgement)) for row in found]))
+
+
+def says(found: Sequence[Row]) -> str:
+    """How often it is that images are lost."""
+    return share(rate([(row.key, says_lost(row.judgement) is True) for row in found]))
+
+
+def share(r: Rate | None) -> str:
+    return "" if r is None else f"{r.share:.0%} ({r.low:.0%} to {r.high:.0%})"
 
 
 def constants() -> str:
@@ -112,15 +121,15 @@ def errors(found: Sequence[Row]) -> str:
     """How often the verdict says that images are lost, where they are, and where they are kept."""
     lines = []
     for data, of in itertools.product(DATA, ("z", "p")):
-        looks = [(r.key, r.lost if of == "z" else r.lost_p, says_lost(r.judgement)) for r in found if r.data == data]
+        here = [(r.lost if of == "z" else r.lost_p, r) for r in found if r.data == data]
         cells = [data, of]
         for state in (True, False):
-            said = [(key, what) for key, lost, what in looks if lost is state]
-            cells.append(shown(rate([(key, what is True) for key, what in said])))
-            cells.append(shown(rate([(key, what is None) for key, what in said])))
-        lines.append([*cells, str(sum(lost is None for _, lost, _ in looks))])
-    head = ["", "of", "lost: says so", "lost: does not say", "kept: says lost", "kept: does not say"]
-    return table([*head, "between, left out"], lines)
+            rows = [row for lost, row in here if lost is state]
+            cells += [shown(rate([(r.key, says_ill(r.judgement)) for r in rows])), says(rows)]
+            cells.append(share(rate([(r.key, says_lost(r.judgement) is None) for r in rows])))
+        lines.append([*cells, str(sum(lost is None for lost, _ in here))])
+    head = [f"{state}: {what}" for state in ("lost", "kept") for what in ("not healthy", "says lost", "does not say")]
+    return table(["", "of", *head, "between, left out"], lines)
 
 
 def constant(found: Sequence[Row]) -> str:
