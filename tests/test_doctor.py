@@ -135,7 +135,7 @@ def test_the_page_has_each_question():
     )
     text = page.text(found, [watched])
     assert "| digits | 1.00 (1.00 to 1.00); 1 looks, 1 runs | 100 (100 to 100); 1 runs | 0 |" in text  # the monitor
-    assert "| digits | z | 1.00 (1.00 to 1.00); 1 looks, 1 runs | 0.00 (0.00 to 0.00)" in text  # lost: says so
+    assert "| digits | z | 1.00 (1.00 to 1.00); 1 looks, 1 runs | 100% (100% to 100%) | 0% (0% to 0%) |" in text  # lost
     assert "| SimSiam | not converging 1 (images lost 1) |" in text
     assert "| one NaN | not finite | diverged |" in text
     assert "| wrong |" not in text

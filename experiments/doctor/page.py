@@ -83,8 +83,8 @@ def summed_up(found: Sequence[Row]) -> str:
         lost, kept = ([row for row in here if row.lost is state] for state in (True, False))
         if lost and kept:
             lines.append(
-                f"- On {' and '.join(pair)}, {of}: where images are lost, z is not called healthy, or undecided, in "
-                f"{against(lost)} of the looks, and images are said to be lost in {says(lost)}. Where they are kept, it is "
+                f"- On {' and '.join(pair)}, {of}: where images are lost, z is called collapsed or not converging in "
+                f"{against(lost)} of the looks, and its images lost in {says(lost)}. Where they are kept, these are "
                 f"{against(kept)} and {says(kept)}."
             )
     return "\n".join(lines)
