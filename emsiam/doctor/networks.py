@@ -120,7 +120,7 @@ def of_checkpoint(path: str, which: WhichNetwork, asked: WhichImages) -> Network
 
 def _layered(backbone: nn.Module, heads: Heads, views: Tensor) -> dict[str, Tensor]:
     """Features, and z and p where there are heads that take them, with batch statistics."""
-    made = {"features": passed(backbone.train(), views)}
+    made = {"features": passed(with_batch_statistics(backbone), views)}
     for name, of, head in (("z", "features", heads.projector), ("p", "z", heads.predictor)):
         first = next((m for m in head if isinstance(m, nn.Linear)), None) if head else None
         if head and first and of in made and made[of].shape[-1] == first.in_features:
