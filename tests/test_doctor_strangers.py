@@ -148,6 +148,7 @@ def test_rows_that_are_one_are_counted():
 def test_the_number_that_decided_stands_with_its_bound_and_where_that_is_from():
     found = emsiam.examine(normal(500, 64))
     assert "Decided by directions: " in str(found)
+    assert "Decided by directions: " in found.html()
     assert "the bound is 3.0 (trials on digits and shapes, LOG.md)." in " ".join(str(found).split())
     assert "Decided by the spread of z: 0.00, the bound is 0.10 (a definition)." in str(
         emsiam.examine(torch.ones(50, 4))

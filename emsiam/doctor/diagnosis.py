@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..diagnostics.verdict import RULE, Judgement
 from .causes import Cause
-from .outputs import Output, Shown, meanings, plain, rows, written
+from .outputs import Output, Shown, decided, meanings, plain, rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 96
-NUMBERS = {"z_residual_norm": "the spread of z", "p_residual_norm": "the spread of p"}  # and as a judgement calls them
-NUMBERS |= {"directions": "directions", "view_auc": "“found again”"}
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,7 @@ class Diagnosis:
     @property
     def decided(self) -> str:
         """Which number decided, its value, the bound, and where that is from: a sentence, or nothing."""
-        j = self.judgement
-        called = NUMBERS.get(j.number)
-        value, bound = (written(x, min(abs(j.value), abs(j.bound))) for x in (j.value, j.bound))
-        return f"Decided by {called}: {value}, the bound is {bound} ({j.source})." if called else ""
+        return decided(self.judgement)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values; the numbers of the first output by name, those of others in `outputs`."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..diagnostics.verdict import Number, Seen
+from ..diagnostics.verdict import Judgement, Number, Seen
 from .healthy import healthy, span
 
 SHOWN = {  # number: how it is called, and what it is
@@ -15,6 +15,10 @@ SHOWN = {  # number: how it is called, and what it is
     "effective_rank": ("effective rank", "RankMe of unit vectors, highest before training"),
     "view_auc": ("found again", "how often an image's other view is nearer to it than another image; 0.5 is chance"),
 }
+
+# the numbers of a judgement, as it calls them, and as they are called
+DECISIVE = {"z_residual_norm": "the spread of z", "p_residual_norm": "the spread of p"}
+DECISIVE |= {"directions": "directions", "view_auc": "“found again”"}
 
 
 class Output(NamedTuple):
@@ -34,6 +38,13 @@ class Shown(NamedTuple):
 
     z: Tensor  # [n, N, d], of the first output
     images: Tensor | None = None  # [N, C, H, W], uint8
+
+
+def decided(j: Judgement) -> str:
+    """Which number decided, its value, the bound, and where that is from: a sentence, or nothing."""
+    called = DECISIVE.get(j.number)
+    value, bound = (written(x, min(abs(j.value), abs(j.bound))) for x in (j.value, j.bound))
+    return f"Decided by {called}: {value}, the bound is {bound} ({j.source})." if called else ""
 
 
 def rows(o: Output) -> list[list[str]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..diagnostics.verdict import Judgement
 from .causes import Cause
 from .healthy import healthy, span
-from .outputs import SHOWN, Output, Shown, meanings, rows
+from .outputs import SHOWN, Output, Shown, decided, meanings, rows
 from .pictures import drawn, neighbours, thumbnail
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ small, .source {{color: #666}} table {{margin: .6em 0}}
 .near img {{margin: 1px; vertical-align: middle}} .near img:first-child {{margin-right: 14px}}
 svg {{max-width: 100%; height: auto}}
 </style></head><body>
-<h1>{verdict}</h1><p>{reason}.</p>
+<h1>{verdict}</h1><p>{reason}.<br><small>{decided}</small></p>
 {table}
 {meanings}
 {pictures}
@@ -65,6 +65,7 @@ def page(
     return PAGE.format(
         verdict=text(j.verdict),
         reason=text(j.reason),
+        decided=text(decided(j)),
         colour=COLOURS.get(j.verdict, ILL),
         table=tables(outputs),
         meanings="".join(f"<small>{text(x)}</small><br>" for x in meanings(outputs)),
