@@ -10,10 +10,15 @@ def best() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def sharers() -> int:
+    """How many processes of a training run on this machine, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def own() -> int:
     """How many processors this process may use: of those that it may run on its share, where a node runs several."""
     may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, may // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, may // sharers())
 
 
 def for_training(threads: int | None, deterministic: bool | None) -> None:

@@ -207,7 +207,7 @@ def test_lidar_counts_the_directions_that_tell_images_apart():
 
 
 def test_whether_images_are_found_again_does_not_depend_on_rank():
-    """On a circle all are told apart; in two groups, as a supervised network has, half of the others are equal."""
+    """On a circle every image is found again; in two groups, as of a supervised network, half of the others tie."""
     angle = torch.arange(100, dtype=torch.float64) * 2 * math.pi / 100
     circle = torch.stack([angle.cos(), angle.sin()], -1)
     assert collapse.view_auc(circle.expand(2, 100, 2)) == 1

@@ -82,9 +82,17 @@ def test_heads_that_are_not_understood_are_left_out(tmp_path, few_files):
     trunk = models.resnet18()
     names = {f"backbone.{n}": x for n, x in trunk.state_dict().items()}
     asked = {"dataset": "folder", "data_dir": few_files["data_dir"], "image_size": 32, "arch": "resnet18"}
-    for heads in ({"projector.0.weight": torch.zeros(8, 99)}, {"projector.0.kernel": torch.zeros(8, WIDTH)}):
+    odd = (
+        {"projector.0.weight": torch.zeros(8, 99)},  # not of the backbone's width
+        {"projector.0.kernel": torch.zeros(8, WIDTH)},
+        {"projector.0.weight": torch.zeros(8, WIDTH), "projector.2.weight": torch.zeros(4, 9)},
+    )
+    for heads in odd:
         torch.save(names | heads, tmp_path / "net.pth")
         assert list(networks(tmp_path / "net.pth", **asked).batch) == ["features"]
+    classifier = {"projector.0.weight": torch.randn(8, WIDTH), "predictor.0.weight": torch.randn(3, 8)}
+    torch.save(names | classifier, tmp_path / "net.pth")  # a predictor of something else
+    assert list(networks(tmp_path / "net.pth", **asked).batch) == ["z", "features"]
 
 
 def test_a_constant_without_negative_values_is_no_relu():

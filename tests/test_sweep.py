@@ -72,7 +72,7 @@ THIRD = {"metrics": ("linear", "there"), "by": "there", "curve": "loss"}
 
 
 def three_tables_rows():
-    """Those of the first and of the third."""
+    """The rows of the first and of the third table."""
     wild = Row("wild", SHORT | {"lr": 1e6, "bn": "none"}, None, "diverges", evaluations=EVALUATED)
     return (
         (Row("base", SHORT, 67.7), Row("without h", SHORT | {"predictor": "none"}, 0.1, "collapse")),

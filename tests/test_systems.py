@@ -136,7 +136,7 @@ def test_tau_follows_byol_s_schedule():
 
 def test_the_queue_is_first_in_first_out_and_holds_no_target_of_this_step():
     class Steps:
-        """Of every image of step s, z = (cos s, sin s); the second view's has another third entry."""
+        """A network that gives every image of step s z = (cos s, sin s, 0); the second view's third entry differs."""
 
         theta, parameters, at = {}, (), 0.0
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import networks, ranks
+from .. import networks, processor, ranks
 from ..data.given import handed_over
 from ..data.images import ImageSet
 from ..data.sets import DATASETS
@@ -319,7 +319,7 @@ def _check_disk(place: str, size: int) -> None:
     if not os.path.isdir(place) or not os.access(place, os.W_OK):
         hint = nearest(place, ("device", "host"))
         refuse("bank", place, f"allowed is device, host, or a directory that is there and can be written to{hint}")
-    free, here = shutil.disk_usage(place).free, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free, here = shutil.disk_usage(place).free, processor.sharers()
     if free < here * size:
         refuse("bank", place, f"needs {here * size / 2**20:,.0f} MiB there, and {free / 2**20:,.0f} are free")
 

@@ -1,6 +1,6 @@
 """How large are the images in files? Their headers say, and are read once: those of a large folder are kept in a cache.
 
-What is kept is used only while the files are the same: their paths, sizes, and times of change of content and of name.
+What is kept is used only while the files are the same: their paths, sizes, and when content and attributes changed.
 """
 
 import hashlib

@@ -199,7 +199,7 @@ def of_module(module: Callable[[Tensor], Any], images: Any) -> Networks:
 
 
 def with_batch_statistics(module: nn.Module) -> nn.Module:
-    """The module in eval mode, as dropout would spread what is a constant, but for BN."""
+    """The module in eval mode but for BN: dropout would spread what is a constant."""
     module.eval()
     for part in module.modules():
         if hasattr(part, "running_mean"):

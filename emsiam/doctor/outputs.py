@@ -16,7 +16,7 @@ SHOWN = {  # number: how it is called, and what it is
     "view_auc": ("found again", "how often an image's other view is nearer to it than another image; 0.5 is chance"),
 }
 
-# the numbers of a judgement, as it calls them, and as they are called
+# {what decided, as a judgement names it: how it is called in print}
 DECISIVE = {"z_residual_norm": "the spread of z", "p_residual_norm": "the spread of p"}
 DECISIVE |= {"directions": "directions", "view_auc": "“found again”"}
 

@@ -25,9 +25,11 @@ class Heads(NamedTuple):
 
 
 def heads(place: Place) -> Heads:
-    """Those that a file has beside a backbone."""
+    """The projector and the predictor that a file has beside a backbone; a predictor keeps the projector's width."""
     projector = _built(place.weights, (OWN,)) or _built(place.beside, PROJECTORS)
-    return Heads(projector, _built(place.beside, PREDICTORS) if projector else None)
+    predictor = _built(place.beside, PREDICTORS) if projector else None
+    fits = projector and predictor and {*_ends(predictor)} == {_ends(projector)[1]}
+    return Heads(projector, predictor if fits else None)
 
 
 def _built(tensors: Mapping[str, Tensor], names: Iterable[str]) -> nn.Sequential | None:
@@ -40,22 +42,34 @@ def _built(tensors: Mapping[str, Tensor], names: Iterable[str]) -> nn.Sequential
     return _layers(next(iter(found.values()))) if len(found) == 1 else None
 
 
+def _ends(net: nn.Sequential) -> tuple[int, int]:
+    """Channels that a network takes, and that it gives."""
+    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+    return linear[0].in_features, linear[-1].out_features
+
+
 def _layers(parts: Mapping[int, dict[str, Tensor]]) -> nn.Sequential | None:
     layers: list[nn.Module] = []
     last = -1
+    width: int | None = None  # channels so far
     for i in sorted(parts):
         weights = parts[i]
         layer = _layer(weights)
-        if layer is None:
+        if layer is None or width not in (None, _width(layer)):
             return None
+        width = layer.out_features if isinstance(layer, nn.Linear) else width
         layers += [nn.ReLU()] * (i > last + 1) + [layer]
         last = i
     return nn.Sequential(*layers) if any(isinstance(layer, nn.Linear) for layer in layers) else None
 
 
-def _layer(weights: dict[str, Tensor]) -> nn.Module | None:
+def _width(layer: nn.Linear | nn.BatchNorm1d) -> int:
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.num_features
+
+
+def _layer(weights: dict[str, Tensor]) -> nn.Linear | nn.BatchNorm1d | None:
     """A linear layer or BN with these weights."""
-    layer: nn.Module
+    layer: nn.Linear | nn.BatchNorm1d
     if "running_mean" in weights:
         layer = nn.BatchNorm1d(len(weights["running_mean"]), affine="weight" in weights)
     elif "weight" in weights and weights["weight"].ndim == 2:

@@ -12,7 +12,7 @@ DIRECTIONS, ENOUGH = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0), (0.75, 0.8, 0.85, 0.9,
 
 
 class Shares(NamedTuple):
-    """Of the looks at some data sets, how many the verdict speaks against."""
+    """How many looks at some data sets the verdict speaks against, as shares."""
 
     lost: float  # that say so, of those whose images are lost
     kept: float  # that say lost, of those whose images are kept
