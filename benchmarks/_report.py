@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from emsiam.runs.environment import processor
+from emsiam import processor
 
 FILE = Path(__file__).parent.parent / "BENCHMARKS.md"
 HEAD = (
@@ -18,7 +18,7 @@ HEAD = (
 
 def write(command: str, text: str) -> None:
     """Put a section under the command that makes it, in place of the one before."""
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else processor.name()
     made = f"{time.strftime('%Y-%m-%d')}, {where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     section = f"\n## `{command}`\n\n*{made}, Python {platform.python_version()}.*\n\n{text.strip()}\n"
     old = FILE.read_text() if FILE.exists() else HEAD

@@ -1,8 +1,31 @@
 """How does the processor calculate? Threads, TF32 and determinism are set on purpose, here alone."""
 
 import os
+import platform
+from pathlib import Path
 
 import torch
+
+
+def name() -> str:
+    """The processor's name and vector instructions, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def gains_by_bf16(device: str) -> bool:
+    """Whether matrices are multiplied faster in bf16 than in fp32: by CUDA from Ampere on, and by AMX.
+
+    By AVX512-BF16 on AMD's processors alone: on Intel's, a step takes 1.2 times as long (benchmarks/memory_format.py).
+    """
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    avx512 = torch.cpu._is_avx512_bf16_supported() and "AMD" in name()
+    return torch.cpu._is_amx_tile_supported() or avx512
 
 
 def best() -> str:

@@ -151,13 +151,31 @@ def test_strided_convolutions_of_one_pixel_are_kept_from_bf16(arch, stem, side, 
     state = torch.random.get_rng_state()
     assert networks.strides_over_one_pixel(arch, stem, (3, side, side)) == meets
     assert torch.equal(torch.random.get_rng_state(), state)
-    monkeypatch.setattr(resolution, "_fast_bf16", lambda _: True)
+    monkeypatch.setattr("emsiam.processor.gains_by_bf16", lambda _: True)
     options = {"arch": arch, "stem": stem, "device": "cpu", "dataset": "folder"}
     auto, _ = resolution.resolve(Config(**options), 1000, (3, side, side))
     assert auto.precision == ("fp32" if meets or arch == "tiny" else "bf16")
     if meets:
         with pytest.raises(ConfigError, match=rf"--precision bf16: --arch {arch} strides over maps of one pixel"):
             resolution.resolve(Config(**options, precision="bf16"), 1000, (3, side, side))
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "maker", "gains"),
+    [
+        (True, True, "Intel(R) Xeon(R)", True),
+        (False, True, "Intel(R) Xeon(R)", False),
+        (False, True, "AMD EPYC", True),
+        (False, False, "AMD EPYC", False),
+    ],
+)
+def test_bf16_is_for_processors_that_gain_by_it(amx, avx512, maker, gains, monkeypatch):
+    from emsiam import processor
+
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(processor, "name", lambda: f"{maker} Processor, AVX512")
+    assert processor.gains_by_bf16("cpu") == gains
 
 
 def test_nothing_but_T_is_random_in_a_view():

@@ -288,7 +288,7 @@ def _machine(o: Options, s: Setting) -> Changes:
         device = "cuda" if cuda else "cpu"
     if precision == "auto":
         pays = o["arch"] != "tiny" or max(s.shape[1:]) > 16  # benchmarks/memory_format.py
-        precision = "bf16" if pays and _fast_bf16(device) else "fp32"
+        precision = "bf16" if pays and processor.gains_by_bf16(device) else "fp32"
     if precision == "bf16" and device == "cpu" and networks.strides_over_one_pixel(o["arch"], o["stem"], s.shape):
         if o["precision"] == "bf16":
             at = f"--arch {o['arch']} strides over maps of one pixel at {s.shape[1]}×{s.shape[2]}"
@@ -322,10 +322,3 @@ def _check_disk(place: str, size: int) -> None:
     free, here = shutil.disk_usage(place).free, processor.sharers()
     if free < here * size:
         refuse("bank", place, f"needs {here * size / 2**20:,.0f} MiB there, and {free / 2**20:,.0f} are free")
-
-
-def _fast_bf16(device: str) -> bool:
-    """Whether the processor multiplies bf16 matrices in hardware: CUDA from Ampere on, AMX or AVX512-BF16."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

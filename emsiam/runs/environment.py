@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import processor
 from ..config import Config
 
 
@@ -23,23 +24,13 @@ def environment(config: Config) -> dict[str, Any]:
         "torchvision": version("torchvision"),
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if config.device == "cuda" else processor(),
+        "device": torch.cuda.get_device_name() if config.device == "cuda" else processor.name(),
         "threads": torch.get_num_threads(),
         "processes": world_size(),
         "commit": _commit(),
         "command": sys.argv,
         "eta": Path(config.eta.rpartition(":")[0]).read_text() if config.eta and ":" in config.eta else None,
     }
-
-
-def processor() -> str:
-    """The processor's name and vector instructions, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _commit() -> str | None:
