@@ -206,6 +206,14 @@ def test_lidar_counts_the_directions_that_tell_images_apart():
     assert collapse.lidar(z @ rotation(d)).item() == pytest.approx(5, abs=0.1)
 
 
+def test_lidar_of_few_images_and_many_channels_is_that_of_the_definition():
+    z = gaussian(20, 90) + 0.5 * gaussian(2, 20, 90, seed=1)
+    within = np.cov((z - z.mean(0)).flatten(0, 1).T, bias=True) + 1e-4 * np.eye(90)
+    ratios = scipy.linalg.eigh(np.cov(z.mean(0).T, bias=True), within, eigvals_only=True).clip(1e-12)
+    share = ratios / ratios.sum()
+    assert collapse.lidar(z).item() == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-6)
+
+
 def test_whether_images_are_found_again_does_not_depend_on_rank():
     """On a circle every image is found again; in two groups, as of a supervised network, half of the others tie."""
     angle = torch.arange(100, dtype=torch.float64) * 2 * math.pi / 100

@@ -208,10 +208,13 @@ def lidar(z: Tensor, delta: float = 1e-4) -> Tensor:
     z [n, N, d], n ≥ 2, as it is (not ẑ); Σ_b is the covariance of the images' means, Σ_w the mean of the images'
     covariances plus δI. Up to min(N − 1, d): directions in which images differ by more than their views do; 1 in a
     complete collapse. Not a detector by itself: what little is left may still tell images apart.
-    Seen: 38-39; 12-70. Cost (n·N + d)·d² + N³.
+    Seen: 38-39; 12-70. Cost (n·N + d)·d² + N³, of d > n·N channels d·(n·N)².
     """
     n, count, d = _views(z).shape
     x = _finite(z)
+    if n * count < d:  # both covariances differ from 0 and δI among the views' directions alone: coordinates of these
+        x = torch.linalg.qr((x - x[0, 0]).flatten(0, 1).T, mode="r").R.T.unflatten(0, (n, count))
+        d = n * count
     means = x.mean(0)
     inside = (x - means).flatten(0, 1)
     within = inside.T @ inside / (n * count) + delta * torch.eye(d, dtype=x.dtype, device=x.device)
