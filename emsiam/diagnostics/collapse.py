@@ -312,12 +312,10 @@ def eigenspace_alignment(w: Tensor, z: Tensor, top: int | None = None) -> Tensor
     """
     x, w = _finite(z), w.double()
     values, vectors = torch.linalg.eigh(x.T @ x / len(x))
-    kept = vectors[:, values > values[-1] * 1e-10] if values[-1] > 0 else vectors[:, :0]
-    kept = kept.flip(1)[:, :top]
+    kept = vectors[:, (values > values[-1] * 1e-10) & (values > 0)].flip(1)[:, :top]
     if not kept.shape[1]:
         return x.new_tensor(0.0)
-    image = w @ kept
-    lengths = image.norm(dim=0)
+    image, lengths = w @ kept, (w @ kept).norm(dim=0)
     return _where(lengths > 0, (kept * image).sum(0).abs(), lengths, 0.0).mean()
 
 
@@ -330,9 +328,8 @@ def measure(z: Tensor, p: Tensor | None = None, pre_bn: Tensor | None = None) ->
     """
     one = z[0] if z.ndim == 3 else z
     if one.ndim != 2 or (p is not None and p.shape != one.shape):
-        raise ValueError(
-            f"z must be [N, d] or [n, N, d] and p [N, d], not {[list(x.shape) for x in (z, p) if x is not None]}"
-        )
+        shapes = [list(x.shape) for x in (z, p) if x is not None]
+        raise ValueError(f"z must be [N, d] or [n, N, d] and p [N, d], not {shapes}")
     numbers = {f.__name__: f(one) for f in ALONE}
     if z.ndim == 3 and len(z) > 1:
         numbers |= {f.__name__: f(z) for f in PAIRED}
