@@ -213,8 +213,7 @@ def lidar(z: Tensor, delta: float = 1e-4) -> Tensor:
     n, count, d = _views(z).shape
     x = _finite(z)
     if n * count < d:  # both covariances differ from 0 and δI among the views' directions alone: coordinates of these
-        x = torch.linalg.qr((x - x[0, 0]).flatten(0, 1).T, mode="r").R.T.unflatten(0, (n, count))
-        d = n * count
+        x, d = torch.linalg.qr((x - x[0, 0]).flatten(0, 1).T, mode="r").R.T.unflatten(0, (n, count)), n * count
     means = x.mean(0)
     inside = (x - means).flatten(0, 1)
     within = inside.T @ inside / (n * count) + delta * torch.eye(d, dtype=x.dtype, device=x.device)
@@ -315,7 +314,8 @@ def eigenspace_alignment(w: Tensor, z: Tensor, top: int | None = None) -> Tensor
     kept = vectors[:, (values > values[-1] * 1e-10) & (values > 0)].flip(1)[:, :top]
     if not kept.shape[1]:
         return x.new_tensor(0.0)
-    image, lengths = w @ kept, (w @ kept).norm(dim=0)
+    image = w @ kept
+    lengths = image.norm(dim=0)
     return _where(lengths > 0, (kept * image).sum(0).abs(), lengths, 0.0).mean()
 
 
