@@ -1,4 +1,4 @@
-"""python -m experiments.report: RESULTS.md, the README's table of §5 and the pictures, from results/*.json."""
+"""python -m experiments.report: RESULTS.md and the pictures, from results/*.json."""
 
 import argparse
 import json
@@ -37,10 +37,6 @@ equality: its interval says how large it may be. Rows of different tables are no
 other numbers on another processor. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
 no measure for differences here; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
 """
-SECTION_5 = {  # the rows that the README shows
-    "multi_step": ("SimSiam, 1 step", "10 steps", "100 steps", "an epoch"),
-    "moving_average": ("m = 0.8", "m = 0.8, 5 ×, constant lr", "SimSiam, 5 ×, constant lr", "no h, no average"),
-}
 
 
 def load(folder: Path) -> dict[str, dict[str, Any]]:
@@ -285,36 +281,17 @@ def multiplicity(results: dict[str, dict[str, Any]]) -> str:
     return f"Of {len(p)} differences {few} have p < {LEVEL:g}; after Holm's correction these remain: {listed}."
 
 
-def readme(text: str, results: dict[str, dict[str, Any]]) -> str:
-    """The README with its table of §5 made anew."""
-    first, *others = (heading(m)[0] for m in SHOWN)
-    heads = ["paper: ImageNet, linear", f"here: {first}", *others, "verdict"]
-    lines = [f"| | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
-    for name, shown in SECTION_5.items():
-        if name not in results:
-            return text
-        rows = {row["name"]: row for row in results[name]["rows"]}
-        for row in map(rows.__getitem__, shown):
-            numbers = [span(row["metrics"].get(m), heading(m)[1]) for m in SHOWN]
-            cells = [row["name"], "" if row["paper"] is None else f"{row['paper']:.1f}", *numbers, verdicts(row)]
-            lines.append("| " + " | ".join(cells) + " |")
-    table = "\n".join(lines)
-    return re.sub(r"(?<=<!-- §5 -->\n).*?(?=<!-- /§5 -->)", lambda _: f"{table}\n", text, flags=re.DOTALL)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--out", type=Path, default=Path("RESULTS.md"))
-    parser.add_argument("--readme", type=Path, default=Path("README.md"))
     given = parser.parse_args()
     try:
         results = load(given.results)
-        texts = {given.out: report(results), given.readme: readme(given.readme.read_text(), results)}
+        text = report(results)
     except (OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     for name, result in results.items():
         picture(result).savefig(given.results / f"{name}.png", dpi=110)
-    for file, text in texts.items():
-        file.write_text(text)
-    print(given.out, given.readme)
+    given.out.write_text(text)
+    print(given.out)

@@ -503,6 +503,18 @@ def test_the_page_says_what_a_verdict_means_as_it_was_written_before():
     assert page.MARK not in text
 
 
+def test_the_readme_has_the_claims_and_their_numbers():
+    passes, fails = (_rules.below("b", mean([1, 1.1, 1.2]), margin) for margin in (2.0, 0.0))
+    made = {"lag": entry("contradicted", passes, fails), "edge": entry("not finished: 3 of 30 runs")}
+    text = "<!-- claims -->\nold\n<!-- /claims -->\nb: <!-- lag -->0<!-- /lag -->, <!-- edge --><!-- /edge -->"
+    readme = page.readme(text, made)
+    rows = [line.split(" | ")[1] for line in readme.splitlines() if line.startswith("| T")]
+    assert rows == ["contradicted |", "not finished: 3 of 30 runs |"]
+    assert "old" not in readme
+    assert "b: <!-- lag -->1.100 (" in readme
+    assert "<!-- edge -->not finished: 3 of 30 runs<!-- /edge -->" in readme
+
+
 def test_every_claim_says_what_either_answer_means():
     for name, claim in claims().items():
         assert predicts(claim) == (name != "controls")
@@ -529,6 +541,8 @@ def test_the_pages_are_made_of_the_committed_runs():
     groups = command.grouped(table, Records(ROOT / "results", "claims"))
     assert (ROOT / "docs" / "hypothesis.md").read_text() == page.hypothesis(made)
     assert (ROOT / "docs" / "claims.md").read_text() == page.details(made, groups)
+    readme = (ROOT / "README.md").read_text()
+    assert readme == page.readme(readme, made)
 
 
 def test_the_command_is_refused_in_one_line(tmp_path):

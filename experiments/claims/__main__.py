@@ -166,13 +166,17 @@ def grouped(table: Mapping[str, Mapping[str, Sequence[Task]]], records: Records)
 def publish(
     made: Mapping[str, Any], table: Mapping[str, Mapping[str, Sequence[Task]]], records: Records, out: Path
 ) -> None:
-    """The pages, under docs/, and the pictures; where runs are written elsewhere than results/, the pages too."""
+    """The pages, under docs/, README's part, and the pictures; pages go beside runs that are not in results/."""
     from . import _page, _pictures
 
     groups = grouped(table, records)
-    pages = Path("docs") if out == Path("results") else out
+    ours = out == Path("results")
+    pages = Path("docs") if ours else out
     (pages / "hypothesis.md").write_text(_page.hypothesis(made))
     (pages / "claims.md").write_text(_page.details(made, groups))
+    if ours:
+        readme = Path("README.md")
+        readme.write_text(_page.readme(readme.read_text(), made))
     for picture, (draw, _) in _pictures.PICTURES.items():
         if _page.drawn(picture, made):
             draw(groups).savefig(out / f"{NAME}_{picture}.png", dpi=110)

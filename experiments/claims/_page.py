@@ -71,6 +71,16 @@ def hypothesis(made: Mapping[str, Any]) -> str:
     return re.sub(r"<!-- picture (\w+) -->(.*?)<!-- /picture -->", pictured, text, flags=re.DOTALL)
 
 
+def readme(text: str, made: Mapping[str, Any]) -> str:
+    """The README with the table of claims, and the numbers of single claims in its sentences, made anew."""
+    cells = {name: worst(entry) for name, entry in made.items()}
+    found = {name: span(cell).replace("+", "") if cell else made[name]["verdict"] for name, cell in cells.items()}
+    rows = [f"| {e['title'].rstrip('.')} | {e['verdict']} |" for e in made.values() if e["p"] is not None]
+    found["claims"] = "\n".join(["", "| claim | verdict |", "|---|---|", *rows, ""])
+    marked = r"<!-- (\w+) -->.*?<!-- /\1 -->"
+    return re.sub(marked, lambda m: f"<!-- {m[1]} -->{found[m[1]]}<!-- /{m[1]} -->", text, flags=re.DOTALL)
+
+
 def drawn(picture: str, made: Mapping[str, Any]) -> bool:
     """Whether all claims that a picture is of are decided."""
     return all(name in made and made[name]["cells"] for name in PICTURES[picture][1])
