@@ -2,6 +2,7 @@
 
 import re
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from _warm import Process, run, wait_for
 
 import emsiam
 from emsiam.diagnostics.statistics import mean_interval
+from emsiam.train import main
+from emsiam.training import several
 from emsiam.training.several import report, seeds_of
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -20,10 +23,16 @@ def weights(path):
     return torch.load(path / "checkpoints" / "last.pt", weights_only=True)["net"]
 
 
-def test_each_is_the_run_of_its_seed_and_the_end_says_the_mean(tmp_path):
-    done = run("emsiam.train", *SEEDS, "--out", tmp_path / "out")
-    said = done.stdout
-    assert done.returncode == 0, done.stderr
+def forked(command, **_):
+    """In place of subprocess.Popen: `python -m MODULE …` without its imports."""
+    return Process(command[2], command[3:])
+
+
+def test_each_is_the_run_of_its_seed_and_the_end_says_the_mean(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(several, "subprocess", SimpleNamespace(Popen=forked, PIPE=None))
+    arguments = [*SEEDS, "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
     alone = emsiam.fit(
         emsiam.Config(epochs=2, batch_size=256, threads=1, seed=4, quiet=True, out=str(tmp_path / "alone"))
     )
@@ -34,10 +43,10 @@ def test_each_is_the_run_of_its_seed_and_the_end_says_the_mean(tmp_path):
     assert re.search(rf"PR +{found['mean']:.1f} \({found['low']:.1f} to {found['high']:.1f}\)", said)
     assert f"python -m emsiam.compare {tmp_path / 'out'}/seed-* shows them" in said
     assert said.count("onestep on digits: ") == 2
-    again = run("emsiam.train", *SEEDS, "--out", tmp_path / "out")
-    assert again.returncode == 2
-    assert "seed-3: holds a run" in again.stderr
-    assert "runs:" not in again.stdout
+    assert main(arguments) == 2
+    again = capsys.readouterr()
+    assert "seed-3: holds a run" in again.err
+    assert "runs:" not in again.out
 
 
 def test_a_signal_saves_all_and_the_same_command_goes_on(tmp_path):
