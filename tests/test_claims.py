@@ -545,6 +545,23 @@ def test_the_pages_are_made_of_the_committed_runs():
     assert readme == page.readme(readme, made)
 
 
+@pytest.mark.skipif(not RUNS.exists(), reason="no run of a claim is committed yet")
+def test_what_the_page_says_beside_the_rules():
+    own = Records(ROOT / "results", "claims").own
+    known = claims()
+    found = [own[task.key] for task in known["eta_step"].wanted()[known["eta_step"].ROW]]
+    assert np.mean([known["eta_step"].fell(r, "trained_solved") for r in found], 0).max() < 0
+    before, solved = (np.array([settings.curve(r, f"f_{end}")[1] for r in found]) for end in ("before", "solved"))
+    eta, theta = before[:, :-1] - solved[:, 1:-1], solved[:, 1:-1] - before[:, 1:]
+    assert ((eta >= 0) & (theta >= 0)).mean(0)[:5].min() > 0.5
+    assert (eta + theta)[:, :5].sum() > 10 * abs((eta + theta)[:, 10:].sum())  # most of the descent
+    assert theta[:, 10:].mean() < 0 < eta[:, 10:].mean()
+    assert -theta[:, 10:].mean() == pytest.approx(eta[:, 10:].mean(), rel=0.3)
+    mixed = {part: [own[task.key] for task in of] for part, of in known["consistency"].wanted().items()}
+    rank = {part: np.mean([r.summary["pr_z"] for r in of]) for part, of in mixed.items()}
+    assert rank["λ = 0.9"] / rank["λ = 0"] == pytest.approx(0.5, abs=0.1)
+
+
 def test_the_command_is_refused_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "experiments.claims", "lags", "--out", tmp_path],

@@ -47,9 +47,11 @@ def staircase(axis: "Axes", runs: Sequence[Record], of: str) -> None:
     before, solved = (np.mean([curve(r, f"{of}_{end}")[1] for r in runs], 0) for end in ("before", "solved"))
     solved = solved[1:]
     for t in range(min(ALTERNATIONS, len(before))):
-        axis.plot([t, t], [before[t], solved[t]], color="C3", linewidth=2, label="_" if t else "η-step")
+        label = "_" if t else "η-step, to the dot"
+        axis.plot([t, t], [before[t], solved[t]], color="C3", linewidth=2, marker="o", ms=4, markevery=[1], label=label)
         if t + 1 < min(ALTERNATIONS, len(before)):
             axis.plot([t, t + 1], [solved[t], before[t + 1]], color="C0", linewidth=1.5, label="_" if t else "θ-steps")
+    axis.set_xticks(range(0, ALTERNATIONS, 2))
     axis.legend(loc="best")
 
 
