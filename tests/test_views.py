@@ -10,7 +10,7 @@ from torchvision import transforms
 from torchvision.transforms.v2 import functional as tv
 
 from emsiam import data, recipes
-from emsiam.data import views
+from emsiam.data import pixels, views
 
 pytestmark = pytest.mark.mathematics
 
@@ -58,10 +58,10 @@ def test_a_rotation_equals_torchvision_s(degrees):
 
 
 COLOUR = [
-    (views.brighten, tv.adjust_brightness, [0.0, 0.6, 1.4]),
-    (views.contrast, tv.adjust_contrast, [0.0, 0.6, 1.4]),
-    (views.saturate, tv.adjust_saturation, [0.0, 0.6, 1.4]),
-    (views.shift_hue, tv.adjust_hue, [-0.5, -0.1, 0.0, 0.1, 0.3]),
+    (pixels.brighten, tv.adjust_brightness, [0.0, 0.6, 1.4]),
+    (pixels.contrast, tv.adjust_contrast, [0.0, 0.6, 1.4]),
+    (pixels.saturate, tv.adjust_saturation, [0.0, 0.6, 1.4]),
+    (pixels.shift_hue, tv.adjust_hue, [-0.5, -0.1, 0.0, 0.1, 0.3]),
 ]
 
 
@@ -245,9 +245,9 @@ RECIPES = {
 def test_t_of_all_images_is_t_of_those_concerned_to_the_bit(name, channels):
     """As on a GPU, beside as on a CPU."""
     rng = torch.Generator().manual_seed(0)
-    for n in (1, 7, 64):
-        images = torch.randint(256, (n, channels, 33, 33), dtype=torch.uint8, generator=rng)
-        draw = views.sample(RECIPES[name], n, (channels, 33, 33), rng)
+    for n, side in ((1, 33), (7, 33), (64, 33), (5, 141)):  # the last has a long kernel, see `pixels.blur`
+        images = torch.randint(256, (n, channels, side, side), dtype=torch.uint8, generator=rng)
+        draw = views.sample(RECIPES[name], n, (channels, side, side), rng)
         assert torch.equal(views.apply(images, draw, static=True), views.apply(images, draw, static=False))
 
 

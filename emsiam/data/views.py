@@ -16,11 +16,10 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from ..recipes import Recipe
+from . import pixels
 
 NEUTRAL = tuple(map(torch.tensor, (1.0, 1.0, 1.0, 0.0)))  # brightness, contrast, saturation, hue: no change
-# Pixel values that T changes at once on a CPU, so that what it makes on the way stays in the cache; the blur, a
-# convolution, is slower for few images.
-COLOURED, BLURRED = 2**18, 2**21
+COLOURED = 2**18  # pixel values that T changes at once on a CPU, so that what it makes on the way stays in the cache
 TRIES = 10  # crops proposed before the centre crop is taken, as torchvision's RandomResizedCrop
 
 
@@ -136,21 +135,16 @@ def apply(images: Tensor, draw: Draw, *, static: bool | None = None) -> Tensor:
     draw = draw.map(lambda field: field.to(images.device))
     if images.is_cuda if static is None else static:
         x = _colour(images, draw, static=True)
-        x = x if draw.sigma is None else _blur_all(x, draw.sigma.to(x))
+        x = x if draw.sigma is None else pixels.blur_all(x, draw.sigma.to(x))
     else:
         kind = torch.float32 if images.dtype == torch.uint8 else images.dtype
         x = torch.empty(images.shape, dtype=kind, device=images.device)
         # without orders the jitter asks whether it changes any image of the batch
-        size = len(x) if draw.jitter is not None and draw.order is None else _at_once(x, COLOURED)
+        size = len(x) if draw.jitter is not None and draw.order is None else pixels.at_once(x, COLOURED)
         for part in (slice(i, i + size) for i in range(0, len(x), max(1, size))):
             x[part] = _colour(images[part], draw.map(itemgetter(part)), static=False)
-        x = x if draw.sigma is None else _blur(x, draw.sigma.to(x))
+        x = x if draw.sigma is None else pixels.blur(x, draw.sigma.to(x))
     return x if draw.noise is None else x + draw.noise.to(x)
-
-
-def _at_once(x: Tensor, values: int) -> int:
-    """How many images [N, C, H, W] have about so many values."""
-    return max(1, values // max(1, x.shape[1:].numel()))
 
 
 def _colour(images: Tensor, draw: Draw, *, static: bool) -> Tensor:
@@ -159,148 +153,12 @@ def _colour(images: Tensor, draw: Draw, *, static: bool) -> Tensor:
     if draw.box is not None or draw.angle is not None:
         x = functional.grid_sample(x, _grid(draw, x), padding_mode="border", align_corners=False)
     elif draw.flip is not None:
-        x = _where(draw.flip, lambda x: x.flip(-1), x, static)
+        x = pixels.where(draw.flip, lambda x: x.flip(-1), x, static)
     if draw.jitter is not None:
-        x = (_jitter_all if static else _jitter)(x, draw.jitter.to(x), draw.order)
+        x = (pixels.jitter_all if static else pixels.jitter)(x, draw.jitter.to(x), draw.order)
     if draw.grayscale is not None:
-        x = _where(draw.grayscale, lambda x: _grey(x).expand_as(x), x, static)
+        x = pixels.where(draw.grayscale, lambda x: pixels.grey(x).expand_as(x), x, static)
     return x
-
-
-def _where(mask: Tensor, f: Callable[[Tensor], Tensor], x: Tensor, static: bool) -> Tensor:
-    """f of the images that a mask [N] names."""
-    if static:
-        return torch.where(mask[:, None, None, None], f(x), x)
-    return _changed(x, mask.nonzero()[:, 0], f)
-
-
-def _changed(x: Tensor, chosen: Tensor, f: Callable[..., Tensor], *numbers: Tensor) -> Tensor:
-    """Images [N, …] of which some, by position in order, become f(them, their numbers [N, …])."""
-    if len(chosen) == len(x):
-        return f(x, *numbers)
-    return x.index_copy(0, chosen, f(x[chosen], *(n[chosen] for n in numbers))) if len(chosen) else x
-
-
-def _changes(jitter: Tensor) -> Tensor:
-    """[N, J]: whether an operation of the jitter changes an image."""
-    return torch.cat([jitter[:, :3] != 1.0, jitter[:, 3:] != 0.0], 1)
-
-
-def _jitter(x: Tensor, jitter: Tensor, order: Tensor | None) -> Tensor:
-    """Brightness, contrast, saturation and hue, in each image's own order where there is one."""
-    changes = _changes(jitter)
-    for place in range(jitter.shape[1]):
-        for i, operation in enumerate(OPERATIONS[: jitter.shape[1]]):
-            if order is None:
-                if i == place and changes[:, i].any():
-                    x = operation(x, jitter[:, i, None, None, None])
-                continue
-            chosen = ((order[:, place] == i) & changes[:, i]).nonzero()[:, 0]
-            x = _changed(x, chosen, operation, jitter[:, i, None, None, None])
-    return x
-
-
-def _jitter_all(x: Tensor, jitter: Tensor, order: Tensor | None) -> Tensor:
-    """`_jitter`, static. In an order of their own, the first three are one mixture with what an image shall be near."""
-    changes = _changes(jitter)
-    if order is None:
-        for i in range(jitter.shape[1]):
-            x = torch.where(changes[:, i].any(), OPERATIONS[i](x, jitter[:, i, None, None, None]), x)
-        return x
-    factors, changes = jitter.gather(1, order), changes.gather(1, order)
-    # [J, N, 1, 1, 1], a row for each place
-    table = factors, 1 - factors, changes, order == 0, order == 1, order == 3
-    rows = (numbers.T[..., None, None, None] for numbers in table)
-    for factor, rest, changed, is_brighten, is_contrast, is_hue in zip(*rows, strict=True):
-        grey = _grey(x)
-        other = torch.where(is_contrast, _mean(grey), grey)
-        new = (factor * x + rest * torch.where(is_brighten, 0.0, other)).clamp(0, 1)
-        if jitter.shape[1] > 3:
-            new = torch.where(is_hue, _shift_hue_all(x, factor), new)
-        x = torch.where(changed, new, x)
-    return x
-
-
-def _mixed(x: Tensor, factor: Tensor, other: Tensor) -> Tensor:
-    return (factor * x + (1 - factor) * other).clamp(0, 1)
-
-
-def brighten(x: Tensor, factor: Tensor) -> Tensor:
-    """x [N, C, H, W] in [0, 1]; factor broadcasts to it, here and below."""
-    return (factor * x).clamp(0, 1)
-
-
-def contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Away from (or to) the mean grey of the image."""
-    return _mixed(x, factor, _mean(_grey(x)))
-
-
-def saturate(x: Tensor, factor: Tensor) -> Tensor:
-    """Away from (or to) the grey of each pixel."""
-    return _mixed(x, factor, _grey(x))
-
-
-def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of x [N, 3, H, W] in [0, 1] by `shift`, in turns of the colour circle; value and chroma are kept.
-
-    With hue h in sixths of a turn, channel n (5, 3, 1 for r, g, b) is v − c·max(0, min(k, 4 − k, 1)),
-    k = (n + h) mod 6.
-    """
-    r, g, b = x.split(1, 1)
-    value = x.amax(1, keepdim=True)
-    chroma = value - x.amin(1, keepdim=True)
-    # 1 or 0, for the first channel that has the value; on a CPU, products are many times as fast as torch.where
-    red = (r == value).to(x.dtype)
-    green = (g == value).to(x.dtype) * (1 - red)
-    blue = 1 - red - green
-    sector = red * (g - b) + green * (b - r) + blue * (r - g)
-    hue = sector / chroma.clamp_min(1e-12) + (2 * green + 4 * blue) + 6 * shift
-    k = torch.arange(5, 0, -2, dtype=x.dtype, device=x.device)[:, None, None] + hue
-    k = k - 6 * (k / 6).floor()
-    return value - chroma * (k.clamp(0, 1) * (4 - k).clamp(0, 1))  # one of the two is 1
-
-
-def _shift_hue_all(x: Tensor, shift: Tensor) -> Tensor:
-    """`shift_hue` in half as many operations, which count on a GPU; on a CPU each of these takes long."""
-    value, first = x.max(1, keepdim=True)
-    chroma = value - x.amin(1, keepdim=True)
-    r, g, b = x.split(1, 1)
-    sector = torch.where(first == 0, g - b, torch.where(first == 1, b - r, r - g))
-    hue = sector / chroma.clamp_min(1e-12) + 2 * first + 6 * shift
-    k = (torch.arange(5, 0, -2, dtype=x.dtype, device=x.device)[:, None, None] + hue) % 6
-    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
-
-
-OPERATIONS = (brighten, contrast, saturate, shift_hue)
-
-
-def _blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, in place, of standard deviation sigma [N] pixels, 0: none.
-
-    The kernel is a tenth of the image, odd, ≥ 3.
-    """
-    blurred = (sigma > 0).nonzero()[:, 0]
-    for some in blurred.split(_at_once(x, BLURRED)) if len(blurred) else ():
-        x.index_copy_(0, some, _blurred(x[some], sigma[some]))
-    return x
-
-
-def _blur_all(x: Tensor, sigma: Tensor) -> Tensor:
-    """`_blur`, static."""
-    concerned = sigma > 0
-    return torch.where(concerned[:, None, None, None], _blurred(x, torch.where(concerned, sigma, 1.0)), x)
-
-
-def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
-    """sigma [N], above 0."""
-    radius = max(1, round(0.05 * min(x.shape[-2:])))
-    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(x.shape[1], 0)[:, None]
-    padded = functional.pad(x, [radius] * 4, mode="reflect").flatten(0, 1)[None]  # one group a channel
-    padded = functional.conv2d(padded, kernel[:, :, :, None], groups=len(kernel))
-    padded = functional.conv2d(padded, kernel[:, :, None, :], groups=len(kernel))
-    return padded[0].unflatten(0, (len(x), x.shape[1]))
 
 
 def _grid(draw: Draw, x: Tensor) -> Tensor:
@@ -325,17 +183,3 @@ def _grid(draw: Draw, x: Tensor) -> Tensor:
     y = torch.minimum(torch.maximum(y, top * height + 0.5), (top + tall) * height - 0.5)
     x_ = torch.minimum(torch.maximum(x_, left * width + 0.5), (left + wide) * width - 0.5)
     return torch.stack([x_ / width * 2 - 1, y / height * 2 - 1], -1).to(x.dtype)
-
-
-def _mean(grey: Tensor) -> Tensor:
-    """The mean of each image [N, 1, H, W]. A single one is taken twice: its sum would depend on the threads."""
-    twice = grey.expand(2, *grey.shape[1:]) if len(grey) == 1 else grey
-    return twice.mean((1, 2, 3), keepdim=True)[: len(grey)]
-
-
-def _grey(x: Tensor) -> Tensor:
-    """Luma [N, 1, H, W] (ITU-R 601-2, as torchvision)."""
-    if x.shape[1] != 3:
-        return x
-    r, g, b = x.split(1, 1)
-    return 0.2989 * r + 0.587 * g + 0.114 * b
