@@ -81,8 +81,8 @@ last step for `moco` ({last} on {several} processes).
 
 ## Traffic
 
-One step of each mode was taken with shapes only, and all exchanges between processes were counted.
-The bytes are those that one process sends per step; on average it receives as many. One process
+One step of each mode was taken with tensors that have a size and no numbers, and all exchanges
+between processes were counted. The bytes are those that one process sends per step; on average it receives as many. One process
 alone sends nothing. Sums and gathers are counted as rings do them. Evaluations, log lines and
 checkpoints are left out.
 
@@ -91,13 +91,13 @@ checkpoints are left out.
 | gradients, summed (all-reduce) | `2 (R−1)/R · 4 · trained` |
 | BN statistics, gathered forward, summed backward | `(R−1) · 4 · forward + 2 (R−1)/R · 4 · backward` |
 | representations, gathered; their gradients, summed | `(R−1) · b · g + 2 (R−1) · b · r` |
-| rows of the bank, there and back (all-to-all) | `(R−1)/R · b · w` on average, at most `R · b · w` |
+| rows of the bank, there and back (all-to-all) | `(R−1)/R · b · row` on average, at most `R · b · row` |
 
 - *trained*: parameters that have a gradient.
 - *forward*, *backward*: numbers that all BN layers hand over in all passes of a step, 2C + 1 and 2C
   for C channels (PyTorch's SyncBatchNorm).
-- *g*, *r*, *w*: bytes for each image of the process; *w* counts both ways. A row travels in the bank's
-  type. The maximum is a bound: a process that keeps the rows of the whole batch sends (R−1) · b · w/2.
+- *g*, *r*, *row*: bytes for each image of the process; *row* counts both ways. A row travels in the bank's
+  type. The maximum is a bound: a process that keeps the rows of the whole batch sends (R−1) · b · row/2.
   No process asks for rows: each knows the ids of all images of the batch.
 
 {counts}
@@ -268,7 +268,7 @@ def counts() -> str:
         own = [parameters(net, trained=True), *statistics(net, s), s.gathered, s.reduced, s.rows]
         rows.append([f"`{name}`", *passes, *(f"{x:,}" for x in own)])
     passes = [f"passes of {part}, forward / backward" for part in ("F", "h")]
-    return table(["mode", *passes, "trained", "forward", "backward", "g", "r", "w"], rows)
+    return table(["mode", *passes, "trained", "forward", "backward", "g", "r", "row"], rows)
 
 
 def traffics(processes: int) -> str:
@@ -288,7 +288,7 @@ def travelling() -> str:
             s = sent(mode="ema_eta", eta=name, **({"bank_dtype": dtype} if dtype != "fp32" else {}))
             numbers = [size(traffic(of_mode("ema_eta"), s, r)[-1]) for r in PROCESSES]
             rows.append([f"`{name}`" + ", bf16" * (dtype != "fp32"), f"{s.rows:,}", *numbers])
-    return table(["solver", "w", *(f"{r} process{'es' * (r > 1)}" for r in PROCESSES)], rows)
+    return table(["solver", "row", *(f"{r} process{'es' * (r > 1)}" for r in PROCESSES)], rows)
 
 
 def room() -> str:

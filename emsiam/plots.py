@@ -43,7 +43,7 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = (), *, rows: in
                 style="run",
                 dashes=False,
                 markers=metric.seldom,
-                palette="colorblind",
+                palette=palette(names),
                 legend=metric is panels[0] and len(set(names)) > 1,
                 ax=axes,
             )

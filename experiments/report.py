@@ -36,6 +36,8 @@ with its interval and p, which is not corrected for multiple tests. A difference
 equality: its interval says how large it may be. Rows of different tables are not compared, as the same options end in
 other numbers on another processor. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
 no measure for differences here; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
+Here: scikit-learn's digits or generated images, also where the paper has CIFAR-10; each table says which. Verdicts are
+by an [earlier rule](docs/numbers.md#the-earlier-rule-few-directions), which misreads generated images.
 """
 
 
@@ -238,7 +240,7 @@ def outcome(row: dict[str, Any], base: dict[str, Any], by: str) -> str:
 def summary(results: dict[str, dict[str, Any]]) -> str:
     """A line for each table: the paper's largest difference, what it is here, and how many rows agree."""
     lines = [
-        "| the paper says | its number | here, difference to the baseline | rows that … | |",
+        "| the paper says | its difference to the baseline | the same here | rows that agree or differ | |",
         "|---|---|---|---|---|",
     ]
     for name in in_order(results):

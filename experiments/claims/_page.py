@@ -1,8 +1,11 @@
 """What do the claims say to a reader? docs/hypothesis.md in two pages, docs/claims.md with every cell and every row."""
 
+import dataclasses
 import inspect
+import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -10,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from emsiam import Config
+
 from .._records import Record
 from . import claims
 from ._pictures import PICTURES
-from ._rules import CONSTANT, LOST, READ
+from ._rules import CONSTANT, LOST, READ, UNDECIDABLE
 
 PROSE = Path(__file__).with_name("hypothesis.md")  # with a mark where the claims stand
 MARK = "<!-- claims -->"
@@ -47,6 +52,15 @@ def worst(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return (failed or sorted(cells, key=lambda cell: -cell["p"]) or [None])[0]
 
 
+def verdict(entry: Mapping[str, Any]) -> str:
+    """In a word; where it is undecided, with how many cells pass."""
+    if entry["verdict"] != "undecided":
+        return entry["verdict"]
+    counts = Counter(cell["verdict"] for cell in entry["cells"])
+    rest = f", {n} {UNDECIDABLE}" if (n := counts[UNDECIDABLE]) else ""
+    return f"undecided: {counts['passes']} of {counts.total()} cells pass, none fails{rest}"
+
+
 def hypothesis(made: Mapping[str, Any]) -> str:
     """The text of docs/hypothesis.md."""
     lines = ["| claim | verdict | decided by | p (Holm) |", "|---|---|---|---|"]
@@ -56,7 +70,7 @@ def hypothesis(made: Mapping[str, Any]) -> str:
             continue
         decided = f"{cell['name']}: {span(cell)}, predicted {cell['predicted']}" if cell else ""
         p = f"{entry['holm']:.2g}" if cell else ""
-        lines.append(f"| {entry['title'].rstrip('.')} (`{name}`) | {entry['verdict']} | {decided} | {p} |")
+        lines.append(f"| {entry['title'].rstrip('.')} (`{name}`) | {verdict(entry)} | {decided} | {p} |")
     meant = {name: meaning(claims()[name], entry) for name, entry in made.items()}
     lines += ["", *(f"- `{name}` {made[name]['verdict']}: {text}" for name, text in meant.items() if text)]
     text = PROSE.read_text().replace(MARK, "\n".join(lines).rstrip())
@@ -75,7 +89,7 @@ def readme(text: str, made: Mapping[str, Any]) -> str:
     """The README with the table of claims, and the numbers of single claims in its sentences, made anew."""
     cells = {name: worst(entry) for name, entry in made.items()}
     found = {name: span(cell).replace("+", "") if cell else made[name]["verdict"] for name, cell in cells.items()}
-    rows = [f"| {e['title'].rstrip('.')} | {e['verdict']} |" for e in made.values() if e["p"] is not None]
+    rows = [f"| {e['title'].rstrip('.')} | {verdict(e)} |" for e in made.values() if e["p"] is not None]
     found["claims"] = "\n".join(["", "| claim | verdict |", "|---|---|", *rows, ""])
     marked = r"<!-- (\w+) -->.*?<!-- /\1 -->"
     return re.sub(marked, lambda m: f"<!-- {m[1]} -->{found[m[1]]}<!-- /{m[1]} -->", text, flags=re.DOTALL)
@@ -98,6 +112,7 @@ def meaning(claim: ModuleType, entry: Mapping[str, Any]) -> str:
 def details(made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> str:
     """The text of docs/claims.md."""
     parts = [DETAILS]
+    began = beginnings([run for of in groups.values() for runs in of.values() for run in runs])
     for name, entry in made.items():
         claim = claims()[name]
         p = f", p = {entry['holm']:.2g} after Holm" if entry["holm"] is not None and entry["cells"] else ""
@@ -109,7 +124,8 @@ def details(made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[
             parts.append(f"*Changes.* {changes}")
         if entry["cells"]:
             parts.append(cells(entry["cells"]))
-        if rows := [row(group, runs) for group, runs in groups[name].items() if runs and "knn_z" in runs[0].summary]:
+        shown = {group: runs for group, runs in groups[name].items() if runs and "knn_z" in runs[0].summary}
+        if rows := [row(group, runs, began) for group, runs in shown.items()]:
             heads = ["A_z", "A_p", "A of the backbone", "linear", "std·√d of z", "of p", "PR of z", "what is lost"]
             parts.append("\n".join([f"| runs | n | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2), *rows]))
         left = [f"{entry['diverged']} runs diverged"] * bool(entry["diverged"])
@@ -129,20 +145,32 @@ def cells(found: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def row(group: str, runs: Sequence[Record]) -> str:
+def beginnings(runs: Sequence[Record]) -> dict[str, Mapping[str, float]]:
+    """{what untrained weights follow from: kNN accuracies of their z and p}, of the runs that begin with these."""
+    begun = [run for run in runs if "knn_z" in run.curves and run.curves["step"][0] == 0]
+    return {weights(run): {of: run.curves[f"knn_{of}"][0] for of in ("z", "p")} for run in begun}
+
+
+def weights(run: Record) -> str:
+    """What the untrained weights of a run, and their accuracy, follow from."""
+    names = {f.name for f in dataclasses.fields(Config) if f.metadata["role"] in ("data", "network")} | {"seed"}
+    return json.dumps([run.config["spec"]["change"], {n: run.config.get(n) for n in sorted(names)}])
+
+
+def row(group: str, runs: Sequence[Record], began: Mapping[str, Mapping[str, float]]) -> str:
     """Means of the last look of a group of runs."""
     names = ("knn_z", "knn_p", "knn_backbone", "linear", "std_z", "std_p", "pr_z")
     values = {n: float(np.mean([r.summary[n] for r in runs])) for n in names}
     shown = [f"{values[n]:.3f}" for n in names[:4]] + [f"{values[n]:.2f}" for n in names[4:6]]
     shown.append(f"{values['pr_z']:.1f}" if values["std_z"] >= READ else "")
-    return f"| {group} | {len(runs)} | {' | '.join([*shown, fate(runs, values)])} |"
+    return f"| {group} | {len(runs)} | {' | '.join([*shown, fate(runs, values, began)])} |"
 
 
-def fate(runs: Sequence[Record], values: Mapping[str, float]) -> str:
-    """What is lost, and what constant, of z and p at the end."""
+def fate(runs: Sequence[Record], values: Mapping[str, float], began: Mapping[str, Mapping[str, float]]) -> str:
+    """What is lost, and what constant, of z and p at the end. began: see `beginnings`."""
     words = []
     for of in ("z", "p"):
-        first = [r.curves[f"knn_{of}"][0] for r in runs if r.curves["step"][0] == 0]
+        first = [began[weights(r)][of] for r in runs if weights(r) in began]
         if first and values[f"knn_{of}"] <= np.mean(first) - LOST:
             words.append(f"images of {of} lost")
         if values[f"std_{of}"] < CONSTANT:
