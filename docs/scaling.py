@@ -82,9 +82,9 @@ last step for `moco` ({last} on {several} processes).
 ## Traffic
 
 One step of each mode was taken with tensors that have a size and no numbers, and all exchanges
-between processes were counted. The bytes are those that one process sends per step; on average it receives as many. One process
-alone sends nothing. Sums and gathers are counted as rings do them. Evaluations, log lines and
-checkpoints are left out.
+between processes were counted. The bytes are those that one process sends per step; on average it
+receives as many. One process alone sends nothing. Sums and gathers are counted as rings do them.
+Evaluations, log lines and checkpoints are left out.
 
 | what travels | bytes that each process sends per step |
 |---|---|

@@ -98,7 +98,7 @@ def judge(e: Evidence, bounds: Bounds = BOUNDS) -> Judgement:
     the interval of directions, or of found again, contains its bound   undecided
     else                                               healthy
 
-    Images are found again as often as another view of an image is nearer to it than another image is, `view_auc`.
+    Found again, `view_auc`, is how often the other view of an image is nearer to it than a view of another image.
     Without pixels the bound is that of untrained weights, and without these CHANCE. Spread is `residual_norm`: std·√d
     where all channels vary alike, and 1 also where few channels do. Directions and found again are below a bound where
     their whole interval is; spread is compared by its value.

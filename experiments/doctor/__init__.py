@@ -1,8 +1,8 @@
 """Does the doctor tell what has happened to a representation? Its truth, written before its rule.
 
-Three questions, of z and of p, at every look at a run. A: top-1 accuracy, by 20 neighbours and by ridge regression, of
-channels that are centred and standardised, after BN statistics were re-estimated from the training images, of trained
-and of untrained weights alike. On digits kNN compares each of all 1,797 images with all others.
+Three questions are asked of z and of p at every look at a run, by top-1 accuracy: of 20 neighbours and of ridge
+regression, on channels that are centred and standardised, after BN statistics were re-estimated from the training
+images, of trained and of untrained weights alike. On digits kNN compares each of all 1,797 images with all others.
 
 Images are lost: kNN or linear accuracy is 3 points or more below that of the same output of the same network before
 its first step. Kept: neither is more than 1 point below. Between them the look is left out, and counted.
@@ -14,5 +14,6 @@ Labels are read for the truth alone. The rule is chosen on digits and shapes, an
 Fashion-MNIST and mnist5k; then exchanged. Sets are never split by seed or by step. The unit is the run: intervals are
 by bootstrap over runs. Seeds 200 to 202; 200 and 201 of other widths.
 
-What is trained is in `cases`; beside it are arrays that nobody trained, in `made`, whose truth is how they are made.
+What is trained is in experiments/doctor/cases.py; beside it are arrays that nobody trained, in made.py, whose truth is
+how they are made.
 """

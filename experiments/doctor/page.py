@@ -42,7 +42,8 @@ with running BN statistics in place of a batch's."""
 ALONE = """The area under the ROC curve: the chance that a look whose images are lost has a lower value than one whose
 images are kept (a higher one of `singular_value_auc`, `alpha_req` and `monai`, which are high in a collapse);
 0.5 is a coin. These have no bound, so they are not to be compared with the shares above. A name that ends in
-8 uses eight views."""
+8 uses eight views. `help(emsiam.diagnostics.collapse)` says what each is, with its source; `monai` is the score of
+MONAI's EmbeddingCollapseMetric."""
 
 WATCHING = f"""`emsiam.Monitor` stood in the training loop of every run, with what a step makes of its batch: z of two
 views, and p. It warns when the rank of z falls, when few directions are left, and when z or p is nearly a constant.
@@ -224,7 +225,7 @@ def monitored(found: Sequence[Watched]) -> str:
                 str(sum(w.lost is None for w in here)),
             ]
         )
-    head = ["", "images are lost at a look: warned", "steps before the std moves: median (range)"]
+    head = ["", "images are lost at a look: warned", "steps before the std moves (below 0: after): median (range)"]
     head += ["warned, and the std never moved", "never lost: warned", "between, left out"]
     return table(head, lines)
 
