@@ -210,7 +210,10 @@ def test_resuming_takes_other_threads_but_not_streaming_for_memory(tmp_path):
     resumed = {"out": str(tmp_path / "run"), "resume": True, "quiet": True}
     with pytest.raises(emsiam.ConfigError, match=r"--workers 0 \(was 2\)"):
         emsiam.fit(emsiam.Config(**resumed, workers=0), given={"workers"})
-    assert emsiam.fit(emsiam.Config(**resumed, workers=1), given={"workers"}).finished
+    for option, value, said in (("skip_broken", True, "--skip-broken (was off)"), ("labels", False, "(was not given)")):
+        with pytest.raises(emsiam.ConfigError, match=f"{re.escape(said)}$"):
+            emsiam.fit(emsiam.Config(**resumed, **{option: value}), given={option})
+    assert emsiam.fit(emsiam.Config(**resumed, workers=1, skip_broken=False), given={"workers", "skip_broken"}).finished
 
 
 def spoil_header(root):

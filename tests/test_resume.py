@@ -193,6 +193,7 @@ def test_a_malicious_checkpoint_is_refused(stopped):
         ("--augment noise=0.3", "--augment noise=0.3 (was {'scale': [0.3, 1.0], "),
         ("--epochs 24", "--epochs 24 (was 6)"),
         ("--online-probe", "--online-probe (was off)"),
+        ("--deterministic", "--deterministic (was off)"),
     ],
 )
 def test_resuming_under_changed_options_is_refused(stopped, flags, message):
@@ -201,6 +202,14 @@ def test_resuming_under_changed_options_is_refused(stopped, flags, message):
     assert process.returncode == 2
     assert errors.startswith(f"emsiam.train: --resume goes on with the options of {stopped}: {message}")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["{", '{"mode": "gone"}', '{"mood": 1}'])
+def test_a_run_whose_options_cannot_be_read_is_named_and_can_be_overwritten(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(emsiam.ConfigError, match=rf"^{tmp_path / 'config.json'}: "):
+        emsiam.fit(emsiam.Config(out=str(tmp_path), resume=True))
+    assert emsiam.fit(emsiam.Config(out=str(tmp_path), overwrite=True, epochs=1, quiet=True)).finished
 
 
 def test_resuming_a_finished_run_prints_its_summary(whole):

@@ -41,10 +41,13 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """Every option of the run, resolved. Raises ConfigError where config.json is damaged, or of another program."""
+        options = _json(self, "config.json")
         try:
-            return Config(**_json(self, "config.json"))
+            return Config(**options)
         except TypeError as error:
             raise ConfigError(f"{self.path / 'config.json'}: is not a run's ({error})") from error
+        except ConfigError as error:  # it names an option, as if it had been given
+            raise ConfigError(f"{self.path / 'config.json'}: {error}") from error
 
     @property
     def sums(self) -> Sums:

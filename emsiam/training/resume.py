@@ -9,7 +9,9 @@ from typing import Any
 
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..config import Config, having
+from ..data.sets import DATASETS
 from ..errors import ConfigError, given_flag, refuse
+from ..methods import hyperparameters
 from ..runs.run import check_code, load_run
 from ..runs.writer import leftovers
 
@@ -30,6 +32,19 @@ def texts(values: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: str(x) for name, x in (values or {}).items()}
 
 
+def read(f: dataclasses.Field, saved: Config) -> bool:
+    """Whether a run read an option: it names it, or its data set reads it, or all runs do, to which None is off."""
+    of_all = "read_by_some" not in f.metadata["flags"] and f.metadata["unset"] == "off"
+    return getattr(saved, f.name) is not None or f.name in hyperparameters(DATASETS[saved.dataset]) or of_all
+
+
+def was(f: dataclasses.Field, saved: Config) -> Any:
+    """What an option of a run was, in words."""
+    value = getattr(saved, f.name)
+    unset = "off" if f.metadata["unset"] == "off" else "not given"
+    return unset if value is None else {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkpoint | None]:
     """The configuration of the run in --out where it is to go on, and the checkpoint to go on from.
 
@@ -45,26 +60,23 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
             reason = f"holds files that a run would replace ({names}), without a config.json"
             refuse("out", config.out, f"{reason}; add --overwrite to begin anew, or choose another directory")
         return config, None
-    saved = load_run(path).config
     if not config.resume:
         if not config.overwrite:
             refuse("out", config.out, "holds a run; choose another directory, or add --resume or --overwrite")
         return config, None
+    saved = load_run(path).config
     same = {"workers"} if bool(config.workers) == bool(saved.workers) else set()  # then only how many differ
 
-    def was(name: str) -> Any:
-        value = getattr(saved, name)
-        return "on" if value is True else "off" if value is None or value is False else value
-
     changed = [
-        f"{given_flag(f.name, getattr(config, f.name))} (was {was(f.name)})"
+        f"{given_flag(f.name, getattr(config, f.name))} (was {was(f, saved)})"
         for f in dataclasses.fields(Config)
         if f.name not in {*having("resumable"), *same}
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
+        and not (getattr(config, f.name) is False and was(f, saved) == "off")
         and not (f.name == "eta_args" and texts(saved.eta_args) == texts(config.eta_args))  # no types yet
         and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
-        and (getattr(saved, f.name) is not None or (f.name == "online_probe" and config.online_probe))  # else not read
+        and read(f, saved)
     ]
     if changed:
         raise ConfigError(f"--resume goes on with the options of {path}: {', '.join(changed)}")
