@@ -22,7 +22,7 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|data:|#)([^)#\
 
 
 def modules() -> dict[str, str]:
-    """{module or package of emsiam: the first line of its docstring}, those that are no command's alone."""
+    """{module or package of emsiam: the first line of its docstring}, which the API reference shows."""
     found = {}
     for file in sorted((ROOT / "emsiam").iterdir()):
         source = file / "__init__.py" if file.is_dir() else file

@@ -163,8 +163,7 @@ def _check_options(file: Path, saved: Checkpoint, checkpoint: Path) -> None:
     """Raises ConfigError where the two say different things of what was trained."""
     asked = json.loads(file.read_text())
     own = json.loads(json.dumps(plain(saved.config)))
-    may_change = {*having("resumable"), *having("stays"), *having("no_number"), "out", "resume", "overwrite"}
-    for name in sorted((asked.keys() | own.keys()) - may_change):
+    for name in sorted((asked.keys() | own.keys()) - {*having("resumable")}):
         says, was = asked.get(name), own.get(name)
         if says != was and not (name == "workers" and bool(says) == bool(was)):
             raise ConfigError(f"{file}: says {name} {says}, but {checkpoint} was trained with {was}")

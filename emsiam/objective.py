@@ -1,7 +1,7 @@
 """What does a training step minimise? L(θ, η), between predictions p = h(F_θ(x)) and targets η.
 
 Every similarity maps [..., d] and [..., d] to [...]; `loss` averages over views and images.
-ℓ2-normalisation happens here and nowhere else, so a target may have any length.
+The loss makes vectors units here, so a target may have any length.
 Source: Chen & He 2021, eqs. (1)-(5), footnote 5, and §4.5 for cross-entropy.
 
 Below it the objectives of other systems. Each is one function (p, η, batch, state) -> a scalar, p and η [S, B, d]:

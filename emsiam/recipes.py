@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 
 class Recipe(NamedTuple):
-    """Strengths of T, applied in this order; a strength or probability of 0 leaves an operation out."""
+    """Strengths of T, applied in this order, `redraw` first; a strength or probability of 0 leaves one out."""
 
     scale: tuple[float, float] = (1.0, 1.0)  # area of the crop / area of the image
     ratio: tuple[float, float] = (1.0, 1.0)  # width / height of the crop, log-uniform

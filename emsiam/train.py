@@ -1,6 +1,5 @@
 """python -m emsiam.train: train SimSiam or one of its EM variants, and say what became of it."""
 
-import os
 import shlex
 import signal
 import sys
@@ -55,11 +54,11 @@ def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments:
     from pathlib import Path
 
     from .config.resolution import load_images, resolve
-    from .errors import ConfigError
+    from .errors import ConfigError, launched
     from .runs.writer import new_directory
     from .training.several import Several, seeds_of, threads
 
-    if "seed" in given or "RANK" in os.environ:
+    if "seed" in given or launched():
         raise ConfigError(f"--seeds: does not go with {'--seed' if 'seed' in given else 'torchrun'}")
     numbers = seeds_of(seeds)
     if not config.resume:  # what does not go together is said once

@@ -147,7 +147,7 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, records: Records) ->
     )
 
 
-def asked(parser: argparse.ArgumentParser, arguments: Sequence[str], smoke: str) -> argparse.Namespace:
+def asked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, smoke: str) -> argparse.Namespace:
     """What a sweep's command was asked, with its own options added; from now on signals end it as Ctrl-C does."""
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")

@@ -7,16 +7,13 @@ would settle where rows and paper differ.
 
 import argparse
 import json
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from emsiam.config import command
 from emsiam.errors import ConfigError, one_line
 
-from ._jobs import INTERRUPTED, jobs, run, together
+from ._jobs import INTERRUPTED, asked, jobs, run, together
 from ._records import Records
 from ._table import METRICS, Row, tabulate
 
@@ -39,23 +36,12 @@ def main(
     """
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=text.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5, help="runs a row (5)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
-    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
-    parser.add_argument(
-        "--out",
-        type=lambda text: Path(text).expanduser(),
-        default=Path("results"),
-        help="where runs and tables go (results)",
-    )
-    parser.add_argument("--smoke", action="store_true", help="one short run a row, to see that all of it works")
-    given = parser.parse_args(arguments)
-    if given.seeds < 1 or given.jobs < 1:
-        parser.error("--seeds and --jobs: allowed is a number from 1")
+    given = asked(parser, arguments, smoke="one short run a row, to see that all of it works")
+    if given.seeds < 1:
+        parser.error("--seeds: allowed is a number from 1")
     if given.smoke:
         rows = [row._replace(options={**row.options, "epochs": 1, "warmup_epochs": 0}) for row in rows]
         given.seeds, given.out = 1, given.out / "smoke"
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # a KeyboardInterrupt, which ends the runs too
     short = name.rpartition(".")[2]
     try:
         table = [jobs(row.options, given.seeds, given.out, row.evaluations) for row in rows]

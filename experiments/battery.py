@@ -14,8 +14,6 @@ on, below half of SimSiam's, in steps, in lags of the solver's formula and in Σ
 import argparse
 import json
 import math
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +33,7 @@ from emsiam.methods import hyperparameters
 from emsiam.training.trial import check_places
 from emsiam.traits import of_solver, value
 
-from ._jobs import INTERRUPTED, Job, jobs, run, together
+from ._jobs import INTERRUPTED, Job, asked, jobs, run, together
 from ._records import Record, Records
 from ._times import step_ms
 
@@ -250,13 +248,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--eta", help="a solver of yours, FILE.py:FUNCTION, or one of the package, among the committed others"
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
-    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
-    parser.add_argument("--out", type=lambda text: Path(text).expanduser(), default=Path("results"), help="results")
-    parser.add_argument("--smoke", action="store_true", help="one short run of each, to see that all of it works")
-    given = parser.parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    given = asked(parser, arguments, smoke="one short run of each, to see that all of it works")
     try:
         return battery(given.eta, given.jobs, given.launcher, given.out, given.smoke)
     except KeyboardInterrupt:

@@ -33,7 +33,7 @@ here is typed by hand. A row on digits that is longer, wider or warmed up is so 
 each with `--seed` 0 to 4. What is not the paper's: all systems have SimSiam's optimiser, lr and weight decay; MoCo's
 momentum is 0.99 (0.999 there); SwAV has d prototypes, at most 3,000 (3,000 there); none is tuned.
 
-Hours are those of one A100, estimated, not measured: no GPU was at hand. The FLOPs of a step, forward and backward,
+Hours are those of one A100, estimated, not measured. The FLOPs of a step, forward and backward,
 are counted (`torch.utils.flop_counter`), and taken to run at {rate:.0f} TFLOP/s, as NVIDIA trains ResNet-50 there
 ({A100:,} images/s in mixed precision; DeepLearningExamples at 291f0d0, PyTorch/Classification/ConvNets/resnet50v1.5).
 Small images reach less of it, several times less perhaps, and reading files, evaluations and looks come on top: these

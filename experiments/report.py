@@ -16,7 +16,7 @@ from ._table import METRICS, NO_TABLE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = [m for m in METRICS if m in {dot.name for dot in shown_in("dots")}]  # in pictures and the README
+SHOWN = [m for m in METRICS if m in {dot.name for dot in shown_in("dots")}]  # in pictures
 LEVEL = 0.05
 NOT_SIGNIFICANT = "no significant difference"
 PAPER = ("Fig. 2", "Table 1", "Table 2", "Table 3", "§4.5", "§4.6", "§5.2", "Table 4", "§6.2", "Appendix B", "Fig. D.1")

@@ -22,7 +22,7 @@ FLAGS = {  # what else may be true of an option
     "may_differ": "runs that differ in it alone are of one group, in a comparison",
     "no_number": "it changes no number, so it is not in a run's key",
     "resumable": "it may be given anew to --resume, since it changes no number",
-    "stays": "and where --resume is not given it, the run's own value is kept",
+    "stays": "it may, and where it is not given with --resume, the run's own value is kept",
     "read_by_some": "only some solvers, objectives or data sets read it; elsewhere it is named in a note and left out",
 }
 
