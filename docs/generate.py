@@ -67,7 +67,10 @@ def names(_: str) -> str:
     held: dict[str, Any] = {
         "METHODS: dict[str, dict[str, Any]]": rows,
         "SOLVERS: dict[str, dict[str, Any]]": {name: read(solve) for name, solve in SOLVERS.items()},
-        "DATASETS": tuple(data.sets.DATASETS),
+        "DATASETS: dict[str, dict[str, Any]]": {
+            name: {"defaults": of_data_set(load).defaults, "reads": tuple(hyperparameters(load))}
+            for name, load in data.sets.DATASETS.items()
+        },
         "SIMILARITIES": tuple(objective.SIMILARITIES),
         "SYMMETRIES": tuple(data.batches.SYMMETRY),
         "BANK_DTYPES": tuple(bank.DTYPES),

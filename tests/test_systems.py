@@ -354,7 +354,7 @@ def test_what_a_system_cannot_honour_is_refused(options):
 
 
 def test_every_system_is_a_row():
-    assert set(SYSTEMS) | {"onestep", "multistep", "ema_eta", "expectation"} == METHODS.keys()
+    assert METHODS.keys() >= {*SYSTEMS, "onestep", "multistep", "ema_eta", "expectation"}
 
 
 def test_a_look_leaves_the_momentum_encoder_alone(siamese, batches):

@@ -71,7 +71,7 @@ class Config:
     queue: int | None = option(
         None,
         whole(1, 10**8),
-        "moco: negatives kept",
+        "negatives kept",
         "solver",
         "read_by_some",
         unset="{}, but at most about a quarter of the images",
@@ -79,14 +79,12 @@ class Config:
     shuffle_bn: int | None = option(
         None,
         whole(1),
-        "moco: the momentum encoder takes a batch in this many random groups, each with its own batch statistics "
+        "the momentum encoder takes a batch in this many random groups, each with its own batch statistics "
         "(MoCo's groups are its GPUs); 1: not shuffled",
         "solver",
         "read_by_some",
     )
-    temperature: float | None = option(
-        None, real(0, above=True), "softmax temperature of simclr, moco and swav", "solver", "read_by_some"
-    )
+    temperature: float | None = option(None, real(0, above=True), "softmax temperature", "solver", "read_by_some")
     stop_grad: bool | None = option(None, SWITCH, "no gradient through η", "solver")
     symmetry: str = named(
         "sym",
@@ -133,7 +131,7 @@ class Config:
     workers: int | None = option(
         None,
         whole(0, 1024),
-        "folder: threads that read files as training goes on (T then crops from the whole file); 0: all images are "
+        "threads that read files as training goes on (T then crops from the whole file); 0: all images are "
         "kept in memory",
         "data",
         *("may_differ", "read_by_some"),
@@ -142,7 +140,7 @@ class Config:
     labels: bool | None = option(
         None,
         SWITCH,
-        "folder, given: class folders, or what is handed over, are labels; off: accuracies are left out",
+        "class folders, or what is handed over, are labels; off: accuracies are left out",
         "data",
         "read_by_some",
         unset="on where there are two class folders or more",
@@ -150,7 +148,7 @@ class Config:
     skip_broken: bool | None = option(
         None,
         SWITCH,
-        "folder: files that are no images, or damaged, are left out and counted; off: the first ends the run",
+        "files that are no images, or damaged, are left out and counted; off: the first ends the run",
         "data",
         "read_by_some",
         unset="off",
@@ -158,7 +156,7 @@ class Config:
     digest: str | None = option(
         None,
         DIGEST,
-        "given: sha256 of the images and labels that are handed over",
+        "sha256 of the images and labels that are handed over",
         "data",
         *("pairs", "read_by_some"),
         unset="computed from them",

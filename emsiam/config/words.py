@@ -18,7 +18,7 @@ def unset(name: str) -> str:
     if f.default is not None:
         return written(f.default)
     if name in DEFAULTS:
-        default = written(DEFAULTS[name])
+        default = by_mode({of: row["defaults"].get(name, DEFAULTS[name]) for of, row in names.DATASETS.items()})
     elif name in next(iter(rows.values())):  # said by every method
         default = by_mode({mode: row[name] for mode, row in rows.items()})
     else:  # a hyper-parameter of some
@@ -28,7 +28,7 @@ def unset(name: str) -> str:
 
 
 def by_mode(values: Mapping[str, Any]) -> str:
-    """{mode: value} in words: what most have comes last."""
+    """{mode, solver or data set: value} in words: what most have comes last."""
     modes: dict[str, list[str]] = {}
     for mode, value in values.items():
         modes.setdefault(written(value), []).append(mode)
@@ -41,18 +41,27 @@ def written(value: Any) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
+def readers(name: str) -> str:
+    """Who reads an option that some read: methods, solvers, data sets; nothing of other options."""
+    tables = {"": names.METHODS, "--eta ": names.SOLVERS, "--dataset ": names.DATASETS}
+    found = {flag: [of for of, row in table.items() if name in row.get("reads", row)] for flag, table in tables.items()}
+    return "; ".join(flag + ", ".join(of) for flag, of in found.items() if of)
+
+
 def described(f: dataclasses.Field, quote: Callable[[str], str] = str) -> str:
     """An option's meaning, and the names that it may have."""
     listed = [quote(name) for name in f.metadata["names"]]
-    return f.metadata["help"] + (f"; {', '.join(listed)}" if listed else "")
+    read_by = f"; read by {who}" if (who := readers(f.name)) else ""
+    return f.metadata["help"] + (f"; {', '.join(listed)}" if listed else "") + read_by
 
 
 def sentence(f: dataclasses.Field) -> str:
     """An option's meaning, the names that it may have, and its default, for --help and `help(emsiam.Config)`."""
-    listed, otherwise = ", ".join(f.metadata["names"]), unset(f.name)
+    listed, otherwise, who = ", ".join(f.metadata["names"]), unset(f.name), readers(f.name)
     parts = [
         f.metadata["help"],
         f"One of: {listed}" if listed else "",
+        f"Read by {who}" if who else "",
         f"Default: {otherwise}" if otherwise else "",
     ]
     return ". ".join(part for part in parts if part).replace("`", "") + "."
