@@ -1,6 +1,5 @@
 """What do the claims say to a reader? docs/hypothesis.md in two pages, docs/claims.md with every cell and every row."""
 
-import dataclasses
 import inspect
 import json
 import math
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from emsiam import Config
+from emsiam.config.options import of_role
 
 from .._records import Record
 from . import claims
@@ -153,8 +152,8 @@ def beginnings(runs: Sequence[Record]) -> dict[str, Mapping[str, float]]:
 
 def weights(run: Record) -> str:
     """What the untrained weights of a run, and their accuracy, follow from."""
-    names = {f.name for f in dataclasses.fields(Config) if f.metadata["role"] in ("data", "network")} | {"seed"}
-    return json.dumps([run.config["spec"]["change"], {n: run.config.get(n) for n in sorted(names)}])
+    names = *of_role("data"), *of_role("network"), "seed"
+    return json.dumps([run.config["spec"]["change"], *map(run.config.get, names)])
 
 
 def row(group: str, runs: Sequence[Record], began: Mapping[str, Mapping[str, float]]) -> str:
