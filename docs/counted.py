@@ -23,9 +23,8 @@ from emsiam.build import loop_options, network, objective_of, solver_of
 from emsiam.config import PRESETS, Config, preset, resolve
 from emsiam.data.batches import Batch, views_of
 from emsiam.eta import bank
-from emsiam.methods import hyperparameters
 from emsiam.networks import Siamese
-from emsiam.traits import of_solver, value
+from emsiam.traits import hyperparameters, of_solver, value
 
 PRESET, SHAPE = "simsiam-imagenet", (3, 224, 224)
 IMAGES = 1_281_167

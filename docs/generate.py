@@ -32,9 +32,9 @@ from emsiam.diagnostics import verdict
 from emsiam.errors import flag
 from emsiam.eta import SOLVERS, bank
 from emsiam.evaluation import backbones, classifiers, tasks
-from emsiam.methods import METHODS, hyperparameters
+from emsiam.methods import METHODS
 from emsiam.metrics import METRICS
-from emsiam.traits import of_data_set
+from emsiam.traits import hyperparameters, of_data_set
 
 NAMES = '''"""Names and defaults that modules with PyTorch in them hold, for a command line that answers without it.
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from emsiam.config import HYPERPARAMETERS
-from emsiam.methods import METHODS, Method, hyperparameters
-from emsiam.traits import of_solver
+from emsiam.methods import METHODS, Method
+from emsiam.traits import hyperparameters, of_solver
 
 HEAD = """# The systems
 

@@ -28,8 +28,8 @@ from emsiam.alternate import hold
 from emsiam.build import loop_options
 from emsiam.config import PRESETS
 from emsiam.eta import SOLVERS, bank
-from emsiam.methods import METHODS, hyperparameters
-from emsiam.traits import of_solver
+from emsiam.methods import METHODS
+from emsiam.traits import hyperparameters, of_solver
 
 ROOT = Path(__file__).parents[1]
 SIZES = (IMAGES, 10**9)

@@ -11,8 +11,8 @@ from emsiam.config import HYPERPARAMETERS
 from emsiam.diagnostics import em
 from emsiam.errors import flag
 from emsiam.eta import SOLVERS
-from emsiam.methods import METHODS, hyperparameters
-from emsiam.traits import SIZES, Solver, of_solver, value
+from emsiam.methods import METHODS
+from emsiam.traits import SIZES, Solver, hyperparameters, of_solver, value
 
 EPOCH = 11  # steps per epoch: digits, batch 128
 ORDER = ("fresh", "memory", "descent", "encoder", "through_h", "linear", "clusters", "controls")

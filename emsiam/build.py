@@ -20,10 +20,10 @@ from .data.images import ImageSet
 from .data.views import count, endless
 from .errors import refuse
 from .eta import bank as banks
-from .methods import METHODS, hyperparameters
+from .methods import METHODS
 from .optim import SGD
 from .streams import BACKBONE, PREDICTOR, PROJECTOR, generator
-from .traits import name_of, of_solver, value
+from .traits import hyperparameters, name_of, of_solver, value
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Checkpoint:
     shape: tuple[int, int, int]  # of an image
     files: str  # digest of the data set's
     metrics_bytes: int = 0  # of metrics.jsonl by then
-    metrics_sha256: str = ""  # of those bytes; runs of before have none
+    metrics_sha256: str = ""  # of those bytes; older runs have none
     mean: Tensor | None = None  # [C, 1, 1] of the training pixels in [0, 1], by which images are normalised; likewise
     std: Tensor | None = None
     theta_h: dict[str, Tensor] = field(default_factory=dict)  # h beside θᵗ, for a solver that asks for it; likewise
@@ -78,7 +78,7 @@ class Checkpoint:
 
 
 FIELDS = tuple(f.name for f in fields(Checkpoint) if f.name != "monitors")
-LATER = ("metrics_sha256", "mean", "std", "theta_h")  # which runs of before have not
+LATER = ("metrics_sha256", "mean", "std", "theta_h")  # which older runs have not
 KINDS = {"step": int, "seconds": float, "shape": tuple, "files": str, "metrics_bytes": int, "metrics_sha256": str}
 KINDS |= dict.fromkeys(("last_line", "net", "optimizer", "state", "theta", "theta_h", "config"), Mapping)
 

@@ -1,6 +1,5 @@
 """Which system is this? Every system of the paper is a row: how η is solved, and what stands around it."""
 
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,9 +34,3 @@ METHODS = {
     "barlow": Method(SOLVERS["other_view"], objective.barlow, predictor="none", stop_grad=False, bn="hidden"),
     "sigreg": Method(SOLVERS["other_view"], objective.sigreg, predictor="none", stop_grad=False, bn="hidden"),
 }
-
-
-def hyperparameters(function: Callable) -> dict[str, object]:
-    """The keyword-only parameters of a solver or an objective, and their defaults."""
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -42,6 +44,19 @@ def own() -> int:
     """How many processors this process may use: of those that it may run on its share, where a node runs several."""
     may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, may // sharers())
+
+
+@contextmanager
+def leaving(busy: int) -> Iterator[None]:
+    """What is computed here meanwhile takes the threads that `busy` others leave, at least one: small operations that
+    are shared by threads which have to wait for a processor take several times as long.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - busy))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def for_training(threads: int | None, deterministic: bool | None) -> None:

@@ -7,6 +7,7 @@ The decorators set an attribute and change nothing else. A function without one 
 same: its traits are the defaults below, which suit a solver that keeps nothing, or one row for each image.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -145,3 +146,9 @@ def _plain(function: Callable) -> Callable:
     while isinstance(function, partial):
         function = function.func
     return function
+
+
+def hyperparameters(function: Callable) -> dict[str, object]:
+    """The keyword-only parameters of a solver, an objective, a loader or an evaluation, and their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

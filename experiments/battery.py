@@ -29,9 +29,8 @@ from emsiam.diagnostics.statistics import difference, mean_interval
 from emsiam.errors import ConfigError, one_line
 from emsiam.eta import SOLVERS
 from emsiam.files import write_json
-from emsiam.methods import hyperparameters
 from emsiam.training.trial import check_places
-from emsiam.traits import of_solver, value
+from emsiam.traits import hyperparameters, of_solver, value
 
 from ._jobs import INTERRUPTED, Job, asked, jobs, run, together
 from ._records import Record, Records

@@ -211,7 +211,7 @@ def test_a_run_that_diverged_is_compared_as_far_as_it_went(runs, tmp_path, capsy
 
 
 def test_verdicts_of_two_rules_are_told_apart(runs, tmp_path):
-    """A run of before there was a name for the rule."""
+    """An older run, without a name for the rule."""
     old = tmp_path / "old"
     shutil.copytree(runs["a", 0].path, old)
     summary = json.loads((old / "summary.json").read_text())

@@ -173,6 +173,21 @@ def test_crops_of_files_keep_their_proportions(tmp_path):
     assert (box[:, :2] + box[:, 2:]).max() <= 1.0001
 
 
+def test_t_takes_the_threads_that_reading_leaves(tmp_path, monkeypatch):
+    root, before, apply, seen = write_tree(tmp_path), torch.get_num_threads(), views.apply, []
+    monkeypatch.setattr(views, "apply", lambda *given: (seen.append(torch.get_num_threads()), apply(*given))[1])
+    torch.set_num_threads(4)
+    try:
+        for workers in (0, 1, 3, 9):
+            images = data.sets.folder(data_dir=str(root), image_size=16, workers=workers)
+            draw = images.sample(torch.arange(2), 1, torch.Generator().manual_seed(0))
+            images.ask(torch.arange(2), draw, 1, torch.float32)()
+            assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [4, 3, 1, 1]
+
+
 def test_the_number_of_threads_changes_nothing(tmp_path):
     root = write_tree(tmp_path / "data")
     runs = [fit(root, tmp_path / f"run{n}", workers=n, mode="expectation", n=2) for n in (1, 3)]

@@ -158,7 +158,7 @@ def copy(tmp_path_factory, no_pictures):
             (out / file).write_text(json.dumps(content | values))
         lines = [json.loads(line) | number for line in (out / "metrics.jsonl").read_text().splitlines()]
         (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (out / "SHA256SUMS").unlink()  # which runs of before do not have
+        (out / "SHA256SUMS").unlink()  # which older runs do not have
     (folder / "look.py").write_text(LOOK)
     return folder
 

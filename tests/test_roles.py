@@ -1,4 +1,4 @@
-"""What an option is for is said at the option: lists of before follow from it, and so do the keys of finished runs."""
+"""What an option is for is said at the option; from there follow the keys of finished runs."""
 
 import dataclasses
 import inspect
@@ -18,7 +18,8 @@ from emsiam.config.rules import SWITCH
 from emsiam.config.words import sentence, unset
 from emsiam.data.sets import DATASETS
 from emsiam.errors import flag
-from emsiam.methods import METHODS, hyperparameters
+from emsiam.methods import METHODS
+from emsiam.traits import hyperparameters
 from experiments import _jobs, _table
 from experiments._records import Records
 

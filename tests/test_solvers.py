@@ -19,9 +19,9 @@ from emsiam.data import views
 from emsiam.data.batches import Batch
 from emsiam.diagnostics import em
 from emsiam.eta import SOLVERS
-from emsiam.methods import METHODS, hyperparameters
+from emsiam.methods import METHODS
 from emsiam.objective import unit
-from emsiam.traits import SIZES, of_solver, value
+from emsiam.traits import SIZES, hyperparameters, of_solver, value
 
 pytestmark = pytest.mark.mathematics
 D, IMAGES = 5, 11

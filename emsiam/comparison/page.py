@@ -169,7 +169,7 @@ def _css(colour: Sequence[float]) -> str:
 
 
 def _sheet(run: Run) -> dict[str, Any] | None:
-    """The small pictures of a run's images; None of a run of before there were any, or of a file that is damaged."""
+    """The small pictures of a run's images; None of an older run, which has none, or of a file that is damaged."""
     from PIL import Image, UnidentifiedImageError
 
     file = run.path / SHEET

@@ -11,8 +11,9 @@ from typing import Any
 from ..config import HYPERPARAMETERS, Config, having
 from ..errors import ConfigError
 from ..eta import SOLVERS
-from ..methods import METHODS, hyperparameters
+from ..methods import METHODS
 from ..runs.run import Run
+from ..traits import hyperparameters
 
 
 def endings(paths: Iterable[Path]) -> list[str]:

@@ -17,9 +17,9 @@ from ..data.sets import DATASETS
 from ..errors import ConfigError, flag, given_flag, nearest, refuse
 from ..eta import SOLVERS
 from ..eta.bank import needed
-from ..methods import METHODS, Method, hyperparameters
+from ..methods import METHODS, Method
 from ..objective import SIMILARITIES, loss
-from ..traits import fit_together, name_of, of_data_set, of_objective, of_solver
+from ..traits import fit_together, hyperparameters, name_of, of_data_set, of_objective, of_solver
 from .options import DATA_OPTIONS, HYPERPARAMETERS, Config
 from .presets import DEFAULTS, PRESETS
 from .solvers import load_solver, typed

@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 from ..errors import flag, nearest, place, refuse
 from ..eta import SOLVERS
-from ..methods import METHODS, hyperparameters
-from ..traits import name_of
+from ..methods import METHODS
+from ..traits import hyperparameters, name_of
 from .options import Config
 
 

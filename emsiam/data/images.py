@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from .. import ranks
+from .. import processor, ranks
 from ..errors import ConfigError
 from ..recipes import Recipe
 from ..sending import together
@@ -105,6 +105,8 @@ class ImageSet(NamedTuple):
             there, *fields = together([ids, *(getattr(draw, name) for name in names)], images.device)
             drawn = draw._replace(**dict(zip(names, fields, strict=True)))
             pixels, rest = asked(there, drawn) if asked else (images[there].repeat(n, 1, 1, 1), drawn)
-            return there, self.normalise(views.apply(pixels, rest)).unflatten(0, (n, len(ids))).to(dtype)
+            with processor.leaving(images.workers if isinstance(images, Files) else 0):
+                x = self.normalise(views.apply(pixels, rest))
+            return there, x.unflatten(0, (n, len(ids))).to(dtype)
 
         return answer

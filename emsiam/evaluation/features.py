@@ -13,7 +13,7 @@ from ..data.folders import Files
 from ..data.images import ImageSet
 from ..data.sets import DATASETS, IMAGENET
 from ..errors import ConfigError, one_line
-from ..methods import hyperparameters
+from ..traits import hyperparameters
 from .backbones import LoadedBackbone
 from .classifiers import stacked
 

@@ -114,7 +114,7 @@ class Run:
     def feeding(self) -> Feeding:
         """How images are fed to the network: their shape, and mean and std of the pixels that it was trained on.
 
-        Raises ConfigError where no checkpoint is saved, or one of before it held them and the images are not there.
+        Raises ConfigError where no checkpoint is saved, or an older one without them, and the images are not there.
         """
         saved = self._saved()
         if saved.mean is not None and saved.std is not None:

@@ -11,7 +11,7 @@ FILE = "SHA256SUMS"
 
 
 class Sums:
-    """The sums of the files in a run's directory, which grow with it; runs of before have none."""
+    """The sums of the files in a run's directory, which grow with it; older runs have none."""
 
     def __init__(self, path: Path, *, new: bool = False):
         """new: of a directory that is filled anew."""

@@ -105,7 +105,7 @@ class Writer:
     def _went_on(self, now: dict[str, Any], step: int) -> None:
         """Add to env.json what is another than when the run began."""
         began = {}
-        with suppress(FileNotFoundError, json.JSONDecodeError):  # of runs of before
+        with suppress(FileNotFoundError, json.JSONDecodeError):  # of older runs
             began = json.loads(self.sums.read("env.json"))
         other = {name: value for name, value in plain(now).items() if value != began.get(name)}
         began["resumed"] = [*began.get("resumed", []), {"step": step} | other]

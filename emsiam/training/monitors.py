@@ -109,7 +109,7 @@ class Predictions:
         return {"predictions": self.last, "predictions_init": self.first or {}}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self.last = dict(saved.get("predictions", {}))  # a run of before they were measured has none
+        self.last = dict(saved.get("predictions", {}))  # an older run did not measure them
         self.first = dict(saved.get("predictions_init", {}))
 
 
@@ -172,7 +172,7 @@ class Accuracies:
 
     @torch.no_grad()
     def _backbone(self, x: Tensor) -> Tensor:
-        """Features [B, f] in eval mode. On a GPU in bf16 where training is; on a CPU in fp32, as runs of before."""
+        """Features [B, f] in eval mode. On a GPU in bf16 where training is; on a CPU in fp32, as older runs."""
         self.net.eval()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.net.autocast and x.is_cuda):
             features = wide(self.net.F.backbone(x))
@@ -195,7 +195,7 @@ class Accuracies:
             "knn_acc1_best": max(self.knn[1:], default=self.knn[0]),
             "knn_acc1_init": self.knn[0],
         }
-        if len(self.knn_z) == len(self.knn):  # else a run of before it was measured goes on
+        if len(self.knn_z) == len(self.knn):  # else an older run goes on, which did not measure it
             numbers |= {"knn_z_acc1": self.knn_z[-1], "knn_z_acc1_init": self.knn_z[0]}
         return numbers | ({"probe_acc1": self.linear[-1], "probe_acc1_best": max(self.linear)} if self.linear else {})
 
@@ -207,7 +207,7 @@ class Accuracies:
         return {"knn": self.knn, "linear": self.linear, "online": {}, "online_sgd": {}} | of_z | of_probe
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self.knn, self.knn_z = list(saved["knn"]), list(saved.get("knn_z", ()))  # of before it was measured
+        self.knn, self.knn_z = list(saved["knn"]), list(saved.get("knn_z", ()))  # an older run did not measure it
         if self.online:
             self.linear = list(saved["linear"])
             self.online.load_state_dict(saved["online"])

@@ -11,9 +11,9 @@ from ..checkpoint import Checkpoint, load_checkpoint
 from ..config import Config, having
 from ..data.sets import DATASETS
 from ..errors import ConfigError, given_flag, refuse
-from ..methods import hyperparameters
 from ..runs.run import check_code, load_run
 from ..runs.writer import leftovers
+from ..traits import hyperparameters
 
 
 def edited(path: Path, eta: str | None) -> list[str]:
