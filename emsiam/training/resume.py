@@ -60,11 +60,11 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
             reason = f"holds files that a run would replace ({names}), without a config.json"
             refuse("out", config.out, f"{reason}; add --overwrite to begin anew, or choose another directory")
         return config, None
+    saved = load_run(path).config  # of another program it is not overwritten
     if not config.resume:
         if not config.overwrite:
             refuse("out", config.out, "holds a run; choose another directory, or add --resume or --overwrite")
         return config, None
-    saved = load_run(path).config
     same = {"workers"} if bool(config.workers) == bool(saved.workers) else set()  # then only how many differ
 
     changed = [
