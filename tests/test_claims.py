@@ -563,6 +563,7 @@ def test_what_the_page_says_beside_the_rules():
     mixed = {part: [own[task.key] for task in of] for part, of in known["consistency"].wanted().items()}
     rank = {part: np.mean([r.summary["pr_z"] for r in of]) for part, of in mixed.items()}
     assert rank["λ = 0.9"] / rank["λ = 0"] == pytest.approx(0.5, abs=0.1)
+    assert known["consistency"].weight(mixed["λ = 0.9"], 0.9) == pytest.approx(0.7, abs=0.05)
     assert mean(known["eta_step"].taken(mixed["λ = 0"])).mean == pytest.approx(0.5, abs=0.05)
 
 

@@ -226,8 +226,8 @@ def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int =
     """Feed a solver representations that say which step they are of, beside noise of variance 1, and read its η.
 
     solve: as in `emsiam.eta`, hyper-parameters bound; exact where η is linear in z. `images` per step; the last epoch
-    of `epochs` is read, so a bank needs epochs ≫ 1/(1 − m); of a solver without a state, the first
-    where it can. θ is held for k steps.
+    of `epochs` is read, so a bank needs epochs ≫ 1/(1 − m). Of a solver without a state the first is read where all
+    epochs are alike. θ is held for k steps.
     """
     from ..data.batches import Batch
 
@@ -244,7 +244,7 @@ def response(solve: Callable, *, steps_per_epoch: int, k: int = 1, epochs: int =
 
             batch = Batch.of(step, ids, draw(2), draw=draw, num_images=order.numel())
             eta, state = solve(state, Clock(step // k * k, rng), batch)
-            alike = not state and steps_per_epoch % k == 0  # all epochs are
+            alike = not state and steps_per_epoch % k == 0
             if epoch == epochs - 1 or alike:
                 lags.append(step - eta[..., 0].mean())
                 variances.append(eta[..., 1:].square().mean())
