@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-from . import names
-from .config import Parser, add_network, command
-from .config.rules import PATH, whole
+from .config import Parser, add_images, add_network, command
+from .config.rules import PATH
 from .errors import BadImage, ConfigError, check_folder, one_line
 
 STATUS = {"healthy": 0, "undecided": 11, "too early to say": 11}
@@ -23,10 +22,7 @@ def main(arguments: list[str]) -> int:
         help="a run's directory; a file of weights; or .npy, .npz, .safetensors, .pt with z, [N, d] or [views, N, d], "
         "beside it p, features, labels",
     )
-    parser.add_argument("--dataset", choices=names.DATASETS, help="images to show to a network. Default: the run's.")
-    parser.add_argument("--data-dir", type=PATH.of_argument, help="where they are; alone: a folder of images")
-    parser.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
-    parser.add_argument("--image-size", type=whole(8, 4096).of_argument, help="others' networks: side in pixels")
+    add_images(parser, "--dataset", "images to show to a network")
     add_network(parser)
     parser.add_argument(
         "--layout",

@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-from . import names
-from .config import Parser, add_network, command
-from .config.rules import PATH, whole
+from .config import Parser, add_images, add_network, command
+from .config.rules import PATH
 from .errors import BadImage, ConfigError, check_folder, speaks, tell
 
 
@@ -16,10 +15,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "what", metavar="RUN|CHECKPOINT", help="a run's directory, or a file; others' have features only"
     )
-    parser.add_argument("--dataset", choices=names.DATASETS, help="images to embed (the run's)")
-    parser.add_argument("--data-dir", type=PATH.of_argument, help="where they are; alone: a folder of images")
-    parser.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
-    parser.add_argument("--image-size", type=whole(8, 4096).of_argument, help="others' networks: side in pixels")
+    add_images(parser, "--dataset", "images to embed")
     add_network(parser)
     parser.add_argument("--out", type=PATH.of_argument, required=True, metavar="FILE", help="such as z.npz")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

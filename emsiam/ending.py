@@ -5,7 +5,7 @@ import signal
 import threading
 from typing import Any
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 
 
 def end_at_once() -> dict[int, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import names
-from .config import STEM_PADDINGS, Parser, add_network, command
+from .config import IMAGE_SIZE, STEM_PADDINGS, Parser, add_images, add_network, command
 from .config.rules import PATH, Rule, one_of, real, whole
 from .errors import BadImage, ConfigError, check_folder, flag, given_flag, nearest, speaks, tell
 from .files import write_json
@@ -25,7 +25,6 @@ PARAMETERS = {
     "shots": (whole(1), "images of each"),
     "seed": (whole(0, 2**32 - 1), "of what is drawn"),
 }
-SIDE = whole(8, 4096)
 
 
 @command
@@ -60,10 +59,7 @@ def parser() -> argparse.ArgumentParser:
         choices=names.FEATURES,
         help="layer whose output is evaluated; of others' networks the backbone alone. Default: backbone.",
     )
-    p.add_argument("--eval-dataset", choices=names.DATASETS, help="images to evaluate on. Default: the run's.")
-    p.add_argument("--data-dir", type=PATH.of_argument, help="where they are")
-    p.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
-    p.add_argument("--image-size", type=SIDE.of_argument, help="others' networks: side in pixels of what they see")
+    add_images(p, "--eval-dataset", "images to evaluate on")
     for name, (rule, meaning) in PARAMETERS.items():
         default = next(iter(readers(name).values()))
         help = f"{', '.join(readers(name))}: {meaning}" + ("" if default is None else f" ({default})")
@@ -121,7 +117,7 @@ def evaluate(
         dataset=None if eval_dataset is None else _valid("eval_dataset", eval_dataset, one_of(names.DATASETS)),
         data_dir=data_dir,
         download=download,
-        image_size=None if image_size is None else _valid("image_size", image_size, SIDE),
+        image_size=None if image_size is None else _valid("image_size", image_size, IMAGE_SIZE),
         option="--eval-dataset",
     )
     read = {name: value for name, value in chosen.items() if task in readers(name)}

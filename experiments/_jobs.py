@@ -27,7 +27,7 @@ from emsiam.evaluate import evaluate
 from emsiam.files import plain
 from emsiam.runs.run import Run
 
-from ._records import Records, record
+from ._records import Record, Records, record
 
 NUMERICS = 1  # raised when the same options come to give other numbers: results of before are then not used
 EVALUATIONS = 2  # likewise, of evaluations of the same runs
@@ -215,6 +215,21 @@ def at_work(
         bar.close()
         alone.close()
     return failed
+
+
+def anew(do: Callable[[Task], Record], task: Task) -> Record:
+    """What a process runs, of a task that leaves nothing behind when it is interrupted: it begins anew."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.setpgid(0, 0)  # Ctrl-C is for the command
+    return do(task)
+
+
+def recorded(records: Records, task: Any, submitted: submitit.Job) -> str:
+    """Record what a task that ended returned; else why it did not."""
+    if submitted.exception():
+        return f"{task}: see {submitted.paths.stderr}"
+    records.add(submitted.result())
+    return ""
 
 
 def _stop(running: Sequence[submitit.Job], launcher: str) -> None:

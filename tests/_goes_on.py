@@ -8,21 +8,11 @@ import sys
 
 import _warm
 import torch.distributed as dist
+from golden import After
 
 import emsiam
 import emsiam.plots
 from emsiam.eta import bank
-
-
-class After(list):
-    """Not empty after so many steps: it is asked once a step."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def __len__(self):
-        self.left -= 1
-        return self.left <= 0
 
 
 def go_on(options, steps):

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from golden import After
 
 import emsiam
 from emsiam import build, train
@@ -35,15 +36,9 @@ def test_where_the_rows_are_changes_nothing(tmp_path):
 def test_a_run_goes_on_with_its_bank(tmp_path, place, monkeypatch):
     options = {"bank": str(tmp_path) if place == "file" else place, "bank_dtype": "bf16"}
     whole, parted = fit(tmp_path / "whole", **options), tmp_path / "parted"
-    stop = []
-
-    class AfterAFew(list):
-        def __len__(self):
-            stop.append(1)
-            return len(stop) > 6
 
     config = emsiam.Config(**{**whole.config.to_dict(), "out": str(parted)})
-    assert not emsiam.fit(config, stop=AfterAFew()).finished
+    assert not emsiam.fit(config, stop=After(7)).finished
     loaded, restored = [], build.restored
     monkeypatch.setattr(
         build, "restored", lambda c, s, *f: (loaded.append(weakref.ref(s["rows"])), restored(c, s, *f))[1]

@@ -7,7 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .command_line import STEM_PADDINGS, Parser, add_network, command, parse, parse_seeds, parser
+from .command_line import (
+    IMAGE_SIZE,
+    STEM_PADDINGS,
+    Parser,
+    add_images,
+    add_network,
+    command,
+    parse,
+    parse_seeds,
+    parser,
+)
 from .options import DATA_OPTIONS, HYPERPARAMETERS, Config, having
 from .presets import DEFAULTS, PRESETS
 from .words import documented
@@ -16,9 +26,17 @@ if TYPE_CHECKING:
     from .resolution import load_images, preset, resolve
     from .solvers import load_solver
 
-__all__ = ["DATA_OPTIONS", "DEFAULTS", "HYPERPARAMETERS", "PRESETS", "STEM_PADDINGS", "Config", "ConfigError"]
-__all__ += [
+__all__ = [
+    "DATA_OPTIONS",
+    "DEFAULTS",
+    "HYPERPARAMETERS",
+    "IMAGE_SIZE",
+    "PRESETS",
+    "STEM_PADDINGS",
+    "Config",
+    "ConfigError",
     "Parser",
+    "add_images",
     "add_network",
     "command",
     "having",

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from .. import names
 from ..ending import end_at_once, put_back
 from ..errors import ConfigError, flag, launched, nearest
 from .declared import ROLES
 from .options import Config
-from .rules import SWITCH, whole
+from .rules import PATH, SWITCH, whole
 from .words import sentence
 
 
@@ -30,6 +31,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(message.removeprefix("argument "))
 
 
+IMAGE_SIZE = whole(8, 4096)  # pixels a side of what others' networks see
 STEM_PADDINGS = (1, 2)  # of a CIFAR stem's 3×3: the paper's and most others', and solo-learn's
 
 
@@ -43,6 +45,14 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         choices=STEM_PADDINGS,
         help="of a CIFAR stem in a file. Default: 1, and 2 for files of solo-learn.",
     )
+
+
+def add_images(parser: argparse.ArgumentParser, dataset: str, meaning: str) -> None:
+    """Flags that say which images a network is shown. dataset, meaning: the flag of a data set, and what it says."""
+    parser.add_argument(dataset, choices=names.DATASETS, help=f"{meaning}. Default: the run's.")
+    parser.add_argument("--data-dir", type=PATH.of_argument, help="where they are; alone: a folder of images")
+    parser.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
+    parser.add_argument("--image-size", type=IMAGE_SIZE.of_argument, help="others' networks: side in pixels")
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:

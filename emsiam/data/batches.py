@@ -58,6 +58,10 @@ class Batch(NamedTuple):
         of_all = gather, total, every, labels, all_ids, ranks, later
         return cls(step, ids, views, trained, partners, others, draw, num_images, *of_all)
 
+    def own(self, rows: Tensor, axis: int = 0) -> Tensor:
+        """The rows of this process, of those that `gather` gives. Of a probe set every process has all."""
+        return shard(rows, axis) if self.ranks > 1 else rows
+
 
 # How a loss is symmetrised (§4.6): the views that train θ, and for each the view that its target comes from.
 SYMMETRY = {

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from ..objective import unit
-from ..ranks import shard
 from ..traits import solver
 
 
@@ -23,7 +22,7 @@ def sinkhorn_codes(state, F_t, batch, *, epsilon: float = 0.05, iterations: int 
     """
     scores = batch.gather(F_t(batch.others).transpose(0, 1))  # [B, S, K], of all processes
     codes = torch.stack([sinkhorn(s, epsilon=epsilon, iterations=iterations) for s in scores.unbind(1)])
-    return codes if codes.shape[1] == len(batch.ids) else shard(codes, 1), state  # whole where every process has all
+    return batch.own(codes, 1), state
 
 
 def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int) -> Tensor:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..objective import unit
-from ..ranks import shard
 from ..sending import together
 from ..traits import solver
 
@@ -25,7 +24,12 @@ def follow(state, F_t, tau: float) -> dict[str, Tensor]:
 
 def under(encoder: dict[str, Tensor], F_t, views: Tensor) -> Tensor:
     """F_ξ: views [n, B, C, H, W] -> z [n, B, d]."""
-    return F_t.under({name.removeprefix(PREFIX): x for name, x in encoder.items()}, views)
+    return F_t.under(weights_in(encoder, PREFIX), views)
+
+
+def weights_in(state, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a state whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
 
 
 @solver(
@@ -80,16 +84,11 @@ def shuffled(encoder: dict[str, Tensor], F_t, batch, groups: int) -> Tensor:
     MoCo's GPUs, so any number of processes gives the same numbers. Source: He et al. 2020, §3.3, "Shuffling BN".
     """
     views = batch.gather(batch.others.transpose(0, 1))  # [B, S, C, H, W], of all processes
-    own_part = shard if len(views) > len(batch.ids) else _same  # of the probe set every process has all
     order = torch.randperm(len(views), generator=torch.Generator().manual_seed(batch.step))
     (order,) = together([order], views.device)
-    parts = [under(encoder, F_t, own_part(views[rows]).transpose(0, 1)) for rows in order.chunk(groups)]
+    parts = [under(encoder, F_t, batch.own(views[rows]).transpose(0, 1)) for rows in order.chunk(groups)]
     z = torch.cat([batch.gather(part.transpose(0, 1)) for part in parts])[order.argsort()]
-    return own_part(z).transpose(0, 1)
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
+    return batch.own(z).transpose(0, 1)
 
 
 RING = "ring."  # names of past θ in the state

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..objective import unit
 from ..traits import solver
 from . import bank as banks
+from .encoder import weights_in
 
 THETA0 = "theta0."  # names of θ⁰ in the state
 PIXELS = 2 * 2**30  # bytes of views that are kept
@@ -66,8 +67,7 @@ def moving_average(
     if first == "random":
         known = torch.where(before, known, unit(known) * z.norm(dim=-1, keepdim=True))
     elif first == "theta0" and not before.all():  # a GPU waits, and saves a pass later
-        of_theta0 = {name.removeprefix(THETA0): x for name, x in state.items() if name.startswith(THETA0)}
-        start = F_t.under(of_theta0, batch.others)
+        start = F_t.under(weights_in(state, THETA0), batch.others)
         known = torch.where(before, known, unit(start) if rows_of == "unit" else start)
     if first == "own":
         eta = torch.where(before, m * known + (1 - m) * z, z)

@@ -5,14 +5,13 @@ The paper says that its hypothesis does not involve h (§5.1): these are our que
 """
 
 import torch
-from torch import Tensor
 from torch.func import functional_call
 
 from .. import networks
 from ..objective import cosine
-from ..ranks import shard
 from ..streams import PREDICTOR, generator
 from ..traits import solver
+from .encoder import weights_in
 
 H, VELOCITY = "h.", "velocity."  # names in the state
 
@@ -101,7 +100,7 @@ def regressed(state, F_t, batch, *, rate: float = 0.05, beta: float = 0.9):
         h = h.to(z)
         state = {H + name: x.detach() for name, x in h.state_dict().items()}
         state |= {VELOCITY + name: torch.zeros_like(state[H + name]) for name in names}
-    weights = {name: x.clone() for name, x in of_h(state, H).items()}  # buffers move as h is used
+    weights = {name: x.clone() for name, x in weights_in(state, H).items()}  # buffers move as h is used
 
     with torch.enable_grad():
         for name in names:
@@ -113,10 +112,4 @@ def regressed(state, F_t, batch, *, rate: float = 0.05, beta: float = 0.9):
         weights[name] = weights[name].detach() - rate * state[VELOCITY + name]
     with torch.no_grad():
         eta = torch.stack([functional_call(h, weights, (x,)) for x in whole])
-    eta = eta if eta.shape[1] == len(batch.ids) else shard(eta, 1)
-    return eta, state | {H + name: x for name, x in weights.items()}
-
-
-def of_h(state, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a state whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+    return batch.own(eta, 1), state | {H + name: x for name, x in weights.items()}

@@ -14,12 +14,13 @@ from typing import Any
 from tqdm import tqdm
 
 from ..diagnostics.statistics import mean_interval, spelled
+from ..ending import NUMBERS, put_back
 from ..errors import ConfigError
 from ..metrics import METRICS, shown_in
 from ..runs.run import Run
 
 DIVERGED = 3  # a status
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+STOPPED = [128 + number for number in NUMBERS]
 
 
 class Several:
@@ -32,7 +33,7 @@ class Several:
 
     def train(self) -> int:
         """Train them all. Status as of a training: that of the first run that did not end well."""
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._stop) for number in NUMBERS}
         try:
             with ThreadPoolExecutor(self.jobs) as pool, tqdm(total=len(self.seeds), unit="run", leave=False) as bar:
                 statuses = []
@@ -45,8 +46,7 @@ class Several:
                     if wrong and (failed or seed == self.seeds[0]):  # every seed has the same notes
                         bar.write(wrong.rstrip(), file=sys.stderr)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            put_back(before)
         if self.caught:
             print(f"stopped and saved; to go on: the same command with --resume --out {self.folder}", file=sys.stderr)
             return 128 + self.caught

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..ending import NUMBERS, put_back
 from ..runs.run import Run
 
 
@@ -34,7 +35,7 @@ class Signals:
         """From now on; a second call changes nothing."""
         if self.before or self.caught or threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in NUMBERS:
             handler = signal.getsignal(number)
             if callable(handler):
                 self.before[number] = handler
@@ -45,6 +46,5 @@ class Signals:
         signal.signal(number, self.before.pop(number))
 
     def release(self) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        put_back(self.before)
         self.before = {}

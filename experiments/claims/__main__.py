@@ -5,8 +5,6 @@ results/claims.json.
 """
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,14 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import submitit
-
 from emsiam.config import command
 from emsiam.diagnostics.statistics import holm
 from emsiam.errors import ConfigError, nearest, one_line
 from emsiam.files import write_json
 
-from .._jobs import INTERRUPTED, asked, at_work
+from .._jobs import INTERRUPTED, anew, asked, at_work, recorded
 from .._records import Record, Records
 from . import NAMES, claims, predicts, rule_hash, title
 from ._rules import Cell, primary, verdict
@@ -65,7 +61,11 @@ def decide(names: Sequence[str], at_once: int, launcher: str, out: Path, smoke: 
         print(estimate(left, at_once), file=sys.stderr)
         if not smoke:
             check_committed()
-    failed = at_work(left, partial(perform, rules), partial(ended, records), at_once, launcher, out, len(wanted))
+
+    def perform(task: Task) -> Record:
+        return task.perform(rules[task.key])
+
+    failed = at_work(left, partial(anew, perform), partial(recorded, records), at_once, launcher, out, len(wanted))
     if failed:
         print(*failed, sep="\n", file=sys.stderr)
         return 130 if failed == [INTERRUPTED] else 1
@@ -88,22 +88,6 @@ def rules_by_run(table: Mapping[str, Mapping[str, Sequence[Task]]]) -> dict[str,
             for task in runs:
                 asked.setdefault(task.key, {})[name] = rule
     return asked
-
-
-def perform(rules: Mapping[str, Mapping[str, str]], task: Task) -> Record:
-    """What a process runs."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a run that is interrupted begins anew
-    os.setpgid(0, 0)  # Ctrl-C is for the command
-    return task.perform(rules[task.key])
-
-
-def ended(records: Records, task: Task, job: submitit.Job) -> str:
-    """Record a run that ended; else why it did not."""
-    error = job.exception()
-    if error is None:
-        records.add(job.result())
-        return ""
-    return f"{task}: see {job.paths.stderr}"
 
 
 def estimate(left: Sequence[Task], at_once: int) -> str:

@@ -4,20 +4,16 @@ Runs are recorded in results/doctor.runs.jsonl as they end.
 """
 
 import argparse
-import os
-import signal
 import sys
 from functools import partial
 from pathlib import Path
-
-import submitit
 
 from emsiam.config import command
 from emsiam.errors import ConfigError, one_line
 from emsiam.files import write_json
 
-from .._jobs import INTERRUPTED, asked, at_work
-from .._records import Record, Records
+from .._jobs import INTERRUPTED, anew, asked, at_work, recorded
+from .._records import Records
 from ..claims.__main__ import check_committed, estimate
 from .cases import DATA, cases
 from .runs import Run
@@ -57,7 +53,7 @@ def examine(at_once: int, launcher: str, out: Path, smoke: bool) -> int:
         print(estimate(left, at_once), file=sys.stderr)
         if not smoke:
             check_committed()
-    failed = at_work(left, perform, partial(ended, records), at_once, launcher, out, len(by_key))
+    failed = at_work(left, partial(anew, Run.perform), partial(recorded, records), at_once, launcher, out, len(by_key))
     if failed:
         print(*failed, sep="\n", file=sys.stderr)
         return 130 if failed == [INTERRUPTED] else 1
@@ -73,22 +69,6 @@ def examine(at_once: int, launcher: str, out: Path, smoke: bool) -> int:
         page.write_text(text(rows(known), [w for record in known if (w := watched(record))]))
         print(page)
     return 0
-
-
-def perform(run: Run) -> Record:
-    """What a process runs."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a run that is interrupted begins anew
-    os.setpgid(0, 0)  # Ctrl-C is for the command
-    return run.perform()
-
-
-def ended(records: Records, run: Run, job: submitit.Job) -> str:
-    """Record a run that ended; else why it did not."""
-    error = job.exception()
-    if error is None:
-        records.add(job.result())
-        return ""
-    return f"{run.case.data}, {run.case.name}, seed {run.seed}: see {job.paths.stderr}"
 
 
 if __name__ == "__main__":

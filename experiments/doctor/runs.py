@@ -55,6 +55,9 @@ class Run(NamedTuple):
         passes = PASS[(DEFAULTS | {**DATA[self.case.data].options})["dataset"].replace("mnist5k", "fashion_mnist")]
         return self.looks[-1] * (1 if self.case.supervised else 2) * passes / 1000 + 4 * len(self.looks)
 
+    def __str__(self) -> str:
+        return f"{self.case.data}, {self.case.name}, seed {self.seed}"
+
     def perform(self) -> Record:
         """Train and look."""
         parts = emsiam.prepare(self.config)
