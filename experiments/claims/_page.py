@@ -69,7 +69,7 @@ def hypothesis(made: Mapping[str, Any]) -> str:
             continue
         decided = f"{cell['name']}: {span(cell)}, predicted {cell['predicted']}" if cell else ""
         p = f"{entry['holm']:.2g}" if cell else ""
-        lines.append(f"| {entry['title'].rstrip('.')} (`{name}`) | {verdict(entry)} | {decided} | {p} |")
+        lines.append(f"| {entry['title'].rstrip('.')} ([`{name}`](claims.md#{name})) | {verdict(entry)} | {decided} | {p} |")
     meant = {name: meaning(claims()[name], entry) for name, entry in made.items()}
     lines += ["", *(f"- `{name}` {made[name]['verdict']}: {text}" for name, text in meant.items() if text)]
     text = PROSE.read_text().replace(MARK, "\n".join(lines).rstrip())
@@ -88,7 +88,11 @@ def readme(text: str, made: Mapping[str, Any]) -> str:
     """The README with the table of claims, and the numbers of single claims in its sentences, made anew."""
     cells = {name: worst(entry) for name, entry in made.items()}
     found = {name: span(cell).replace("+", "") if cell else made[name]["verdict"] for name, cell in cells.items()}
-    rows = [f"| {e['title'].rstrip('.')} | {verdict(e)} |" for e in made.values() if e["p"] is not None]
+    rows = [
+        f"| [{entry['title'].rstrip('.')}](docs/claims.md#{name}) | {verdict(entry)} |"
+        for name, entry in made.items()
+        if entry["p"] is not None
+    ]
     found["claims"] = "\n".join(["", "| claim | verdict |", "|---|---|", *rows, ""])
     marked = r"<!-- (\w+) -->.*?<!-- /\1 -->"
     return re.sub(marked, lambda m: f"<!-- {m[1]} -->{found[m[1]]}<!-- /{m[1]} -->", text, flags=re.DOTALL)
@@ -115,7 +119,7 @@ def details(made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[
     for name, entry in made.items():
         claim = claims()[name]
         p = f", p = {entry['holm']:.2g} after Holm" if entry["holm"] is not None and entry["cells"] else ""
-        parts.append(f"## `{name}`: {entry['verdict']}{p}\n\n{entry['title']}")
+        parts.append(f"## `{name}`\n\n{entry['title']}\n\n*Verdict.* {entry['verdict'].capitalize()}{p}.")
         parts += [
             f"*{key}.* {text}" for key in ("Setting", "Outcome", "Cells", "Margins") if (text := said(claim, key))
         ]
