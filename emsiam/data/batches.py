@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -25,7 +25,8 @@ class Batch(NamedTuple):
     others: Tensor  # [S, B, C, H, W] = views[partners]: T′(x)
     draw: Callable[[int], Tensor]  # draw(n) -> [n, B, C, H, W]: n further views, independent of `views`
     num_images: int  # ids are in 0 … num_images − 1
-    gather: Callable[[Tensor], Tensor]  # [B, ...] of this process -> the rows of every process, in order
+    # [B, ...] of this process -> the rows of every process, in order
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows
     total: int = 0  # steps of the whole training, where something follows a schedule
     # all of a finite T, a draw at a time: its probability, and views [B, C, H, W]; raises ValueError where T has no end
     every: Callable[[], Iterator[tuple[float, Tensor]]] | None = None
@@ -35,28 +36,11 @@ class Batch(NamedTuple):
     later: list[Callable[[], None]] | None = None  # what the loop calls after the θ-step; None: nothing can wait
 
     @classmethod
-    def of(
-        cls,
-        step: int,
-        ids: Tensor,
-        views: Tensor,
-        symmetry: str = "sym",
-        *,
-        draw: Callable[[int], Tensor],
-        num_images: int,
-        gather: Callable[[Tensor], Tensor] = lambda rows: rows,
-        total: int = 0,
-        every: Callable[[], Iterator[tuple[float, Tensor]]] | None = None,
-        labels: Tensor | None = None,
-        all_ids: Tensor | None = None,
-        ranks: int = 1,
-        later: list[Callable[[], None]] | None = None,
-    ) -> "Batch":
-        """A batch of `views_of(symmetry)` views, of one process unless `gather` says otherwise."""
+    def of(cls, step: int, ids: Tensor, views: Tensor, symmetry: str = "sym", **more: Any) -> "Batch":
+        """A batch of `views_of(symmetry)` views, of one process unless `gather` says otherwise; more: other fields."""
         trained, partners = SYMMETRY[symmetry]
         others = torch.stack([views[partner] for partner in partners])  # a list as index would be sent to a GPU
-        of_all = gather, total, every, labels, all_ids, ranks, later
-        return cls(step, ids, views, trained, partners, others, draw, num_images, *of_all)
+        return cls(step, ids, views, trained, partners, others, **more)
 
     def own(self, rows: Tensor, axis: int = 0) -> Tensor:
         """The rows of this process, of those that `gather` gives. Of a probe set every process has all."""

@@ -69,7 +69,8 @@ def hypothesis(made: Mapping[str, Any]) -> str:
             continue
         decided = f"{cell['name']}: {span(cell)}, predicted {cell['predicted']}" if cell else ""
         p = f"{entry['holm']:.2g}" if cell else ""
-        lines.append(f"| {entry['title'].rstrip('.')} ([`{name}`](claims.md#{name})) | {verdict(entry)} | {decided} | {p} |")
+        title = f"{entry['title'].rstrip('.')} ([`{name}`](claims.md#{name}))"
+        lines.append(f"| {title} | {verdict(entry)} | {decided} | {p} |")
     meant = {name: meaning(claims()[name], entry) for name, entry in made.items()}
     lines += ["", *(f"- `{name}` {made[name]['verdict']}: {text}" for name, text in meant.items() if text)]
     text = PROSE.read_text().replace(MARK, "\n".join(lines).rstrip())
