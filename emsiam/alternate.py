@@ -4,6 +4,7 @@ k = 1 with the other view as η is SimSiam; any k goes with any solver of `emsia
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -60,13 +61,24 @@ def alternate(
             theta, theta_h = held_members(of_F, copy=held), held_members(of_h, copy=held)  # θᵗ: a new alternation
         z, p = net(batch.views, batch.trained)
         known = None if held else (z.detach() if stop_grad else z)
-        eta, state = solve(state, Frozen(F, theta, batch, known, h, theta_h), batch)  # (8)
+        with named(solve, batch.step):
+            eta, state = solve(state, Frozen(F, theta, batch, known, h, theta_h), batch)  # (8)
         check_shape(solve, eta, p, batch.step)
         loss = objective(p, eta, batch, state)
         optimizer.step(loss, batch.step)  # (7): η is a constant here, hence the stop-gradient
         for finish in batch.later or ():  # rows that were on their way to a bank meanwhile
             finish()
         yield Step(batch.step, loss.detach(), state, theta if held else {}, batch, theta_h if held else {})
+
+
+@contextmanager
+def named(solve: Callable, step: int) -> Iterator[None]:
+    """What goes wrong inside says in which solver and at which step."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the solver {name_of(solve)}, step {step}")
+        raise
 
 
 def check_shape(solve: Callable, eta: Tensor, p: Tensor, step: int) -> None:

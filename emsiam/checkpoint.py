@@ -126,7 +126,7 @@ def load_checkpoint(path: Path, *, resume: bool = False) -> Checkpoint | None:
     there are checkpoints and none is good, where one would run code, and where config.json is not the checkpoint's.
     """
     reasons = []
-    for name in ("last.pt", "previous.pt"):
+    for name in ("last.pt", "new.pt", "previous.pt"):  # new.pt: where a run was killed as it became the last
         file = path / "checkpoints" / name
         try:
             saved = Checkpoint.of(read(file, mapped=launched()))  # of a bank each process takes its rows alone

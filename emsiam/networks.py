@@ -259,8 +259,8 @@ class Direct(nn.Module):
 
     DirectPred: the eigenvectors of C, with eigenvalues √λ + ε·max √λ, which is their ε·max λ where C is scaled to a
     largest eigenvalue of 1, for any length of z. DirectCopy: C/‖C‖ + ε·identity. A scale would not matter to a
-    cosine. C moves at each pass in train mode. A step has two passes, one a view, and the two together keep 0.3 of
-    the old C.
+    cosine. C moves at each pass in train mode. With a symmetric loss a step has two passes, one a view, and the two
+    together keep 0.3 of the old C.
     Source: Tian et al. 2021, §4 (ρ = 0.3, ε = 0.1); Wang et al. 2021 for DirectCopy.
     """
 
@@ -271,18 +271,29 @@ class Direct(nn.Module):
         self.register_buffer("correlation", torch.eye(dim) / dim)
 
     def forward(self, z: Tensor) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):  # C is never of half precision
             if self.training:
                 whole = gather(wide(z))
                 self.correlation.lerp_((whole.mT @ whole / len(whole)).to(self.correlation), 1 - self.keep)
             c = self.correlation
-            values, vectors = torch.linalg.eigh(c)
             if self.eigen:
-                roots = values.clamp(min=0).sqrt()
-                w = vectors * (roots + self.epsilon * roots.max()) @ vectors.mT
+                w = raised_root(c, self.epsilon)
             else:
-                w = c / values.abs().max() + self.epsilon * torch.eye(len(c), dtype=c.dtype, device=c.device)
+                largest = torch.linalg.eigh(finite(c)).eigenvalues.abs().max()
+                w = c / largest + self.epsilon * torch.eye(len(c), dtype=c.dtype, device=c.device)
         return z @ w.to(z)
+
+
+def raised_root(c: Tensor, epsilon: float) -> Tensor:
+    """C [d, d], symmetric, to √C + ε·max √λ in all directions; NaN where C is not finite."""
+    values, vectors = torch.linalg.eigh(finite(c))
+    roots = values.clamp(min=0).sqrt()
+    return torch.where(c.isfinite().all(), vectors * (roots + epsilon * roots.max()) @ vectors.mT, torch.nan)
+
+
+def finite(c: Tensor) -> Tensor:
+    """C, or zeros where it is not finite: there eigh would raise, and a training that diverges is to say so."""
+    return torch.where(c.isfinite().all(), c, 0.0)
 
 
 @contextmanager

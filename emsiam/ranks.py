@@ -252,6 +252,7 @@ def convert(net: nn.Module) -> None:
             dtype = next(child.buffers()).dtype
             sync = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine, dtype=dtype)
             sync.load_state_dict(child.state_dict())
+            sync.weight, sync.bias = child.weight, child.bias  # which may be fixed
             setattr(net, name, sync)
         else:
             convert(child)

@@ -112,9 +112,10 @@ def gap(run: Run, code: Collection[str] = ()) -> em.Gap:
     again: dict[str, Tensor] = {}
     for batch in visits(data, probe.ids, c, saved.step, labels=labels) if state else ():
         _, again = solve(again, today, batch)
+    looked_at = probe.batch._replace(step=saved.step, total=parts.steps)
     # θᵗ of the alternation, where it is held
-    then = Frozen(net.F, parts.theta, probe.batch, None, net.h, parts.theta_h or {}) if parts.theta else today
-    eta, replayed = (solve(s, F_t, probe.batch)[0] for s, F_t in ((state, then), (again, today)))
+    then = Frozen(net.F, parts.theta, looked_at, None, net.h, parts.theta_h or {}) if parts.theta else today
+    eta, replayed = (solve(s, F_t, looked_at)[0] for s, F_t in ((state, then), (again, today)))
     return eta_gap(net, probe, eta, replayed, today(probe.views[len(probe.batch.views) :]))
 
 

@@ -62,11 +62,14 @@ def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments:
         raise ConfigError(f"--seeds: does not go with {'--seed' if 'seed' in given else 'torchrun'}")
     numbers = seeds_of(seeds)
     if not config.resume:  # what does not go together is said once
-        _, data, _ = load_images(config)
-        resolve(config, len(data.images), data.shape, len(data.labels))
+        config, data, _ = load_images(config)
+        config, _ = resolve(config, len(data.images), data.shape, len(data.labels))
+        del data  # each run has its own
+    elif config.out is None:
+        raise ConfigError("--resume: which runs? add --out DIR")
     folder = Path(config.out or new_directory(config))
-    more = [] if "threads" in given else threads(jobs)
-    return Several([*arguments, *more], numbers, jobs, folder).train()
+    of_new = [] if "threads" in given else threads(jobs)
+    return Several(arguments, numbers, jobs, folder, of_new, config.resume).train()
 
 
 def report(run: "Run") -> str:

@@ -36,4 +36,7 @@ with ranks.together("cpu"):
             torch.testing.assert_close(p, q, **close)
         torch.testing.assert_close(sync.eval()(part), ranks.shard(plain.eval()(whole)), **close)
         assert torch.equal(ranks.gather(ranks.shard(x)), x)
+    fixed = nn.Sequential(nn.BatchNorm1d(5)).requires_grad_(False)
+    ranks.convert(fixed)
+    assert not any(p.requires_grad for p in fixed.parameters())
     print(f"rank {ranks.rank()} of {ranks.world_size()} agrees")

@@ -9,6 +9,7 @@ from emsiam.data.sets import DATASETS, HANDWRITTEN
 from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
 from emsiam.recipes import LIMITS, PAPER, Recipe
+from emsiam.training.resume import resumed, same_arguments
 
 
 def resolved(*flags):
@@ -260,3 +261,28 @@ def test_names_are_rows_of_plain_tables():
     assert set(DATASETS) >= {  # users rely on these
         *("digits", "shapes", "mnist5k", "mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "folder", "given")
     }
+
+
+def test_a_short_training_of_many_images_is_looked_at_in_every_epoch():
+    for epochs in (1, 2):
+        assert resolve(preset(Config(epochs=epochs, batch_size=8)), 60_000, (1, 28, 28))[0].diagnose_every == 1
+
+
+def test_a_queue_that_was_asked_for_is_that_long():
+    assert resolve(preset(Config(mode="moco")), 1437, (1, 8, 8))[0].queue == 256
+    assert resolve(preset(Config(mode="moco", queue=65536)), 1437, (1, 8, 8))[0].queue == 65536
+
+
+def test_leaving_out_labels_is_for_folders():
+    config, data, notes = load_images(Config(labels=False))
+    assert notes == ["--no-labels is not used by --dataset digits"]
+    assert config.labels is None
+    assert data.num_classes == 10
+
+
+def test_arguments_of_a_run_that_goes_on_are_the_same_however_they_are_written():
+    saved = Config(eta="mixed", eta_args={"part": 0.25})
+    assert same_arguments(Config(eta_args="part=2.5e-1"), saved)
+    assert not same_arguments(Config(eta_args="part=0.5"), saved)
+    with pytest.raises(ConfigError, match=r"^--overwrite: a run begins anew, and with --resume it goes on"):
+        resumed(Config(resume=True, overwrite=True, out="anywhere"), None)

@@ -13,6 +13,7 @@ from golden import After
 import emsiam
 from emsiam import compare, evaluate, export, train
 from emsiam.checkpoint import load_checkpoint
+from emsiam.runs.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("no_comparisons")
 SMALL = {"epochs": 4, "batch_size": 359, "dim": 16, "hidden_dim": 16, "save_every": 1, "threads": 1, "quiet": True}
@@ -340,3 +341,29 @@ def test_a_run_that_was_opened_before_it_went_on_is_not_taken_for_damaged(copy):
     run = emsiam.load_run(copy("stopped"))
     emsiam.fit(emsiam.Config(out=str(run.path), resume=True, quiet=True))
     assert run.metrics.step.iloc[-1] == run.summary["steps"] == 16
+
+
+def test_a_run_that_was_killed_while_its_checkpoint_became_the_last_goes_on_from_it(copy):
+    """Between two renames: the one before has moved already."""
+    folder = copy("stopped") / "checkpoints"
+    step = load_checkpoint(folder.parent).step
+    (folder / "last.pt").rename(folder / "new.pt")
+    assert load_checkpoint(folder.parent, resume=True).step == step
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_the_directory_free(copy, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    path = copy("stopped")
+    options = {"config": emsiam.Config(**SMALL, out=str(path)), "start": load_checkpoint(path, resume=True)}
+    with monkeypatch.context() as disk:
+        written = Writer(**options)
+        disk.setattr(written.sums, "add", full)
+        with pytest.raises(emsiam.ConfigError, match="cannot be written"):
+            written.close()
+        disk.setattr(Writer, "_went_on", full)
+        with pytest.raises(emsiam.ConfigError, match="cannot be written") as kept:
+            Writer(**options)
+    Writer(**options).close()
+    assert kept  # whose traceback holds the writer, as a notebook does

@@ -184,3 +184,19 @@ def test_nothing_but_T_is_random_in_a_view():
         backbone, _ = networks.build_backbone(arch, None, (3, 32, 32))
         x = torch.randn(4, 3, 32, 32)
         assert torch.equal(backbone.train()(x), backbone(x))
+
+
+@pytest.mark.parametrize("kind", ["directpred", "directcopy"])
+def test_a_predictor_that_follows_from_z_says_that_z_is_not_finite(kind):
+    h = networks.build_predictor(kind, dim=4, pred_dim=1, bn="default")
+    assert h(torch.full((8, 4), torch.nan)).isnan().all()
+
+
+def test_the_correlation_of_z_is_of_full_precision():
+    """In bf16 its smaller eigenvalues would be rounding errors."""
+    z = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    exact, rounded = (networks.build_predictor("directpred", dim=16, pred_dim=1, bn="default") for _ in range(2))
+    exact(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded(z)
+    assert torch.equal(exact.correlation, rounded.correlation)

@@ -14,6 +14,7 @@ from emsiam.eta import SOLVERS
 from emsiam.methods import METHODS
 from emsiam.metrics import METRICS
 from emsiam.objective import unit
+from emsiam.training.monitors import HalfSteps
 from emsiam.training.observe import NUMBERS, AlternationWatch, cut, passes, schedule
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
@@ -186,3 +187,21 @@ def test_every_solver_and_symmetry_can_be_watched(digits):
         watch.begin({})
         watch.middle({})
         assert all(map(math.isfinite, watch.end({}).values()))
+
+
+def test_a_solver_is_told_the_step_that_it_is_looked_at(tmp_path):
+    """What follows a schedule over the training, and what is of so many steps ago."""
+    asked = []
+
+    def solve(state, F_t, batch):
+        asked.append((len(batch.ids), batch.step, batch.total))
+        return F_t(batch.others), state | {"seen": torch.ones(())}
+
+    parts = emsiam.prepare(emsiam.Config(epochs=4, batch_size=400, diagnose_every=1), solver=solve)
+    watch = HalfSteps(parts, probe_set(parts.images, "sym", torch.float32))
+    asked.clear()
+    for step in parts.alternation():
+        watch.look(step.step + 1, step.state)
+    assert {total for _, _, total in asked} == {12}
+    looks = [step for images, step, _ in asked if images != 400]
+    assert looks == [step for step, names in sorted(watch.calls.items()) if step for name in names if name != "end"]

@@ -21,7 +21,7 @@ SYSTEMS = ["--mode byol", "--mode moco", "--mode swav"]
 UNWATCHED = "--diagnose-every 99 --batch-size 48"  # 3 steps, not 5
 SYSTEMS += [f"--mode moco --shuffle-bn 4 {UNWATCHED}", f"--mode swav --no-stop-grad --online-probe {UNWATCHED}"]
 SYSTEMS += [f"--mode {mode} {UNWATCHED}" for mode in ("simclr", "vicreg", "barlow", "sigreg")]
-SYSTEMS += [f"--predictor directpred {UNWATCHED}"]
+SYSTEMS += [f"--predictor directpred {UNWATCHED}", f"--eta permuted {UNWATCHED}"]
 
 
 def losses(folder):

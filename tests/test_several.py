@@ -101,3 +101,27 @@ def test_runs_that_diverged_are_counted_and_their_numbers_left_out(tmp_path):
     assert said.startswith("2 runs: too early to say 1, diverged 1\n")
     assert f"loss      {runs[0].summary['loss']:.3f}\n" in said
     assert np.isfinite(runs[0].summary["loss"])
+
+
+def test_a_sweep_that_goes_on_says_where_and_takes_the_threads_that_its_runs_had(tmp_path, monkeypatch, capsys):
+    assert main(["--seeds", "0-1", "--resume"]) == 2
+    assert capsys.readouterr().err == "emsiam.train: --resume: which runs? add --out DIR\n"
+    commands = []
+
+    def started(command, **_):
+        commands.append(command)
+        return SimpleNamespace(communicate=lambda: ("", ""), returncode=2, send_signal=None)
+
+    monkeypatch.setattr(several, "subprocess", SimpleNamespace(Popen=started, PIPE=None))
+    (tmp_path / "seed-0").mkdir()
+    (tmp_path / "seed-0" / "config.json").touch()
+    main(["--seeds", "0-1", "--jobs", "2", "--resume", "--out", str(tmp_path)])
+    with_threads = {command[command.index("--seed") + 1]: "--threads" in command for command in commands}
+    assert with_threads == {"0": False, "1": True}
+
+
+def test_a_sweep_without_a_place_is_named_after_its_data_set_and_mode(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(several.Several, "train", lambda sweep: print(sweep.folder) or 0)
+    assert main(["--seeds", "0-1"]) == 0
+    assert [path.name.startswith("digits-onestep-") for path in (tmp_path / "runs").iterdir()] == [True]

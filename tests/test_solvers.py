@@ -3,7 +3,9 @@
 import io
 import itertools
 import math
+import sys
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from torch.nn import functional
 import emsiam
 from emsiam import ConfigError, eta, networks, objective, optim
 from emsiam.alternate import Frozen, alternate, hold
-from emsiam.config import resolve
+from emsiam.config import Config, resolve
+from emsiam.config.solvers import load_solver, typed
 from emsiam.data import views
 from emsiam.data.batches import Batch
 from emsiam.diagnostics import em
@@ -500,7 +503,8 @@ def test_expressions_of_costs_can_be_evaluated():
         ),
         ({"eta": "leave_one_out", "n": 1}, "--eta leave_one_out: n = 1: a view needs another one"),
         ({"eta": "centroids", "eta_args": "clusters=900"}, "--eta centroids: 900 clusters of a batch of 128 images"),
-        ({"eta": "isoloss", "symmetry": "asym"}, "--eta isoloss: 1 trained views; allowed is --symmetry sym"),
+        ({"eta": "isoloss", "symmetry": "asym"}, "--eta isoloss: the other view of a trained one is not"),
+        ({"eta": "isoloss", "symmetry": "asym2x"}, "--eta isoloss: the other view of a trained one is not"),
         ({"eta": "delayed", "eta_args": "lag=4000"}, r"--eta delayed: keeps [\d.]+ GiB; allowed is 1"),
         ({"eta": "recomputed", "eta_args": "w=9000"}, r"--eta recomputed: keeps [\d.]+ GiB; allowed is 2"),
         ({"eta": "window", "stop_grad": False}, "--no-stop-grad with --mode onestep --eta window"),
@@ -642,3 +646,64 @@ def test_what_goes_wrong_later_names_solver_and_step(tmp_path, capsys, plain_run
     assert emsiam.train.main([*command, "--out", str(tmp_path / "run"), "--quiet"]) == status
     printed = capsys.readouterr()
     assert said.format(eta=eta) in printed.out + printed.err
+
+
+def test_all_processes_pass_theta0_where_one_of_them_has_a_first_visit():
+    """A pass has synchronised batch normalisation: one process alone would wait for the others."""
+    z, passes = torch.randn(2, 4, D, dtype=torch.float64), []
+
+    class Passes:
+        theta = {}  # noqa: RUF012 (it is never changed)
+
+        def __call__(self, views):
+            return views
+
+        def under(self, weights, views):
+            passes.append(weights)
+            return views
+
+    solve = partial(eta.moving_average, m=0.5, first="theta0")
+    _, state = solve({}, Passes(), visit(z))
+    _, state = solve(state, Passes(), visit(z))
+    assert len(passes) == 1  # all have been visited
+
+    def of_two(x):
+        return torch.cat([x, torch.ones_like(x)]) if x.shape == (4, 1) else x  # the other's are all new
+
+    solve(state, Passes(), visit(z)._replace(gather=of_two))
+    assert len(passes) == 2
+
+
+def test_what_a_solver_raises_names_it_and_the_step():
+    def breaks(state, F_t, batch):
+        if batch.step == 3:
+            raise ZeroDivisionError
+        return F_t(batch.others), state
+
+    parts = emsiam.prepare(emsiam.Config(epochs=1), solver=breaks)
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(parts.alternation())
+    assert caught.value.__notes__ == ["in the solver breaks, step 3"]
+
+
+def test_arguments_are_read_by_type_and_a_literal_by_its_values():
+    def solve(state, F_t, batch, *, power: float | None = 1.0, order: Literal[1, 2] = 1, twice: bool = False):
+        return F_t(batch.others), state
+
+    assert typed(solve, {"power": "2", "order": "2", "twice": "1"}) == {"power": 2.0, "order": 2, "twice": True}
+    with pytest.raises(ConfigError, match=r"--eta-args order=3: allowed is 1, 2$"):
+        typed(solve, {"order": "3"})
+
+
+def test_a_user_s_file_takes_no_other_module_s_place(tmp_path):
+    (tmp_path / "queue.py").write_text("def solve(state, F_t, batch):\n    return F_t(batch.others), state\n")
+    before = sys.modules.get("queue")
+    assert load_solver(f"{tmp_path}/queue.py:solve").__name__ == "solve"
+    assert sys.modules.get("queue") is before
+
+
+def test_a_bank_without_a_precision_of_its_own_is_single(tmp_path):
+    def solve(state, F_t, batch, *, bank: str = "device"):
+        return F_t(batch.others), state
+
+    resolve(Config(bank=str(tmp_path)), 1437, (1, 8, 8), solver=solve)

@@ -5,6 +5,7 @@ import itertools
 import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightly.loss
 import lightly.utils.scheduler
@@ -20,6 +21,7 @@ from emsiam.config import ConfigError, load_images, resolve
 from emsiam.data.batches import Batch
 from emsiam.eta import momentum_encoder, momentum_queue, other_view, sinkhorn_codes
 from emsiam.eta.clusters import sinkhorn
+from emsiam.eta.encoder import shuffled
 from emsiam.methods import METHODS
 
 pytestmark = pytest.mark.mathematics
@@ -369,3 +371,19 @@ def test_a_look_leaves_the_momentum_encoder_alone(siamese, batches):
     )
     assert all(torch.equal(before[name], x) for name, x in state.items())
     assert len(cut(momentum_queue, state, torch.arange(8), 64)["queue"]) == 64
+
+
+def test_groups_of_batch_normalisation_are_alike_and_never_of_one_image():
+    """A batch of 160 in 80 groups is looked at on 512 images: 73 groups of 7 and one of 1, if they were cut off."""
+    seen = []
+
+    def passed(_, views):
+        seen.append(views.shape[1])
+        return views
+
+    views = torch.arange(512.0)[None, :, None]
+    F_t = SimpleNamespace(under=passed)
+    for groups in (80, 300):
+        batch = Batch.of(0, torch.arange(512), views.repeat(2, 1, 1), draw=None, num_images=512)
+        assert torch.equal(shuffled({}, F_t, batch, groups), batch.others)
+        assert min(seen) >= 2

@@ -69,9 +69,10 @@ def load_images(
     notes: list[str] = []
     unread: dict[str, Any] = {}
     for name in DATA_OPTIONS:
-        if name not in options and getattr(config, name) not in (None, False):
-            notes.append(f"{given_flag(name, getattr(config, name))} is not used by --dataset {config.dataset}")
-            unread[name] = False if name == "download" else None
+        value, default = getattr(config, name), getattr(Config, name)
+        if name not in options and value != default:
+            notes.append(f"{given_flag(name, value)} is not used by --dataset {config.dataset}")
+            unread[name] = default
     data = handed or read(config.dataset, **{name: getattr(config, name) for name in options})
     notes += data.notes
     asked = config.augment or {}
@@ -80,7 +81,7 @@ def load_images(
     if config.online_probe and data.classes is None:
         refuse("online_probe", True, f"the training images of --dataset {config.dataset} have no labels")
     for name in ("saturation", "hue", "grayscale"):
-        if asked.get(name) and data.shape[0] == 1:
+        if asked.get(name) and data.shape[0] == 1 and not config.resume:  # then all strengths are there
             notes.append(f"--augment {name}={asked[name]} is not used by grey images")
     recipe = data.recipe._replace(**asked)
     config = dataclasses.replace(config, augment=recipe._asdict(), **unread, **data.options)
@@ -154,7 +155,7 @@ def _hyperparameters(o: Options, s: Setting) -> Changes:
             notes.append(f"{flag(name)} {o[name]} is not used by --mode {o['mode']}{solver}")
             changes[name] = None
     changes["eta_args"] = typed(s.solve, o["eta_args"])
-    if "queue" in s.read and changes["queue"] == s.read["queue"]:
+    if "queue" in s.read and o["queue"] is None and s.solve in SOLVERS.values():
         few = 2 ** int(math.log2(max(1, s.num_images // 4)))  # few keys of the same image
         changes["queue"] = min(changes["queue"], few)
     return changes, notes
@@ -181,7 +182,7 @@ def _bank(o: Options, s: Setting) -> Changes:
     """A bank in a file needs room on its disk."""
     if o["bank"] not in (None, "device", "host"):
         of_z = torch.float64 if o["precision"] == "fp64" else torch.float32
-        _check_disk(o["bank"], needed(s.num_images, o["prototypes"] or o["dim"], o["bank_dtype"], of_z))
+        _check_disk(o["bank"], needed(s.num_images, o["prototypes"] or o["dim"], o["bank_dtype"] or "fp32", of_z))
     return {}, []
 
 
@@ -262,7 +263,7 @@ def _length(o: Options, s: Setting) -> Changes:
     """When alternations are watched; what the length of training and the number of labels allow."""
     per_epoch = s.num_images // o["batch_size"]
     looks = min(LOOKS, o["epochs"] * per_epoch // APART)
-    every = o["diagnose_every"] or (o["epochs"] // looks if looks else math.ceil(APART / per_epoch))
+    every = o["diagnose_every"] or (max(1, o["epochs"] // looks) if looks else math.ceil(APART / per_epoch))
     if o["resume"] and o["out"] is None:
         raise ConfigError("--resume: which run? add --out DIR")
     if o["warmup_epochs"] > o["epochs"]:

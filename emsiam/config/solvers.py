@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from ..errors import flag, nearest, place, refuse
 from ..eta import SOLVERS
@@ -38,10 +38,11 @@ def _module(file: Path, changed: int, eta: str) -> ModuleType:
     """A user's file, run once as a module; its neighbours can be imported."""
     sys.path.insert(0, str(file.parent))
     try:
-        spec = importlib.util.spec_from_file_location(file.stem, file)
+        name = f"{__name__}.{file.stem}"  # not to be taken for another module
+        spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None
         assert spec.loader is not None
-        module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
     except (Exception, SystemExit) as error:
@@ -84,12 +85,17 @@ def typed(solve: Callable, given: Mapping[str, Any] | None) -> dict[str, Any] | 
     return values or None
 
 
+def _choices(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    """The values of a Literal; nothing of another annotation."""
+    return get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
+
+
 def _typed(parameter: inspect.Parameter, text: Any) -> Any:
-    if choices := get_args(parameter.annotation):
-        return {choice: choice for choice in choices}[text]
+    if choices := _choices(parameter):
+        return {str(choice): choice for choice in choices}[str(text)]
     kind = type(parameter.default)
     if kind is bool:
-        return {"true": True, "false": False}[str(text).lower()]
+        return {"true": True, "1": True, "false": False, "0": False}[str(text).lower()]
     if kind not in (int, float, str) or isinstance(text, bool):
         raise TypeError
     if kind is int and not isinstance(text, str) and int(text) != text:
@@ -101,7 +107,7 @@ def _typed(parameter: inspect.Parameter, text: Any) -> Any:
 
 
 def _allowed(parameter: inspect.Parameter) -> str:
-    if choices := get_args(parameter.annotation):
+    if choices := _choices(parameter):
         return ", ".join(map(str, choices))
     if parameter.default is parameter.empty:
         return "nothing: it needs a default, whose type is taken"

@@ -52,7 +52,8 @@ class ImageSet(NamedTuple):
     @property
     def num_classes(self) -> int:
         """0 where there are no labels."""
-        return int(self.labels.max()) + 1 if len(self.labels) else 0
+        known = [x for x in (self.labels, self.classes) if x is not None and len(x)]
+        return max(int(x.max()) for x in known) + 1 if len(self.labels) else 0
 
     def without_labels(self) -> "ImageSet":
         """The same images to train on: none to test, and no accuracies."""

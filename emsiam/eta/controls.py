@@ -2,6 +2,7 @@
 
 import torch
 
+from ..objective import whole
 from ..sending import together
 from ..traits import solver
 from . import bank as banks
@@ -36,13 +37,13 @@ def permuted(state, F_t, batch):
 
     Raises ValueError for a batch of one image.
     """
-    z = F_t(batch.others)
+    z = whole(F_t(batch.others), batch)
     if z.shape[1] < 2:
         raise ValueError("one image; another one is needed")
     order = torch.randperm(z.shape[1], generator=torch.Generator().manual_seed(batch.step))
     (order,) = together([order], z.device)
     place = order.argsort()
-    return z[:, order.roll(1)[place]], state
+    return batch.own(z[:, order.roll(1)[place]], 1), state
 
 
 @solver(
@@ -57,5 +58,4 @@ def class_means(state, F_t, batch):
     """The mean of the other views' z over the batch's images of the same class: what labels would give."""
     z = F_t(batch.others)
     same = (batch.labels[:, None] == batch.gather(batch.labels)).to(z)  # [B, B of all processes]
-    whole = batch.gather(z.transpose(0, 1)).transpose(0, 1)
-    return same @ whole / same.sum(1, keepdim=True), state
+    return same @ whole(z, batch) / same.sum(1, keepdim=True), state

@@ -84,9 +84,10 @@ def shuffled(encoder: dict[str, Tensor], F_t, batch, groups: int) -> Tensor:
     MoCo's GPUs, so any number of processes gives the same numbers. Source: He et al. 2020, §3.3, "Shuffling BN".
     """
     views = batch.gather(batch.others.transpose(0, 1))  # [B, S, C, H, W], of all processes
+    groups = min(groups, len(views) // 2)  # of a probe set, which may be smaller than a batch
     order = torch.randperm(len(views), generator=torch.Generator().manual_seed(batch.step))
     (order,) = together([order], views.device)
-    parts = [under(encoder, F_t, batch.own(views[rows]).transpose(0, 1)) for rows in order.chunk(groups)]
+    parts = [under(encoder, F_t, batch.own(views[rows]).transpose(0, 1)) for rows in order.tensor_split(groups)]
     z = torch.cat([batch.gather(part.transpose(0, 1)) for part in parts])[order.argsort()]
     return batch.own(z).transpose(0, 1)
 

@@ -6,6 +6,7 @@ All is centred: means of the batch are taken out, and put back. Covariances are 
 import torch
 from torch import Tensor
 
+from ..networks import raised_root
 from ..traits import solver
 
 
@@ -79,18 +80,15 @@ def isoloss(state, F_t, batch, *, rho: float = 0.3, epsilon: float = 0.1):
     `--similarity mse` and without h this is the Euclidean IsoLoss; under the cosine its direction is used. The trained
     view's own z is needed, so the loss is symmetric. state: correlation [d, d]. Source: Halvagal et al. 2023, IsoLoss,
     as in their code (fmi-basel/implicit-var-reg, isoloss_func_l2); ρ and ε: Tian et al. 2021.
-    Raises ValueError where not two views are trained.
+    Raises ValueError where the other view is not trained as well.
     """
+    if len(batch.trained) != 2 or batch.partners != batch.trained[::-1]:
+        raise ValueError("the other view of a trained one is not trained; allowed is --symmetry sym")
     z = F_t(batch.others)
-    if len(z) != 2:
-        raise ValueError(f"{len(z)} trained views; allowed is --symmetry sym")
     own = z.flip(0)
     now = _covariance(z, z, batch)
     c = now if not state else state["correlation"].lerp(now, 1 - rho)
-    values, vectors = torch.linalg.eigh(c)
-    roots = values.clamp(min=0).sqrt()
-    w = vectors * (roots + epsilon * roots.max()) @ vectors.mT
-    return z + own - own @ w, {"correlation": c}
+    return z + own - own @ raised_root(c, epsilon), {"correlation": c}
 
 
 def _mean(z: Tensor, batch) -> Tensor:

@@ -66,7 +66,7 @@ def moving_average(
     known = banks.read(rows, batch).to(z)
     if first == "random":
         known = torch.where(before, known, unit(known) * z.norm(dim=-1, keepdim=True))
-    elif first == "theta0" and not before.all():  # a GPU waits, and saves a pass later
+    elif first == "theta0" and batch.gather((~before).float()).any():  # in all processes: a GPU waits, and saves a pass
         start = F_t.under(weights_in(state, THETA0), batch.others)
         known = torch.where(before, known, unit(start) if rows_of == "unit" else start)
     if first == "own":

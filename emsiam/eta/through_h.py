@@ -8,7 +8,7 @@ import torch
 from torch.func import functional_call
 
 from .. import networks
-from ..objective import cosine
+from ..objective import cosine, whole
 from ..streams import PREDICTOR, generator
 from ..traits import solver
 from .encoder import weights_in
@@ -91,7 +91,7 @@ def regressed(state, F_t, batch, *, rate: float = 0.05, beta: float = 0.9):
     """
     z = F_t(batch.others)
     partner = z.roll(1, 0) if len(z) > 1 else F_t(batch.draw(1))
-    whole, seen = (batch.gather(x.transpose(0, 1)).transpose(0, 1) for x in (z, partner))  # of all processes
+    z, seen = (whole(x, batch) for x in (z, partner))  # of all processes
     d = z.shape[-1]
     with networks.initialised(generator(0, PREDICTOR)):
         h = networks.build_predictor("mlp", dim=d, pred_dim=max(1, d // 4), bn="default")
@@ -105,11 +105,11 @@ def regressed(state, F_t, batch, *, rate: float = 0.05, beta: float = 0.9):
     with torch.enable_grad():
         for name in names:
             weights[name].requires_grad_()
-        error = cosine(torch.stack([functional_call(h, weights, (x,)) for x in whole]), seen).mean()
+        error = cosine(torch.stack([functional_call(h, weights, (x,)) for x in z]), seen).mean()
         slopes = torch.autograd.grad(error, [weights[name] for name in names])
     for name, slope in zip(names, slopes, strict=True):
         state = state | {VELOCITY + name: beta * state[VELOCITY + name] + slope}
         weights[name] = weights[name].detach() - rate * state[VELOCITY + name]
     with torch.no_grad():
-        eta = torch.stack([functional_call(h, weights, (x,)) for x in whole])
+        eta = torch.stack([functional_call(h, weights, (x,)) for x in z])
     return batch.own(eta, 1), state | {H + name: x for name, x in weights.items()}

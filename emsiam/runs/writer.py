@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,9 @@ class Writer:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = Path(str(config.out))
-        with self._writing():
+        with ExitStack() as unless_begun, self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            self.lock = (self.path / LOCK).open("w")
+            self.lock = unless_begun.enter_context((self.path / LOCK).open("w"))
             try:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -82,6 +82,7 @@ class Writer:
             self.events = SummaryWriter(str(self.path), purge_step=start.step + 1 if start else None)
             if start is None:
                 self.events.add_text("options", options(config))
+            unless_begun.pop_all()  # it is held until `close`
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -149,14 +150,14 @@ class Writer:
 
     def close(self, summary: dict[str, Any] | None = None) -> None:
         """Release the directory; summary: of a run that has ended."""
-        with self._writing():
+        with ExitStack() as released, self._writing():
+            released.callback(self.lock.close)  # whatever becomes of the rest
+            released.callback(self.events.close)
             self.lines.close()
             self.sums.add("metrics.jsonl")
             if summary is not None:
                 write_json(self.path / "summary.json", summary)
                 self.sums.add("summary.json")
-        self.events.close()
-        self.lock.close()
 
 
 def options(config: Config) -> str:

@@ -33,9 +33,7 @@ PROBE_LR = 0.1  # base learning rate of the online probe, × batch/256
 
 
 class Monitor(Protocol):
-    """What is kept from step to step, and what of it a line of metrics.jsonl shows."""
-
-    def numbers(self) -> dict[str, float]: ...
+    """What is kept from step to step."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -69,9 +67,6 @@ class Losses:
         self.mean(1)  # of all processes
         bad = (~torch.stack(self.kept).isfinite()).nonzero()[:, 0].tolist()
         return step - len(self.kept) + bad[0] if bad else step
-
-    def numbers(self) -> dict[str, float]:
-        return {"loss": self.mean(self.unlogged)}
 
     def logged(self) -> None:
         """A line has been written."""
@@ -219,7 +214,7 @@ class HalfSteps:
 
     def __init__(self, parts: Parts, probe_set: ProbeSet):
         c = parts.config
-        due = range(0, parts.steps + 1, parts.steps_per_epoch * int(c.diagnose_every or c.epochs))
+        due = range(0, parts.steps + 1, parts.steps_per_epoch * int(c.diagnose_every or 1))
         self.device = c.device
         self.calls = schedule(list(due), int(c.k or 1))
         similarity = objective.SIMILARITIES.get(c.similarity or "", METHODS[c.mode].objective)
@@ -231,6 +226,7 @@ class HalfSteps:
             len(parts.images.images),
             cosine=of_objective(similarity).unit,
             views=number,
+            total=parts.steps,
         )
         self.waiting: dict[str, float] = {}  # of the last alternation watched, until a line has it
         self.last: dict[str, float] = {}  # the last that a line has
@@ -238,7 +234,7 @@ class HalfSteps:
     def look(self, step: int, state: dict[str, Any]) -> None:
         """Watch the alternation that is due at a step, if any. state: the solver's."""
         for call in self.calls.get(step, ()):
-            self.waiting = getattr(self.alternation, call)(state) or self.waiting
+            self.waiting = getattr(self.alternation, call)(state, step) or self.waiting
 
     def numbers(self) -> dict[str, float]:
         return self.waiting

@@ -111,31 +111,42 @@ class AlternationWatch:
     """
 
     def __init__(
-        self, net: Siamese, solve: Callable, probe_set: ProbeSet, num_images: int, *, cosine: bool, views: float
+        self,
+        net: Siamese,
+        solve: Callable,
+        probe_set: ProbeSet,
+        num_images: int,
+        *,
+        cosine: bool,
+        views: float,
+        total: int = 0,
     ):
-        """views: the solver's effective number of views, see `em.response`. cosine: look at unit vectors."""
+        """views: the solver's effective number of views, see `em.response`. cosine: look at unit vectors. total: steps
+        of the whole training, where the solver follows a schedule.
+        """
         self.net, self.probe_set, self.cosine, self.views = net, probe_set, cosine, views
-        self.solve, self.num_images = solve, num_images
+        self.solve, self.num_images, self.total = solve, num_images, total
         self.kept: dict[str, Tensor] = {}
 
     def _passes(self) -> tuple[Tensor, Tensor]:
         return look_together(self.net, self.probe_set.views, tuple(range(PROBE_VIEWS)))
 
-    def target(self, state: dict[str, Any]) -> Tensor:
-        """η [S, P, d] of the probe set under the weights of now."""
+    def target(self, state: dict[str, Any], step: int = 0) -> Tensor:
+        """η [S, P, d] of the probe set under the weights of now, after so many steps."""
         state = cut(self.solve, state, self.probe_set.ids, self.num_images)
-        return self.solve(state, passes(self.net), self.probe_set.batch)[0]
+        batch = self.probe_set.batch._replace(step=step, total=self.total)
+        return self.solve(state, passes(self.net), batch)[0]
 
-    def begin(self, state: dict[str, Any]) -> None:
+    def begin(self, state: dict[str, Any], step: int = 0) -> None:
         """Keep ηᵗ⁻¹."""
-        self.kept = {"eta_before": self.target(state)}
+        self.kept = {"eta_before": self.target(state, step)}
 
-    def middle(self, state: dict[str, Any]) -> None:
+    def middle(self, state: dict[str, Any], step: int = 0) -> None:
         """Keep ηᵗ, and z and p under θᵗ."""
         z, p = self._passes()
-        self.kept |= {"eta": self.target(state), "z": z, "p": p}
+        self.kept |= {"eta": self.target(state, step), "z": z, "p": p}
 
-    def end(self, state: dict[str, Any]) -> dict[str, float]:
+    def end(self, state: dict[str, Any], step: int = 0) -> dict[str, float]:
         """NUMBERS, but those of h where there is none; nothing where a representation is not finite."""
         given = [self.kept[name] for name in ("eta_before", "eta", "z", "p")]
         self.kept = {}
@@ -153,7 +164,7 @@ class AlternationWatch:
                 r = em.predictor_as_expectation(z_next[:2], p_next[:2], z_next[2:])
                 numbers |= {f"r_{name}": getattr(r, name) for name in ("h", "linear", "scalar", "permuted")}
 
-        again = eta_as_it_is if state else self.target(state)
+        again = eta_as_it_is if state else self.target(state, step)
         gap = eta_gap(self.net, self.probe_set, eta_as_it_is, again, z_as_it_is[len(batch.views) :])
         sampling = 1 / self.views if state else gap.sampling
         numbers |= {"eta_gap": gap.total, "eta_gap_bn": gap.bn}

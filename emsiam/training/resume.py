@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..config import Config, having
+from ..config.solvers import with_arguments
 from ..data.sets import DATASETS
 from ..errors import ConfigError, given_flag, refuse
 from ..runs.run import check_code, load_run
@@ -27,9 +28,11 @@ def edited(path: Path, eta: str | None) -> list[str]:
     return [f"{file} is not what it was when {path} began: one run has two solvers"] if changed else []
 
 
-def texts(values: Mapping[str, Any] | None) -> dict[str, str]:
-    """{name: value as text}."""
-    return {name: str(x) for name, x in (values or {}).items()}
+def same_arguments(config: Config, saved: Config) -> bool:
+    """Whether a solver's arguments, as they are written now, are those of a run. Raises ConfigError."""
+    if ":" in (saved.eta or "") and config.eta != saved.eta:
+        return True  # such code is not run to find out; it is refused, see `check_code`
+    return with_arguments(dataclasses.replace(saved, eta_args=config.eta_args)).eta_args == saved.eta_args
 
 
 def read(f: dataclasses.Field, saved: Config) -> bool:
@@ -52,6 +55,8 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
     given would change the result, and where the run names code that the options do not.
     """
     path = Path(str(config.out))
+    if config.resume and config.overwrite:
+        refuse("overwrite", True, "a run begins anew, and with --resume it goes on; give one of them")
     if config.out is None or not os.path.isdir(path):
         return config, None
     if not (path / "config.json").exists():
@@ -74,7 +79,7 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
         and (f.name in given if given is not None else getattr(config, f.name) != f.default)
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
         and not (getattr(config, f.name) is False and was(f, saved) == "off")
-        and not (f.name == "eta_args" and texts(saved.eta_args) == texts(config.eta_args))  # no types yet
+        and not (f.name == "eta_args" and same_arguments(config, saved))
         and not (f.name == "augment" and saved.augment | config.augment == saved.augment)
         and read(f, saved)
     ]

@@ -18,6 +18,7 @@ from ..config.solvers import with_arguments
 from ..errors import ConfigError, refuse
 from ..runs.run import Run
 from ..runs.writer import Writer, new_directory
+from ..traits import of_solver
 from .live import Live
 from .resume import edited, resumed
 from .signals import Interrupted, Signals
@@ -61,7 +62,7 @@ def fit(
 
 def _fit(parts: Parts, start: Checkpoint | None, stop: Sized) -> Run:
     c = parts.config
-    if c.eta or c.eta_args:
+    if (c.eta or c.eta_args) and not (start and of_solver(parts.solver).placed):  # there may be no room for two banks
         try_solver(parts)
     writer, refused = None, ""
     if ranks.rank() == 0:

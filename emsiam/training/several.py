@@ -1,6 +1,5 @@
 """How is one configuration trained with several seeds? A process each, so many at once; then mean and interval."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from .. import processor
 from ..diagnostics.statistics import mean_interval, spelled
 from ..ending import NUMBERS, put_back
 from ..errors import ConfigError
@@ -26,8 +26,18 @@ STOPPED = [128 + number for number in NUMBERS]
 class Several:
     """Runs below a folder, one for each seed: FOLDER/seed-N."""
 
-    def __init__(self, arguments: Sequence[str], seeds: Sequence[int], jobs: int, folder: Path):
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        seeds: Sequence[int],
+        jobs: int,
+        folder: Path,
+        of_new: Sequence[str],
+        resume: bool,
+    ):
+        """of_new: more arguments, of a run that begins; resume: whether runs go on that have begun."""
         self.arguments, self.seeds, self.jobs, self.folder = arguments, seeds, jobs, folder
+        self.of_new, self.resume = of_new, resume
         self.running: dict[int, subprocess.Popen] = {}
         self.lock, self.caught = threading.RLock(), 0  # a second signal may come while the first is answered
 
@@ -60,6 +70,8 @@ class Several:
     def _one(self, seed: int) -> tuple[int, str, str]:
         """A run's status, and what it printed."""
         command = [sys.executable, "-m", "emsiam.train", *self.arguments, "--seed", str(seed), "--quiet"]
+        if not (self.resume and (self.at(seed) / "config.json").exists()):
+            command += self.of_new
         with self.lock:
             if self.caught:
                 return 128 + self.caught, "", ""
@@ -99,7 +111,7 @@ def seeds_of(text: str) -> list[int]:
 
 def threads(jobs: int) -> list[str]:
     """Options that keep so many processes from using the same processors."""
-    return ["--threads", str(max(1, (os.cpu_count() or 1) // jobs))] if jobs > 1 else []
+    return ["--threads", str(max(1, processor.own() // jobs))] if jobs > 1 else []
 
 
 def report(runs: Sequence[Run], folder: Path) -> str:

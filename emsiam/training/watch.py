@@ -54,11 +54,14 @@ class Watch:
             self.half_steps.look(0, {})
             self.first = self._measure(0, evaluate=True)
             self.snapshots.look(0)
-        self.resumed = time.perf_counter()  # training goes on: images/s leaves the measuring out
+        self.resumed, self.timed = (
+            time.perf_counter(),
+            0,
+        )  # images/s: steps since the last look
 
     def after(self, step: Step) -> str:
         """Look at a `Step` just taken; what the progress bar should show."""
-        c, self.step = self.config, step.step + 1
+        c, self.step, self.timed = self.config, step.step + 1, self.timed + 1
         self.losses.add(step.loss)
         self.accuracies.learn(step.batch)
         if self.step == 1:
@@ -72,14 +75,15 @@ class Watch:
             loss = self.losses.mean(self.losses.unlogged)
             self.finite = math.isfinite(loss) and finite(self.parts.network)
         if self.finite and line:
-            rate = self.losses.unlogged * c.batch_size / (time.perf_counter() - self.resumed)
+            rate = self.timed * c.batch_size / (time.perf_counter() - self.resumed)
             self._line(self._measure(self.step, evaluate), loss, rate)
             self.losses.logged()
-            self.resumed = time.perf_counter()
         if self.finite:
             self.snapshots.look(self.step)
         if self.finite and save:
             self._save(step)
+        if line:
+            self.resumed, self.timed = time.perf_counter(), 0
         return self.shown
 
     def _measure(self, step: int, evaluate: bool) -> dict[str, float]:
