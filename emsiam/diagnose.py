@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
             write_json(Path(given.json), found.to_dict(), indent=1)
         if given.html:
             with replacing(Path(given.html)) as new:
-                new.write_text(found.html())
+                new.write_text(found.html(), encoding="utf-8")
     except (ConfigError, BadImage, OSError) as error:
         print(f"emsiam.diagnose: {one_line(error)}", file=sys.stderr)
         return 2

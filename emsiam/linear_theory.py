@@ -107,9 +107,13 @@ class Modes(NamedTuple):
         return self.factor ** np.asarray(alternations)[..., None]
 
     def until(self, share: float = 0.5) -> Array:
-        """Alternations [D] until `share` of an amplitude is left: half-lives. The largest is the time to collapse."""
+        """Alternations [D] until `share` of an amplitude is left: half-lives. The largest is the time to collapse.
+
+        Infinity for a mode that does not shrink: one in which all views of an image agree, or that grows.
+        """
         with np.errstate(divide="ignore"):
-            return np.log(share) / np.log(np.abs(self.factor))
+            shrinks = np.abs(self.factor) < 1 - 1e-12  # else it is 1 but for rounding, or grows
+            return np.where(shrinks, np.log(share) / np.log(np.where(shrinks, np.abs(self.factor), 0.5)), np.inf)
 
 
 def modes(S_b: Array, S_w: Array, step: ThetaStep = solved, *, wd: float = 0.0) -> Modes:

@@ -236,6 +236,17 @@ def test_other_data_sets_are_not_compared(runs, tmp_path, few_files):
     assert "nan" not in said
 
 
+def test_accuracies_on_other_images_have_no_difference(tmp_path, few_files):
+    """Two folders are two data sets of one name."""
+    shutil.copytree(few_files["data_dir"], tmp_path / "images")
+    next((tmp_path / "images").rglob("*.png")).unlink()
+    options = [SMALL | few_files | {"lr": 0.01}, SMALL | few_files | {"data_dir": str(tmp_path / "images")}]
+    two = [emsiam.fit(emsiam.Config(**o, out=str(tmp_path / str(i)))) for i, o in enumerate(options)]
+    result = compare.compare(two)
+    assert len(result["groups"]) == 2
+    assert result["differences"] == []
+
+
 def test_a_label_has_what_tells_a_group_apart_and_at_most_40_characters(tmp_path, few_files):
     """The strengths of T that are not the data set's, not all of them; nothing that a data set or preset brings."""
     short = {"epochs": 1, "batch_size": 256, "threads": 1, "quiet": True}

@@ -1,6 +1,7 @@
 """The doctor on networks: runs, checkpoints, modules; BN in both modes; nothing of them moves."""
 
 import copy
+import json
 import re
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import emsiam
+from emsiam import export
 from emsiam.doctor.networks import networks
 from emsiam.errors import ConfigError
 
@@ -161,3 +163,24 @@ def test_what_would_not_be_used_is_refused(run):
 
 def test_a_module_that_gives_nan_is_diverged():
     assert emsiam.examine(lambda x: Net()(x) * torch.nan, VIEWS).verdict == "diverged"
+
+
+def test_what_says_of_a_file_what_it_is_counts_beside_a_run_and_is_refused_beside_a_module(run):
+    with pytest.raises(ConfigError, match="--dataset shapes: images are"):
+        emsiam.examine(run, dataset="shapes")
+    with pytest.raises(ConfigError, match="arch: is of a run or a file of weights, and here is a module"):
+        emsiam.examine(Net(), VIEWS, arch="resnet18")
+
+
+def test_a_run_that_diverged_is_its_last_checkpoint(tmp_path):
+    options = SMALL | {"epochs": 4, "save_every": 1}
+    run = emsiam.fit(emsiam.Config(**options, out=str(tmp_path / "run")))
+    summary = json.loads((run.path / "summary.json").read_text())
+    (run.path / "summary.json").write_text(json.dumps(summary | {"verdict": "diverged", "steps": 99}))
+    (run.path / "SHA256SUMS").unlink()
+    assert f"{run.path}: onestep on digits, 28 steps; it diverged later" in emsiam.examine(run.path).said
+
+
+def test_an_export_of_grey_images_is_shown_colours_in_grey(run, tmp_path):
+    assert export.main([str(run.path), "--out", str(tmp_path / "net.pth")]) == 0
+    assert "made grey" in emsiam.examine(tmp_path / "net.pth", dataset="shapes").said[0]

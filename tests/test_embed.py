@@ -336,3 +336,21 @@ def test_the_loop_in_one_s_own_hands_takes_images_too(tmp_path, digit_images):
     run = emsiam.fit(dataclasses.replace(config, out=str(tmp_path / "run")), images=x, labels=y)
     parts = emsiam.prepare(config, images=x, labels=y)
     assert run.metrics.loss.tolist()[1:] == [step.loss.item() for step in parts.alternation()]
+
+
+def test_a_picture_in_python_is_the_picture_of_a_folder():
+    """What is transparent is white, 16 bits are scaled; what has no range is refused."""
+    clear = Image.fromarray(np.dstack([np.full((8, 8, 3), 90, np.uint8), np.zeros((8, 8), np.uint8)]), "RGBA")
+    assert (pixels([clear, clear])[0] == 255).all()
+    deep = Image.fromarray(np.full((8, 8), 257 * 70, np.uint16))
+    assert (pixels([deep, deep])[0] == 70).all()
+    with pytest.raises(ConfigError, match="images: number 0: its pixels are floating-point numbers"):
+        pixels([Image.fromarray(np.zeros((8, 8), np.float32))])
+
+
+def test_a_class_that_is_only_trained_on_or_only_tested_is_told_of():
+    x, y = np.zeros((50, 8, 8), np.uint8), np.arange(50) % 5  # every fifth image is of class 4
+    assert handed_over(x, y).notes[1:] == (
+        "no image of class 4, counted from 0, is trained on; hand them over in another order",
+        "no image of class 0, 1, 2 and 1 more, counted from 0, is to test; hand them over in another order",
+    )

@@ -1,6 +1,7 @@
 """The doctor on arrays: what it says, and that it says it of the right numbers."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -133,6 +134,8 @@ def test_a_file_is_what_is_in_it(tmp_path):
     direct = emsiam.examine(VIEWS, VIEWS[0], labels=labels)
     assert found.judgement == direct.judgement
     assert found.outputs == direct.outputs
+    mine = emsiam.examine(tmp_path / "a.npz", torch.ones(300, 64), labels=labels[::-1].copy())
+    assert mine.verdict == "complete collapse"  # p of the call, not the file's
     np.save(tmp_path / "z.npy", FLAT.numpy())
     assert emsiam.examine(str(tmp_path / "z.npy")).verdict == "dimensional collapse"
 
@@ -199,3 +202,35 @@ def test_healthy_runs_stand_beside():
     few = str(emsiam.examine(z[:64])).splitlines()
     assert next(x for x in few if x.startswith("  effective rank")).count(" to ") == 0
     assert healthy("pixels", 100) is None
+
+
+def test_what_is_beside_is_of_as_many_images_though_few_are_looked_at():
+    z, labels = gaussian(5000, 16), np.arange(5000) % 2
+    for given, said in (
+        ({"p": gaussian(6000, 16)}, "p: is of 6,000 images and z of 5,000; allowed is the same images"),
+        ({"labels": labels[:1024]}, r"labels: are \[1024\]; pass one for each of 5,000 images"),
+        ({"labels": np.arange(9000) % 2}, r"labels: are \[9000\]; pass one for each of 5,000 images"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            emsiam.examine(z, **given)
+    assert any("labels, which the verdict" in note for note in emsiam.examine(z, labels=labels).said)
+
+
+def test_untrained_features_are_centred_as_those_they_are_compared_with():
+    features = (IMAGES + gaussian(2, 300, 64, seed=1)).relu()
+    found = emsiam.examine(None, features=features, untrained=features)
+    assert found.compared[0].seen == found.outputs[0].seen
+    assert found.compared[0].spectrum == found.outputs[0].spectrum
+
+
+def test_what_is_not_finite_has_a_picture_without_numbers():
+    assert len(emsiam.examine(IMAGES * math.nan).plot().axes[0].lines) == 0
+    assert emsiam.examine(IMAGES * math.nan).html()
+
+
+def test_rows_of_zeros_lie_inside_their_interval():
+    """E‖ẑ‖² is below 1 then."""
+    z = IMAGES.clone()
+    z[::2] = 0
+    found = emsiam.examine(z).outputs[0].seen.spread
+    assert found.low <= found.value <= found.high

@@ -534,7 +534,7 @@ def test_memory_while_decoding_does_not_grow_with_the_threads(tmp_path):
     for file in files:
         Image.new("L", (2000, 2000), 70).save(file)
     at_once, most, lock = 0, 0, threading.Lock()
-    rgb = folders._rgb
+    rgb = folders.rgb
 
     def counted(image):
         nonlocal at_once, most
@@ -551,7 +551,7 @@ def test_memory_while_decoding_does_not_grow_with_the_threads(tmp_path):
     for room, allowed in ((folders.Room(5_000_000), 1), (folders.Room(2**27), 8)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(folders, "ROOM", room)
-            patch.setattr(folders, "_rgb", counted)
+            patch.setattr(folders, "rgb", counted)
             patch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
             patch.setattr(os, "cpu_count", lambda: 8)
             most = 0

@@ -172,6 +172,8 @@ def test_where_two_fit_the_message_names_them_and_the_option_that_chooses(saved,
         load_backbone("file.pth", WhichNetwork("resnet18"))
     chosen = load_backbone("file.pth", WhichNetwork("resnet18", choice)).backbone.trunk
     assert torch.equal(chosen.bn1.weight, resnets[0].bn1.weight + 1)
+    for label in labels.split(", "):
+        load_backbone("file.pth", WhichNetwork("resnet18", label.replace("\\", "")))  # as the message has it
     with pytest.raises(ConfigError, match="--weights nobody: fits 0 networks"):
         load_backbone("file.pth", WhichNetwork("resnet18", "nobody"))
 
@@ -197,3 +199,13 @@ def test_a_larger_network_s_file_is_refused(resnets, monkeypatch, unseeded):
     monkeypatch.setattr(backbones, "read", lambda _: plain("resnet34").state_dict())
     with pytest.raises(ConfigError, match=r"is not of --arch resnet18 \(layer1\.2"):
         load_backbone("file.pth", WhichNetwork("resnet18"))
+
+
+def test_our_own_export_keeps_the_versions_of_its_layers(tmp_path):
+    """MNASNet refuses weights that do not say of which version they are."""
+    about = {"arch": "mnasnet0_5", "stem": "", "stem_padding": None, "image_size": 32, "channels": 3}
+    trunk = networks.build_backbone("mnasnet0_5", None, (3, 32, 32), try_it=False)[0].trunk
+    torch.save(trunk.state_dict(), tmp_path / "net.pth")
+    saved = backbones.read(tmp_path / "net.pth")
+    loaded = backbones._exported("net.pth", saved, about | {"mean": None, "std": None}, WhichNetwork(), 32)
+    assert loaded.origin["arch"] == "mnasnet0_5"

@@ -1,5 +1,6 @@
 """Linear theory against explicit loops, against integration, and against SGD through `alternate`."""
 
+import math
 import time
 from functools import partial
 
@@ -520,3 +521,11 @@ def test_covariances_are_unbiased():
     found = [theory.covariances(image + rng.normal(size=(2, 4000, 2)) @ np.diag([1.0, 3.0])) for _ in range(20)]
     assert np.mean([c.within for c in found], 0) == pytest.approx(np.diag([1.0, 9.0]), abs=0.15)
     assert np.mean([c.between for c in found], 0) == pytest.approx(np.diag([4.0, 1.0]), abs=0.25)
+
+
+def test_a_mode_in_which_views_agree_lives_for_ever():
+    """Flips alone leave what is symmetric as it is: Σ_w is singular there."""
+    half_lives = theory.modes(np.eye(3), np.diag([0.0, 0.5, 1.0])).until()
+    assert half_lives.max() == math.inf
+    np.testing.assert_allclose(np.sort(half_lives)[:2], [1, math.log(2) / math.log(1.5)])
+    assert (theory.Modes(np.array([1.0, 1 - 1e-16, -1.1]), np.eye(3)).until() == math.inf).all()

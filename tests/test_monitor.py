@@ -83,6 +83,21 @@ def test_nan_is_diverged():
     with pytest.warns(RuntimeWarning, match="not finite"):
         monitor.update(batch() * math.nan)
     assert monitor.report().verdict == "diverged"
+    late = emsiam.Monitor(every=300)
+    for _ in range(299):
+        late.update(batch())
+    with pytest.warns(RuntimeWarning) as said:
+        late.update(batch() * math.nan)
+    assert [str(warning.message).split(": ")[1].split(";")[0] for warning in said] == [
+        "z or p holds values that are not finite"  # and nothing of its rank
+    ]
+
+
+def test_a_report_is_of_the_update_that_was_looked_at():
+    monitor = emsiam.Monitor()
+    for _ in range(99):
+        monitor.update(batch())
+    assert monitor.report().verdict == "too early to say"
 
 
 def test_wrong_use_is_one_line():
@@ -93,6 +108,8 @@ def test_wrong_use_is_one_line():
     for x in (torch.zeros(8), torch.zeros(2, 8, 4, 4), torch.zeros(0, 8), torch.zeros(8, 8, dtype=torch.long)):
         with pytest.raises(ConfigError, match=r"p: is \[.*; pass numbers \[B, d\] or \[views, B, d\]"):
             emsiam.Monitor().update(batch(), x)
+    with pytest.raises(ConfigError, match="p: is of 7 images and z of"):
+        emsiam.Monitor().update(batch(), batch()[:, :7])
     with pytest.raises(ConfigError, match="z: is a list"):
         emsiam.Monitor().update([1.0])
 

@@ -179,6 +179,7 @@ def test_where_no_crop_fits_the_largest_centred_one_is_taken():
     height, width = draw.box[:, 2], draw.box[:, 3]
     torch.testing.assert_close(width, torch.ones(3))
     torch.testing.assert_close(height, torch.full((3,), 0.5))
+    torch.testing.assert_close(draw.box[:, 0], torch.full((3,), 0.25))
 
 
 # batches

@@ -197,7 +197,7 @@ def _differences(groups: dict[str, list[str]], runs: Sequence[Run], names: Seque
     by_name = dict(zip(names, runs, strict=True))
     for a, b in itertools.combinations(groups, 2):
         one, two = groups[a], groups[b]
-        if by_name[one[0]].config.dataset != by_name[two[0]].config.dataset:
+        if by_name[one[0]].probe["files"] != by_name[two[0]].probe["files"]:  # other images
             continue
         partners = [next((y for y in two if paired(by_name[x], by_name[y])), None) for x in one]
         pairs = None not in partners and len(set(partners)) == len(one) == len(two)

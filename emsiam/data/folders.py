@@ -142,13 +142,16 @@ def decoded(path: str) -> Iterator[Image.Image]:
             image = stack.enter_context(_opened(path))
             stack.enter_context(ROOM.of(image.width * image.height))
             image.load()
-            rgb = _rgb(_upright(image))
+            upright = rgb(_upright(image))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise BadImage(f"{path} cannot be decoded ({_why(error)})") from error
-        yield rgb
+        yield upright
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
+    """8 bits, what is transparent white. Raises ValueError for pixels of an unknown range."""
+    if image.mode == "F":
+        raise ValueError(FLOAT)
     if image.mode in SIXTEEN_BITS:
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, refuse
+from .folders import rgb
 from .images import ImageSet
 from .sets import image_set, recipe_of
-from .tree import every_fifth
+from .tree import every_fifth, some
 
 CHANNELS = (1, 3)
 SHAPES = "[N, H, W], [N, H, W, C] or [N, C, H, W], with 1 or 3 channels C"
@@ -43,7 +44,12 @@ def handed_over(images: Any, labels: Any = None, *, use: bool | None = None) -> 
     if classes is None:
         said = () if use is False else ("there are no labels, so accuracies are left out",)
         return data.without_labels()._replace(notes=said)
-    return data._replace(notes=(f"every fifth of {len(x):,} images is not trained on, but to test",))
+    notes = [f"every fifth of {len(x):,} images is not trained on, but to test"]
+    for part, what in ((y[kept], "trained on"), (y[~kept], "to test")):
+        if gone := sorted({*y.tolist()} - {*part.tolist()}):
+            which = some([str(place) for place in gone])
+            notes.append(f"no image of class {which}, counted from 0, is {what}; hand them over in another order")
+    return data._replace(notes=tuple(notes))
 
 
 def pixels(images: Any) -> tuple[Tensor, list[Any] | None]:
@@ -115,7 +121,10 @@ def _array(image: Any, number: int) -> np.ndarray:
     from PIL import Image
 
     if isinstance(image, Image.Image):
-        return np.array(image if image.mode == "L" else image.convert("RGB"))
+        try:
+            return np.array(image if image.mode == "L" and not image.has_transparency_data else rgb(image))
+        except ValueError as error:
+            raise ConfigError(f"images: number {number}: {error}") from None
     if isinstance(image, np.ndarray | Tensor):
         return np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image)
     raise ConfigError(

@@ -75,7 +75,7 @@ def tree(root: Path, labels: bool | None = None) -> Tree:
     train, test = _split(root, train)
     untested = sorted({*range(len(training.classes))} - {*test.labels.tolist()})
     if untested:
-        names = _some([training.classes[i] for i in untested])
+        names = some([training.classes[i] for i in untested])
         where = f"below {root / 'train'} images to train on, below {root / 'val'} images to test"
         notes.append(f"every fifth image is to test, and none is of {names}; put {where}")
     return Tree(train, test, notes)
@@ -168,14 +168,14 @@ def _odd_classes(base: Path, classes: list[str]) -> list[str]:
     like_parts = [name for name in classes if name.lower() in PARTS]
     if len(like_parts) == len(classes):
         raise ValueError(
-            f"{base} has folders that are named like parts, not classes ({_some(classes)}); allowed is train, and val"
+            f"{base} has folders that are named like parts, not classes ({some(classes)}); allowed is train, and val"
         )
     notes = []
     if like_parts:
-        notes.append(f"{_some(like_parts)} in {base}: taken for a class, though named like a part of a data set")
+        notes.append(f"{some(like_parts)} in {base}: taken for a class, though named like a part of a data set")
     if inner := set.intersection(*(set(folders_in(base / name)) for name in classes)):
         notes.append(
-            f"the folders in {base} are taken for classes, and each has {_some(sorted(inner))} inside; which are?"
+            f"the folders in {base} are taken for classes, and each has {some(sorted(inner))} inside; which are?"
         )
     loose = sum(_is_image(entry.name) for entry in os.scandir(base) if not entry.is_dir())
     if loose:
@@ -204,5 +204,5 @@ def every_fifth(number: int, what: str) -> Tensor:
     return torch.arange(number) % 5 != 4
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -118,9 +118,10 @@ def _boxes(recipe: Recipe, tall: Tensor, uniform) -> Tensor:
     height, width = height.gather(1, first)[:, 0], width.gather(1, first)[:, 0]
     nearest = (1 / tall).clamp(*recipe.ratio) * tall  # width / height, as fractions
     none = ~fits.any(1)
+    places = [torch.where(none, 0.5, uniform(0, 1)) for _ in range(2)]  # of what does not fit, the middle
     height = torch.where(none, (1 / nearest).clamp_max(1), height)
     width = torch.where(none, nearest.clamp_max(1), width)
-    top, left = (1 - height) * uniform(0, 1), (1 - width) * uniform(0, 1)
+    top, left = ((1 - length) * place for length, place in zip((height, width), places, strict=True))
     return torch.stack([top, left, height, width], 1)
 
 

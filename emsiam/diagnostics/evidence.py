@@ -24,7 +24,7 @@ def intervals(z: Tensor, *, seed: int = 0) -> dict[str, tuple[float, float]]:
     variance = _variances(one, weights)
     made = {
         "z_std_ratio": variance.sqrt().mean(1) * one.shape[1] ** 0.5,
-        "residual_norm": variance.sum(1).sqrt(),
+        "residual_norm": (variance.sum(1) / (weights @ _hat(one).square().sum(1)).clamp_min(1e-300)).sqrt(),
         "participation_ratio": _ranks(one, weights),
     }
     if z.ndim == 3 and len(z) > 1:

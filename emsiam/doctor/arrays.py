@@ -22,6 +22,7 @@ class Embeddings(NamedTuple):
     """Representations of images, as they are looked at."""
 
     x: Tensor  # [n, N, d], floating point, on the CPU
+    given: int  # images; N of them are looked at
     rows: Tensor | None  # [N] which of those that were given, where not all are looked at
     tokens: Tensor | None  # [N, t, d], where x is their mean over tokens
     said: tuple[str, ...]  # how the array was read
@@ -72,8 +73,8 @@ def embeddings(name: str, given: Any, layout: str | None = None) -> Embeddings:
     looked = as_tensor(name, x)
     looked = looked if looked.is_floating_point() and looked.element_size() > 1 else looked.float()
     if with_tokens:
-        return Embeddings(looked.float().mean(1)[None], rows, looked, tuple(said))
-    return Embeddings(looked if looked.ndim == 3 else looked[None], rows, None, tuple(said))
+        return Embeddings(looked.float().mean(1)[None], count, rows, looked, tuple(said))
+    return Embeddings(looked if looked.ndim == 3 else looked[None], count, rows, None, tuple(said))
 
 
 def _array(name: str, given: Any) -> np.ndarray | Tensor:

@@ -23,7 +23,7 @@ class Diagnosis:
     outputs: tuple[Output, ...]  # the first is what the verdict is of
     causes: tuple[Cause, ...] = ()
     said: tuple[str, ...] = ()  # how what was handed over was read
-    compared: tuple[Output, ...] = ()  # untrained weights and pixels, where they are known
+    compared: tuple[Output, ...] = ()  # untrained weights, where they are known
     shown: Shown | None = field(default=None, compare=False, repr=False)  # for pictures
 
     @property

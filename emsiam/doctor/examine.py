@@ -76,9 +76,10 @@ def examine(
             if of_file:
                 name = next(iter(of_file))
                 raise ConfigError(f"{flag(name)}: is of weights, and {z} holds embeddings; leave it out")
-            labels = found.pop("labels", None) if labels is None else labels
+            beside = found.pop("labels", None)
             said = [f"{z}: {', '.join(found)}"]
-            return diagnose(given | {"z": None} | found, labels, steps, layout, said)
+            mine = {name: x for name, x in given.items() if x is not None and name != "z"}  # rather than the file's
+            return diagnose({"z": None} | found | mine, beside if labels is None else labels, steps, layout, said)
     module = callable(z) and not isinstance(z, Run)
     if isinstance(z, str | os.PathLike | Run) or module:
         from .networks import networks
@@ -137,8 +138,9 @@ def diagnose(
     first = shown[0]
     count = read[first].x.shape[1]
     for name, other in read.items():
-        if (number := other.x.shape[1]) != count and name != "untrained":
-            raise ConfigError(f"{name}: is of {number:,} images and {first} of {count:,}; allowed is the same images")
+        if other.given != (whole := read[first].given) and name != "untrained":
+            what = f"{other.given:,} images and {first} of {whole:,}"
+            raise ConfigError(f"{name}: is of {what}; allowed is the same images")
         if name in ("p", "untrained") and (wide := other.x.shape[-1]) != (width := read[first].x.shape[-1]):
             raise ConfigError(f"{name}: has {wide:,} channels and {first} {width:,}; allowed is the same number")
     said = [*(said or []), *(note for x in read.values() for note in x.said)]
@@ -148,7 +150,8 @@ def diagnose(
         said.append(
             f"{within(tokens):.0%} of the variance of tokens lies within images; near 0 those of an image are one"
         )
-    outputs = {name: looked(name, x, said) for name, x in read.items()}
+    alike = {name: first if name == "untrained" else name for name in read}  # as the same layer is
+    outputs = {name: looked(name, x, said, of_layer=alike[name]) for name, x in read.items()}
     of = {name: o.seen for name, o in outputs.items() if o}
     evidence = Evidence(
         images=count,
@@ -159,38 +162,39 @@ def diagnose(
         steps=steps,
     )
     judgement = judge(evidence)
-    found, beside = (
-        tuple(o for name in names if (o := outputs.get(name))) for names in (shown, ("untrained", "pixels"))
-    )
+    found, beside = (tuple(o for name in names if (o := outputs.get(name))) for names in (shown, ("untrained",)))
     if labels is not None:
         said.append(named(read[first], labels))
     pictured = Shown(read[first].x, images) if outputs[first] else None
     return Diagnosis(judgement, found, causes(evidence, judgement), tuple(said), beside, pictured)
 
 
-def looked(name: str, given: Embeddings, said: list[str]) -> Output | None:
-    """The numbers of what was handed over; None where it is not finite."""
+def looked(name: str, given: Embeddings, said: list[str], *, of_layer: str) -> Output | None:
+    """The numbers of what was handed over; None where it is not finite. of_layer: how that layer is called."""
     x = given.x
     if not x.isfinite().all():
         said.append(f"{name} holds {int((~x.isfinite()).sum()):,} values that are not finite")
         return None
-    if name in AFTER_RELU and (x >= 0).all() and (spread := collapse.residual_norm(x[0])) > AFTER_RELU[name]:
-        said.append(
-            f"no value of {name} is negative: it is taken for features after a ReLU, and centred first; as it is its "
-            f"spread is {spread:.2f}"
-        )
+    if of_layer in AFTER_RELU and (x >= 0).all() and (spread := collapse.residual_norm(x[0])) > AFTER_RELU[of_layer]:
+        if name in OUTPUTS:
+            said.append(
+                f"no value of {name} is negative: it is taken for features after a ReLU, and centred first; as it is "
+                f"its spread is {spread:.2f}"
+            )
         x = x - x.double().mean((0, 1))
-    if name in OUTPUTS and 2 * (distinct := len(x[0].unique(dim=0))) < x.shape[1]:
-        said.append(f"only {distinct:,} of {x.shape[1]:,} rows of {name} differ from one another")
     views, count, width = x.shape
-    of, numbers = seen(x), collapse.measure(x)
+    of = seen(x)
     assert of is not None
-    numbers["directions"] = of.directions.value
-    if name in OUTPUTS and numbers["z_std_ratio"] < FEW_CHANNELS * numbers["residual_norm"]:
+    spectrum = collapse.spectrum(x[0]).to(torch.float32).tolist() if name != "pixels" else []
+    if name not in OUTPUTS:
+        return Output(name, count, width, views, {}, of, tuple(spectrum))
+    if 2 * (distinct := len(x[0].unique(dim=0))) < x.shape[1]:
+        said.append(f"only {distinct:,} of {x.shape[1]:,} rows of {name} differ from one another")
+    numbers = collapse.measure(x) | {"directions": of.directions.value}
+    if numbers["z_std_ratio"] < FEW_CHANNELS * numbers["residual_norm"]:
         said.append(
             f"{few_channels(x[0])} of {name}; std·√d, which is a mean over channels, is {numbers['z_std_ratio']:.2f}"
         )
-    spectrum = collapse.spectrum(x[0]).to(torch.float32).tolist()
     return Output(name, count, width, views, numbers, of, tuple(spectrum))
 
 
@@ -214,10 +218,9 @@ def named(given: Embeddings, labels: Any) -> str:
 
     y = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     y = y.astype(str) if y.dtype == object else y
-    rows = given.rows
-    y = y if rows is None or y.ndim != 1 or len(y) <= int(rows.max()) else y[rows.numpy()]
-    if y.ndim != 1 or len(y) != given.x.shape[1]:
-        raise ConfigError(f"labels: are {list(y.shape)}; pass one for each of {given.x.shape[1]:,} images")
+    if y.ndim != 1 or len(y) != given.given:
+        raise ConfigError(f"labels: are {list(y.shape)}; pass one for each of {given.given:,} images")
+    y = y if given.rows is None else y[given.rows.numpy()]
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2 or not given.x.isfinite().all():
         return "labels are of one class" if len(classes) < 2 else "labels are not looked at"

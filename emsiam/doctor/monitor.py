@@ -81,6 +81,9 @@ class Monitor:
         if p is not None and given["p"].shape[-1] != given["z"].shape[-1]:
             wide, width = (given[name].shape[-1] for name in ("p", "z"))
             raise ConfigError(f"p: has {wide:,} channels and z {width:,}; allowed is the same number")
+        if p is not None and given["p"].shape[-2] != given["z"].shape[-2]:
+            of_p, of_z = (given[name].shape[-2] for name in ("p", "z"))
+            raise ConfigError(f"p: is of {of_p:,} images and z of {of_z:,}; allowed is the same images")
         self.updates += 1
         self.due = self.due or self.updates % self.every == 0
         if not self.due:
@@ -131,7 +134,7 @@ class Monitor:
         look, (images, width) = self.looks[-1], self.last["z"].shape[-2:]
         least = min(look.residual_norm, 1.0 if look.p_residual_norm is None else look.p_residual_norm)
         directions = many_images(look.participation_ratio, images, width)
-        few = directions < FEW_DIRECTIONS and look.update >= SETTLED
+        few = math.isfinite(look.residual_norm) and directions < FEW_DIRECTIONS and look.update >= SETTLED
         self._once(
             "images", images < FEWEST, f"of {images} images nothing can be said; give it {FEWEST} or more at once"
         )
@@ -150,7 +153,7 @@ class Monitor:
         """What `emsiam.examine` says of the last look, and how the rank moves. Raises ConfigError before the first."""
         if not self.looks:
             raise ConfigError("monitor: has seen no batch yet; call update(z)")
-        found = diagnose(self.last, None, self.updates, "views" if self.last["z"].ndim == 3 else None)
+        found = diagnose(self.last, None, self.looks[-1].update, "views" if self.last["z"].ndim == 3 else None)
         (first, at), (now, last) = ((look.participation_ratio, look.update) for look in (self.looks[0], self.looks[-1]))
         said = f"the rank of z was {first:.1f} at update {at:,} and is {now:.1f} at {last:,}"
         said += ", and it is falling" if self.falling else ""

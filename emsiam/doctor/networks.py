@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..build import dtype, network
+from ..checkpoint import load_checkpoint
+from ..config import Config
 from ..config.resolution import load_images
 from ..data.images import ImageSet
 from ..data.probe_set import PROBE_VIEWS, probe, probe_ids
 from ..errors import ConfigError, one_line
 from ..evaluation.backbones import LoadedBackbone, WhichNetwork, load_backbone
-from ..evaluation.features import WhichImages, prepared
+from ..evaluation.features import WhichImages, as_trained_on, prepared
 from ..evaluation.heads import Heads
 from ..networks import Siamese, build_backbone, initialised
 from ..runs.run import Run, load_run
@@ -56,33 +58,48 @@ def networks(
     asked = WhichImages(dataset, data_dir, download, image_size)
     which = WhichNetwork(arch, weights, stem_padding)
     if isinstance(what, Run):
-        return of_run(what)
+        what = what.path
     if isinstance(what, str | os.PathLike):
         path = Path(what).expanduser()
         if path.is_dir() and asked == WhichImages() and which == WhichNetwork():
             return of_run(load_run(path))
         return of_checkpoint(str(path), which, asked)
+    for name, value in (asked._asdict() | which._asdict()).items():
+        if value and name != "option":
+            raise ConfigError(f"{name}: is of a run or a file of weights, and here is a module; leave it out")
     return of_module(what, images)
 
 
 def of_run(run: Run) -> Networks:
     """A run's network at its last checkpoint. Raises ConfigError where there is none, or the images are not there."""
-    net, c = run.model(), run.config
+    net, c, saved = run.model(), run.config, load_checkpoint(run.path)
+    assert saved is not None
     if c.dataset == "given":
         raise ConfigError(f"{run.path}: its images were handed over; pass what they become: run.embed(images).z")
     _, data, _ = load_images(c)
     views = probe(data, PROBE_VIEWS, dtype(c))[:VIEWS]  # those that a run is watched on
-    line = run.so_far
-    what = f"{run.path}: {c.mode} on {c.dataset}, {int(line['steps']):,} steps"
+    diverged = run.finished and run.summary["verdict"] == "diverged"
+    what = f"{run.path}: {c.mode} on {c.dataset}, {saved.step:,} steps" + ("; it diverged later" if diverged else "")
+    return _whole(what, net, c, views, data, saved.step)
+
+
+def _whole(what: str, net: Siamese, c: Config, views: Tensor, data: ImageSet, steps: int) -> Networks:
+    """What F and h of ours make of views, trained and untrained."""
+    shape = (views.shape[2], views.shape[3], views.shape[4])
     return Networks(
         what,
         of_siamese(net.train(), views),
         of_siamese(net.eval(), views),
-        of_siamese(network(c, data.shape).train(), views),
+        of_siamese(network(c, shape).to(views.device).train(), views),
         views.flatten(2),
-        data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
-        int(line["steps"]),
+        shown_images(data),
+        steps,
     )
+
+
+def shown_images(data: ImageSet) -> Tensor | None:
+    """[P, C, H, W] uint8 of the probe set, on the CPU; None where they are in files."""
+    return data.images[probe_ids(data)].cpu() if isinstance(data.images, Tensor) else None
 
 
 @torch.no_grad()
@@ -99,11 +116,7 @@ def of_checkpoint(path: str, which: WhichNetwork, asked: WhichImages) -> Network
     if encoder.whole and encoder.config:
         return _of_ours(path, encoder, asked)
     encoder, data, shown, _ = prepared(encoder, asked)
-    views = probe(data, VIEWS, torch.float32)
-    if views.shape[2:] != encoder.shape:
-        views = torch.stack(
-            [nn.functional.interpolate(x, encoder.shape[1:], mode="bilinear", antialias=True) for x in views]
-        )
+    views = torch.stack([as_trained_on(encoder, x) for x in probe(data, VIEWS, torch.float32)])
     origin = encoder.origin
     what = f"{path}: {origin['arch']} ({origin['kind']}), {some(views, data)}, {shown}"
     with initialised(generator(0, BACKBONE)):
@@ -114,7 +127,7 @@ def of_checkpoint(path: str, which: WhichNetwork, asked: WhichImages) -> Network
         {"features": passed(encoder.backbone.eval(), views[:1, :FEW])},
         _layered(fresh, _untrained(encoder.heads), views[:, :FEW]),
         views.flatten(2),
-        data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
+        shown_images(data),
     )
 
 
@@ -147,15 +160,8 @@ def _of_ours(path: str, encoder: LoadedBackbone, asked: WhichImages) -> Networks
     assert net is not None
     assert c is not None
     views = probe(_as_seen(data, encoder), PROBE_VIEWS, dtype(c))[:VIEWS]
-    return Networks(
-        f"{path}: {c.mode}, {encoder.origin['steps']:,} steps, {some(views, data)}",
-        of_siamese(net.train(), views),
-        of_siamese(net.eval(), views),
-        of_siamese(network(c, encoder.shape).train(), views),
-        views.flatten(2),
-        data.images[probe_ids(data)] if isinstance(data.images, Tensor) else None,
-        encoder.origin["steps"],
-    )
+    what = f"{path}: {c.mode}, {encoder.origin['steps']:,} steps, {some(views, data)}"
+    return _whole(what, net, c, views, data, encoder.origin["steps"])
 
 
 def some(views: Tensor, data: ImageSet) -> str:

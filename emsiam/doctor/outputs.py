@@ -62,11 +62,12 @@ def meanings(outputs: Sequence[Output]) -> list[str]:
     """What each of them is, and which runs are the healthy ones."""
     numbers = {name for o in outputs for name in o.numbers}
     said = [f"{called} is {meaning}." for name, (called, meaning) in SHOWN.items() if name in numbers]
-    like = {h.width: h for o in outputs if (h := healthy(o.name, o.width))}
-    return said + [
-        f"The healthy runs are SimSiam's on {', '.join(h.data)}: {h.runs} runs, {h.images} images, {width:,} channels."
-        for width, h in like.items()
+    found = [
+        f"The healthy runs are SimSiam's on {', '.join(h.data)}: {h.runs} runs, {h.images} images, {h.width:,} channels"
+        for o in outputs
+        if (h := healthy(o.name, o.width))
     ]
+    return said + [f"{text}." for text in dict.fromkeys(found)]
 
 
 def plain(o: Output) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def drawn(outputs: Sequence[Output], compared: Sequence[Output], shown: Shown | 
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9):
         figure = Picture(figsize=(9.5, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        spectra(left, outputs, [o for o in compared if o.name == "untrained"])
+        if outputs:
+            spectra(left, outputs, compared)
         if shown:
             cloud(right, shown.z)
     return figure

@@ -121,7 +121,7 @@ def _exported(
     shape = (said["channels"], height, width)
     backbone = _built(path, said["arch"], said["stem"] or None, shape)
     _pad(backbone, said["stem_padding"])
-    _fill(path, backbone, dict(saved), said["arch"], strict=True)
+    _fill(path, backbone, saved, said["arch"], strict=True)
     origin = {"from": path, "kind": "exported by emsiam", **{n: said[n] for n in ("arch", "stem", "stem_padding")}}
     mean, std = (None if said[n] is None else torch.tensor(said[n]).view(-1, 1, 1) for n in ("mean", "std"))
     return LoadedBackbone(backbone.eval(), shape, None, origin, mean, std, sized=said["image_size"] is not None)

@@ -149,13 +149,14 @@ def _fifth_aside(y: np.ndarray, seed: int, chosen: str) -> tuple[np.ndarray, np.
     """Rows to fit and rows to choose by, stratified. Raises ValueError where they are too few for that."""
     from sklearn.model_selection import train_test_split
 
-    counts = np.bincount(y)
-    few = counts.min() < 2
-    classes, aside = int((counts > 0).sum()), math.ceil(len(y) / 5)
-    if classes < 2 or classes > min(aside, len(y) - aside):
+    counts = np.unique(y, return_counts=True)[1]
+    few, classes, aside = counts.min() < 2, len(counts), math.ceil(len(y) / 5)
+    if classes < 2:
+        raise ValueError(f"all {len(y)} training images are of one class; a classifier tells two or more apart")
+    if classes > min(aside, len(y) - aside):
         raise ValueError(
             f"{len(y)} training images of {classes} classes are too few to keep a fifth of them aside, "
-            f"which chooses {chosen}: {max(2, classes) * 5} would do; or --protocol sgd, which keeps none aside, or knn"
+            f"which chooses {chosen}: {classes * 5} would do; or --protocol sgd, which keeps none aside, or knn"
         )
     return train_test_split(np.arange(len(y)), test_size=0.2, stratify=None if few else y, random_state=seed)
 

@@ -135,6 +135,9 @@ def as_trained_on(encoder: LoadedBackbone, x: Tensor) -> Tensor:
 def features(encoder: LoadedBackbone, data: ImageSet, images: Any) -> Tensor:
     """[N, f] of images as they are."""
 
+    if not len(images):
+        raise ConfigError(f"{data.name}: has no images to be shown here")
+
     def seen(ids: Tensor) -> tuple[Tensor]:
         return (encoder.backbone(as_trained_on(encoder, data.normalise(images[ids]))),)
 

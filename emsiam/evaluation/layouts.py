@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 
+NO_LABEL = "(none)"  # of a network whose names stand alone
 DEPTH = 3  # of dictionaries in dictionaries
 SEQUENTIAL = ", numbered as in nn.Sequential"
 # torchvision's own older names, which it renames on loading: of DenseNets, and of ViTs
@@ -46,9 +47,9 @@ def find(path: str, saved: Mapping[str, Any], net: nn.Module, arch: str, chosen:
         raise ConfigError(
             f"{path}: is not of --arch {arch} ({missing[0]} and {len(missing) - 1} other weights are missing)"
         )
-    labels = ", ".join(sorted(place.label or "(none)" for place in whole))
+    labels = ", ".join(sorted(place.label or NO_LABEL for place in whole))
     if chosen is not None:
-        fits = [p for p in whole if chosen == p.label or chosen in p.label.split(".")]
+        fits = [p for p in whole if chosen == (p.label or NO_LABEL) or chosen in p.label.split(".")]
         if len(fits) != 1:
             raise ConfigError(f"--weights {chosen}: fits {len(fits)} networks of {path}; it has {labels}")
         return fits[0]

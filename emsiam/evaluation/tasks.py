@@ -69,7 +69,7 @@ def linear(
         if least < FEW:
             chosen += f"; a class has {least}, so that it and the result are uncertain"
         return _scores(scores, data) | {"settings": chosen}
-    p = classifiers.PROTOCOLS[protocol]
+    queries, p = queries.float(), classifiers.PROTOCOLS[protocol]
     p = p._replace(epochs=epochs or p.epochs)
     trained = classifiers.train_linear(
         _views(encoder, data), data.labels, queries.shape[1], data.num_classes, p, seed=seed
