@@ -11,7 +11,7 @@ import torchvision
 from golden import After
 
 import emsiam
-from emsiam import Config, embed, revisit
+from emsiam import Config, embed, export, revisit
 from emsiam.eta import SOLVERS
 from emsiam.evaluate import evaluate
 from emsiam.methods import METHODS
@@ -162,6 +162,25 @@ def test_tasks_are_evaluated_on_it(once, task, parameters):
         there = evaluate(task, str(out), **parameters)
     here, there = ({n: x for n, x in found.items() if isinstance(x, float)} for found in (here, there))
     assert here == pytest.approx(there, rel=1e-6)
+
+
+@pytest.mark.parametrize("what", ["run", "checkpoint", "export", "torchvision"])
+def test_networks_are_examined_on_it(once, tmp_path, what):
+    run = once("cuda-evaluated", evaluated) / "run"
+    given = {"run": (run, {}), "checkpoint": (run / "checkpoints/last.pt", {"dataset": "digits"})}
+    if what == "export":
+        assert export.main([str(run), "--out", str(tmp_path / "net.pth")]) == 0
+        given[what] = tmp_path / "net.pth", {"dataset": "digits"}
+    elif what == "torchvision":
+        torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "net.pth")
+        given[what] = tmp_path / "net.pth", {"arch": "squeezenet1_1", "dataset": "digits", "image_size": 32}
+    path, options = given[what]
+    here = emsiam.examine(path, **options)
+    with cuda_dry_run.pretended():
+        there = emsiam.examine(path, **options)
+    for ours, theirs in zip(here.outputs, there.outputs, strict=True):
+        assert ours.numbers == pytest.approx(theirs.numbers, rel=1e-4, nan_ok=True)
+    assert there.html()
 
 
 def test_what_waits_or_mixes_devices_is_seen():
