@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find emsiam -name '*.py' 2>/dev/null) pyproject.toml
-TESTED := $(SOURCES) $(wildcard tests/*.py experiments/*.py docs/*.py docs/*.md examples/*.py notebooks/*.ipynb results/*.json results/*.jsonl) \
-	README.md RESULTS.md environment.yml Makefile
+TESTED := $(shell find emsiam experiments examples tests docs notebooks -type f -not -path '*/.*' -not -name '*.pyc' 2>/dev/null) \
+	$(wildcard results/*.json results/*.jsonl *.md *.yml *.toml) Makefile
 # two processes with a thread each make better use of two cores than one with two
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 

@@ -23,7 +23,8 @@ Below each drawing:
 - *Target*: how η is computed.
 - *Both lines share* the encoder with its weights, or only its architecture. *Averaged*: what is a mean over views or
   over time.
-- *Options* are flags of the command; *constants* are arguments of the two functions only.
+- *Options* are flags of the command. *Constants* of the target are set by `--eta-args NAME=VALUE`; those of the loss
+  are arguments of its function alone.
 """
 
 

@@ -17,6 +17,7 @@ def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = (), *, rows: in
     """Loss, std of ẑ against 1/√d, rank and kNN over steps (the paper's Fig. 2, and more), for one run or several.
 
     names: of the runs, for the legend; runs of one name are drawn as their mean with a 95 % interval. rows: of panels.
+    Raises ConfigError for a damaged file of a run.
     """
     import pandas as pd
     import seaborn as sns

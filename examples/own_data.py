@@ -1,7 +1,7 @@
 """Images of your own, in folders, one for each class: python examples/own_data.py [DIR]
 
 Without DIR it draws a few hundred images of two kinds first. The same from the terminal:
-python -m emsiam.train --dataset folder --data-dir DIR
+python -m emsiam.train --dataset folder --data-dir DIR --epochs 10 --batch-size 60
 """
 
 import sys

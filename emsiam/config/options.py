@@ -44,7 +44,11 @@ class Config:
         unset="the solver's own",
     )
     k: int | str | None = option(
-        None, whole(1, word="epoch"), "SGD steps per alternation, a number or `epoch`", "solver", "read_by_some"
+        None,
+        whole(1, word="epoch"),
+        "SGD steps per alternation, a number or `epoch`; onestep has 1",
+        "solver",
+        "read_by_some",
     )
     m: float | None = option(
         None, real(0, 1), "momentum of the bank of η, or of the centroids", "solver", "read_by_some"

@@ -33,6 +33,7 @@ class Diagnosis:
 
     @property
     def reason(self) -> str:
+        """Why, in a sentence with the numbers that decided."""
         return self.judgement.reason
 
     @property

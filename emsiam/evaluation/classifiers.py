@@ -277,7 +277,8 @@ def episodes(
 ) -> np.ndarray:
     """Accuracy [number] of n-way k-shot episodes: queries go to the class whose mean of shots is nearest.
 
-    Each draws `ways` classes, and of each shots and queries that are different images.
+    features: [N, f]; labels: [N], whole numbers. Each draws `ways` classes, and of each shots and queries, which are
+    different images.
     Source: Snell et al. 2017, with cosine similarity. Raises ValueError where classes or images are too few.
     """
     rng = np.random.default_rng(seed)
@@ -296,7 +297,10 @@ def episodes(
 
 
 def verification(features: Tensor, labels: Tensor, *, pairs: int = 10_000, seed: int = 0) -> float:
-    """ROC-AUC of the cosine of two images as a sign of one class; half of the pairs are of one."""
+    """ROC-AUC of the cosine of two images as a sign of one class; half of the pairs are of one.
+
+    features: [N, f]; labels: [N], of whole numbers. Raises ValueError where no two images are of one class, or of two.
+    """
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng(seed)

@@ -133,11 +133,14 @@ class Run:
         return embed(self.model(), x, self.feeding(), batch_size=batch_size)
 
     def snapshots(self) -> dict[int, np.ndarray]:
-        """{step: z [P, d] of the probe set}, in the order of steps."""
+        """{step: z [P, d] of the probe set}, in the order of steps. Raises ConfigError for a damaged file."""
         return self._path("snapshots")
 
     def weights(self) -> dict[int, np.ndarray]:
-        """{step: the parameters of F as 4,096 numbers}, see `diagnostics.trajectory.sketch`, at the same steps."""
+        """{step: the parameters of F as 4,096 numbers}, see `diagnostics.trajectory.sketch`, at the same steps.
+
+        Raises ConfigError for a damaged file.
+        """
         return self._path("weights")
 
     def _path(self, folder: str) -> dict[int, np.ndarray]:
@@ -146,7 +149,10 @@ class Run:
 
     @cached_property
     def probe(self) -> dict[str, Any]:
-        """`ids` of the images that snapshots show, their `labels`, null where they have none, and digest of `files`."""
+        """`ids` of the images that snapshots show, their `labels`, null where they have none, and digest of `files`.
+
+        Raises ConfigError for a damaged file, FileNotFoundError before the first step.
+        """
         return _json(self, "probe.json", "ids", "labels")
 
     def _repr_html_(self) -> str:

@@ -38,6 +38,8 @@ def fit(
     (image, label). labels: N whole numbers or names, for accuracies and the solver `class_means`. See `data.given`.
     Ctrl-C or a notebook's stop button ends it after the step that is under way: the run is saved and drawn, and a
     KeyboardInterrupt says how it goes on. Before the first step it is raised at once.
+    A training that diverges returns its run, with that verdict in `summary`; with `resume` a finished run is returned
+    as it is.
     Raises ConfigError before anything is written where options do not go together; BadImage where a file of a large
     folder cannot be decoded when its turn comes.
     """

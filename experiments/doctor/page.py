@@ -27,6 +27,12 @@ HEAD = """# The doctor: is it collapse?
 
     python -m emsiam.diagnose RUN|CHECKPOINT|EMBEDDINGS.npz --html page.html
 
+Files of embeddings are .npy, .npz, .safetensors or .pt. Exit status: 0 healthy, 10 not, 11 undecided or too early to
+say, 2 wrong input. Three axes are read as [views, N, d], or as [N, tokens, d], whose mean over tokens is looked at;
+`--layout` says which. An array without negative values is taken for features after a ReLU, and centred. Of more than
+1,024 images (a module: 256) so many are drawn, always the same. A run needs its images: of one that was trained on
+`images=…` pass `run.embed(images).z`.
+
 Made by `python -m experiments.doctor` from results/doctor.runs.jsonl; no number here is typed by hand.
 """
 
