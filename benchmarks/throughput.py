@@ -12,7 +12,6 @@ and what emsiam's own parts add: the frozen passes of multistep, the bank, loggi
 
 import argparse
 import itertools
-import os
 import statistics
 import time
 from typing import Any
@@ -27,7 +26,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from emsiam import data, objective, optim
+from emsiam import data, objective, optim, processor
 from emsiam.alternate import Frozen, alternate, hold
 from emsiam.build import assemble, network
 from emsiam.config import Config, preset, resolve
@@ -126,7 +125,7 @@ def lightly(images, config, transform, *, fast):
     strengths = (GREY if images.shape[0] == 1 else {}) | transform
     scale = {"mean": images.mean.flatten().tolist(), "std": images.std.flatten().tolist()}
     pictures = Pictures(images, SimSiamTransform(**strengths, normalize=scale))
-    workers = len(os.sched_getaffinity(0))
+    workers = processor.own()
     loader = DataLoader(
         pictures,
         BATCH,
@@ -166,7 +165,9 @@ def interleave(contenders, warm, steps, repeats):
     times = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, stream in contenders.items():
-            for _ in range(warm):
+            for _ in range(
+                max(warm, 2 * processor.own() + 2) if "lightly" in name else warm
+            ):  # 2 batches a worker wait
                 next(stream)
             wait()
             began = time.perf_counter()

@@ -2,13 +2,14 @@
 page, in chromium; generated shapes.
 """
 
+from functools import cache
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
 import emsiam.comparison.page
-from emsiam import Config, fit, load_run
+from emsiam import Config, fit
 from emsiam.comparison.compare import compare
 from emsiam.data.shapes import CONTENTS, Shapes
 from emsiam.plots import trajectory
@@ -23,10 +24,9 @@ RUNS = {
 SEEDS = range(3)
 
 
+@cache
 def run(name, seed):
     out = Path("runs/pictures") / f"{name} {seed}"
-    if (out / "summary.json").exists():
-        return load_run(out)
     return fit(Config(**RUNS[name], seed=seed, out=str(out), overwrite=True))
 
 

@@ -90,7 +90,7 @@ def jobs(
 
     A key is that of all options, resolved, of the files of the data set and of a solver of one's own, and of NUMERICS.
     """
-    options = {"threads": 1, "precision": "fp32", **options}  # the same key on any machine
+    options = {"threads": 1, "precision": "fp32", "device": "cpu", **options}  # the same key on any machine
     text_of = decisive(Config(**options))
     made = []
     for seed in range(seeds):
@@ -156,6 +156,7 @@ def asked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, smok
     given = parser.parse_args(arguments)
     if given.jobs < 1:
         parser.error("--jobs: allowed is a number from 1")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a sweep's keys and numbers are those of CPUs
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     return given
@@ -208,9 +209,11 @@ def at_work(
                 if reason := ended(task, submitted):
                     failed.append(reason)
                 bar.update()
-    except KeyboardInterrupt:
+    except BaseException as error:
         _stop([submitted for _, submitted in running], launcher)
-        return [INTERRUPTED]
+        if isinstance(error, KeyboardInterrupt):
+            return [INTERRUPTED]
+        raise
     finally:
         bar.close()
         alone.close()

@@ -65,8 +65,10 @@ class Records:
         """Append a line, at once and whole, with what was known of the run before."""
         record = self.known[record.key] = _together(self.known.get(record.key), record)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a") as lines:
-            lines.write(json.dumps(plain(record._asdict()), ensure_ascii=False) + "\n")
+        with self.file.open("ab+") as lines:
+            lines.seek(0)
+            lines.truncate(lines.read().rfind(b"\n") + 1)  # a line that was cut off as its process was killed
+            lines.write(json.dumps(plain(record._asdict()), ensure_ascii=False).encode() + b"\n")
             lines.flush()
             os.fsync(lines.fileno())
         self.own[record.key] = record
@@ -82,10 +84,7 @@ def _read(file: Path) -> dict[str, Record]:
     records: dict[str, Record] = {}
     if not file.exists():
         return records
-    content = file.read_text()
-    *lines, torn = content.split("\n")
-    if torn:  # of a process that was killed as it wrote: the next line would be joined to it
-        file.write_text(content[: len(content) - len(torn)])
+    *lines, _ = file.read_text().split("\n")  # what follows the last end of a line is being written, or was cut off
     for number, line in enumerate(lines, 1):
         try:
             record = Record(**json.loads(line))

@@ -16,7 +16,7 @@ WARM, STEPS = 5, 30
 
 def step_ms(options: Mapping[str, Any]) -> float:
     """Milliseconds per step of a training with these options, one thread. Raises ConfigError."""
-    parts = emsiam.prepare(Config(**{"threads": 1, "precision": "fp32", **options}))
+    parts = emsiam.prepare(Config(**{"threads": 1, "precision": "fp32", "device": "cpu", **options}))
     taken = parts.alternation()
     for _ in itertools.islice(taken, WARM):
         pass

@@ -263,7 +263,8 @@ def battery(eta: str | None, at_once: int, launcher: str, out: Path, smoke: bool
     which: Sequence[Entry] = COMMITTED
     if eta:
         tried(eta)
-        which = [e for e in COMMITTED if e.name == SIMSIAM and e.h] + entries([eta])
+        simsiam = [e for e in COMMITTED if e.name == SIMSIAM and e.h]
+        which = simsiam + [e for e in entries([eta]) if e not in simsiam]
     if smoke:
         which, out = shortened(which), out / "smoke"
     seeds = 1 if smoke else None
@@ -294,7 +295,7 @@ def battery(eta: str | None, at_once: int, launcher: str, out: Path, smoke: bool
     from .battery_page import picture, text
 
     picture(made).savefig(out / f"{NAME}.png", dpi=110)
-    page = out / f"{NAME}.md" if smoke else Path("docs") / f"{NAME}.md"
+    page = (Path("docs") if out == Path("results") else out) / f"{NAME}.md"
     page.write_text(text(made))
     print(page)
     return 0
@@ -303,12 +304,13 @@ def battery(eta: str | None, at_once: int, launcher: str, out: Path, smoke: bool
 def times(which: Sequence[Entry], file: Path) -> dict[str, dict[str, float]]:
     """{data set: {entry: milliseconds per step}}, measured in one go, alone on the machine, and kept."""
     known = json.loads(file.read_text()) if file.exists() else {}
-    if all(e.shown in known.get(name, {}) for name in SETS for e in which):
-        return known
+    codes = {e.name: Path(e.name.rpartition(":")[0]).read_text() for e in which if ":" in e.name}
+    if known.get("codes", {}) == codes and all(e.shown in known.get(name, {}) for name in SETS for e in which):
+        return {name: known[name] for name in SETS}
     minutes = 2.5 * len(which) * len(SETS) / 60
     print(f"the time of a step of each, one after the other: about {minutes:.0f} minutes", file=sys.stderr)
     taken = {name: {e.shown: step_ms({**options, **e.options}) for e in which} for name, (options, _) in SETS.items()}
-    write_json(file, taken, indent=1)
+    write_json(file, taken | ({"codes": codes} if codes else {}), indent=1)
     return taken
 
 

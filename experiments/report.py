@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emsiam.diagnostics.statistics import holm, spelled
 from emsiam.metrics import heading, shown_in
 
-from ._table import METRICS, NO_TABLE
+from ._table import METRICS, NO_TABLE, UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,14 +20,17 @@ SHOWN = [m for m in METRICS if m in {dot.name for dot in shown_in("dots")}]  # i
 LEVEL = 0.05
 NOT_SIGNIFICANT = "no significant difference"
 PAPER = ("Fig. 2", "Table 1", "Table 2", "Table 3", "§4.5", "§4.6", "§5.2", "Table 4", "§6.2", "Appendix B", "Fig. D.1")
-AGREES, DIFFERS, TOO_SMALL = OUTCOMES = ("agree", "differ", "too small to see")
+AGREES, DIFFERS, TOO_SMALL, NO_RANK, NO_VERDICT = OUTCOMES = (
+    *("agree", "differ", "too small to see", "collapse here by rank", "undecided here"),
+)
 HEAD = """# Results
 
 {summary}
 
 *Each line: the row in which the paper's table has a failure, or else its largest difference to the baseline; the same
 row here; how many rows agree with the paper (in the kind of failure, else in the sign of the difference in accuracy
-to the baseline), how many differ, and how many differences are too small to see at this size. Whether SimSiam is
+to the baseline), how many differ, how many differences are too small to see at this size, and how many rows collapse
+here by std and rank, of which the paper reports an accuracy alone ("collapse here by rank"). Whether SimSiam is
 expectation-maximisation: [docs/hypothesis.md](docs/hypothesis.md).*
 
 Made by `python -m experiments.report` from results/*.json; nothing here is typed by hand. Mean (95 % interval, t) over
@@ -226,6 +229,10 @@ def anchor(heading: str) -> str:
 
 def outcome(row: dict[str, Any], base: dict[str, Any], by: str) -> str:
     """Whether a row agrees with the paper: in its failure, else in which way it differs from its baseline."""
+    if row["failed"] in UNKNOWN:
+        return NO_VERDICT
+    if row["fails"] == "" and row["failed"] == "collapse":
+        return NO_RANK
     if row["fails"] or (row["fails"] is not None and row["failed"] in ("diverges", "slow or stuck")):
         return AGREES if row["fails"] == row["failed"] else DIFFERS
     moved = row["difference"].get(by)

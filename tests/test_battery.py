@@ -155,3 +155,26 @@ def test_a_solver_that_does_not_go_with_it_is_one_line(tmp_path, capsys, eta, sa
     assert battery.main(["--eta", eta, "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith(f"python -m experiments.battery: {said}")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_numbers_are_those_of_the_committed_runs():
+    made = json.loads(RESULT.read_text())
+    table = battery.wanted(battery.COMMITTED, ROOT / "results", None)
+    again = battery.tabulate(battery.COMMITTED, table, Records(ROOT / "results", "battery"))
+    for name, found in json.loads(json.dumps(again)).items():
+        for e in made[name]["solvers"]:
+            e.pop("time_over_simsiam")  # which is not of a run
+        assert found == made[name]
+
+
+def test_the_time_of_a_step_is_measured_anew_where_a_solver_was_edited(tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(battery, "step_ms", lambda options: measured.append(options) or 1.0)
+    monkeypatch.setattr(battery, "SETS", {"digits": battery.SETS["digits"]})
+    mine, file = tmp_path / "mine.py", tmp_path / "times.json"
+    which = [battery.Entry(f"{mine}:solve", False, {})]
+    for code, number in (("one", 1), ("one", 1), ("two", 2)):
+        mine.write_text(code)
+        assert list(battery.times(which, file)) == ["digits"]
+        assert len(measured) == number

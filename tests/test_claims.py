@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from emsiam.files import plain
 from emsiam.networks import Siamese
 from emsiam.objective import unit
 from experiments._records import Record, Records
-from experiments.claims import NAMES, _rules, claims, predicts, rule_hash
+from experiments.claims import NAMES, _rules, claims, edge, predicts, rule_hash
 from experiments.claims import __main__ as command
 from experiments.claims import _changes as changes
 from experiments.claims import _measure as measure
@@ -577,3 +578,41 @@ def test_the_command_is_refused_in_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.endswith("(did you mean lag?)\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_cell_that_decides_is_of_those_that_gave_the_verdict():
+    def cell(verdict, p):
+        return {"name": f"{verdict} {p}", "verdict": verdict, "p": p}
+
+    passes, unsure, fails = cell("passes", 0.04), cell("undecided", 0.01), cell("fails", 0.9)
+    nothing = cell(_rules.UNDECIDABLE, 1.0)
+    for cells, decides in (
+        ([passes, unsure, nothing], unsure),
+        ([passes, nothing], passes),
+        ([passes, unsure, fails], fails),
+        ([nothing], None),
+    ):
+        assert page.worst({"cells": cells}) == decides
+
+
+def test_runs_that_diverged_have_a_p_of_1_and_no_row(monkeypatch):
+    """A p of the runs that are left would lower the correction of the others."""
+    known = {"edge": edge}
+    table = {"edge": {group: runs[:3] for group, runs in edge.wanted().items()}}
+    rng = np.random.default_rng(0)
+
+    def ended(task, grows):
+        curves = {"step": [40, 165], "spread_z": [1.0, math.exp(grows + 0.1 * rng.normal())]}
+        numbers = dict.fromkeys(("knn_z", "knn_p", "knn_backbone", "linear", "std_z", "std_p", "pr_z"), 1.0)
+        config = {"spec": {"change": ""}, "seed": task.seed}
+        return Record(task.key, 1, config, {"verdict": "ended", "loss": 0.0, **numbers}, {}, curves, {}, "")
+
+    own = {t.key: ended(t, 1.0 if "0.9" in group else -1.0) for group, runs in table["edge"].items() for t in runs}
+    records = SimpleNamespace(own=own)
+    monkeypatch.setattr(edge, "growth", lambda runs: [math.log(r.curves["spread_z"][1]) for r in runs])
+    assert command.judgements(known, table, records)["edge"]["verdict"] == "supported"
+    one = next(iter(own))
+    own[one] = own[one]._replace(summary={"verdict": "diverged", "loss": math.nan})
+    made = command.judgements(known, table, records)
+    assert (made["edge"]["verdict"], made["edge"]["p"]) == ("undecided: 1 runs diverged", 1.0)
+    assert "| h = 0.9 H* | 2 |" in page.details(made, command.grouped(table, records))

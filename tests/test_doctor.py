@@ -1,16 +1,24 @@
 """The doctor's truth: what is trained, and what is read of it."""
 
+import math
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+import scipy.stats
 from sklearn.metrics import roc_auc_score
 
 import emsiam
 from emsiam.data import idx
 from emsiam.diagnostics.verdict import BOUNDS, Bounds
 from experiments._records import Record
+from experiments.doctor import __main__ as main
 from experiments.doctor import chosen, healthy, judge, made, page
 from experiments.doctor.cases import DATA, cases
 from experiments.doctor.runs import MONITOR, Run
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_each_case_is_another_training():
@@ -144,3 +152,23 @@ def test_the_page_has_each_question():
 @pytest.mark.parametrize("made", list(made.arrays()), ids=lambda m: m.name)
 def test_arrays_that_nobody_trained_are_what_they_were_made_to_be(made):
     assert emsiam.examine(made.z).verdict in made.allowed
+
+
+def test_a_share_that_no_look_or_every_look_has_is_not_certain():
+    """The bootstrap of equal values has no width."""
+    runs = [str(i) for i in range(10)]
+    none, every = (judge.rate([(run, holds) for run in runs]) for holds in (False, True))
+    assert (none.share, none.low, every.share, every.high) == (0, 0, 1, 1)
+    exact = scipy.stats.binomtest(0, 10).proportion_ci(0.95, "exact")
+    assert none.high == pytest.approx(exact.high)
+    assert every.low == pytest.approx(1 - exact.high)
+    assert math.isnan(judge.rate([("one", True), ("one", False)]).low)
+    assert page.shown(judge.rate([("one", True)])) == "1.00; 1 looks, 1 runs"
+
+
+@pytest.mark.slow
+def test_the_page_is_made_of_the_committed_runs(tmp_path):
+    for file in (ROOT / "results").glob("doctor.runs.jsonl"):
+        shutil.copy(file, tmp_path)
+    assert main.main(["--out", str(tmp_path)]) == 0
+    assert (tmp_path / "doctor.md").read_text() == (ROOT / "docs/doctor.md").read_text()

@@ -1,5 +1,6 @@
 """The sweep engine: keys, real runs in processes, what is not run again, intervals; RESULTS.md is made."""
 
+import argparse
 import fcntl
 import json
 import os
@@ -379,7 +380,8 @@ def test_the_first_table_says_whether_a_row_agrees_with_the_paper():
         (row(0.1, "collapse", "", -0.1, -0.05), "differ"),
         (row(66.0, "", "diverges", -0.1, -0.05), "differ"),
         (row(66.0, "", "", -0.1, -0.05), "agree"),
-        (row(66.0, "", "collapse", -0.1, -0.05), "agree"),  # of which the paper reports an accuracy, no rank
+        (row(66.0, "", "collapse", -0.1, -0.05), "collapse here by rank"),
+        (row(66.0, "", "undecided", -0.1, -0.05), "undecided here"),
         (row(70.0, "", "", -0.1, -0.05), "differ"),
         (row(70.0, "", "", -0.1, 0.05), "too small to see"),
         (row(68.0, "", "", -0.1, 0.05), "agree"),
@@ -491,3 +493,25 @@ def test_rows_without_a_number_of_the_paper_are_said_to_differ_or_not():
         'kNN: higher "up"; lower "down"; no significant difference "either", "one seed".'
     )
     assert report.told_apart({"rows": rows[-1:]}) == ""
+
+
+def test_a_line_that_is_being_written_is_left_alone_and_one_that_was_cut_off_is_dropped(tmp_path):
+    made = Record("a", 1, {}, {"verdict": "healthy", "loss": 0.0}, {}, {}, {}, "")
+    Records(tmp_path, "one").add(made)
+    file = tmp_path / "one.runs.jsonl"
+    torn = file.read_text() + '{"key": "b", "nume'
+    file.write_text(torn)
+    records = Records(tmp_path, "one")
+    assert list(records.own) == ["a"]
+    assert file.read_text() == torn  # another process may be writing it
+    records.add(made._replace(key="c"))
+    assert list(Records(tmp_path, "one").own) == ["a", "c"]
+
+
+def test_a_sweep_is_of_cpus_on_any_machine(tmp_path, monkeypatch):
+    """Jobs of one machine are shown no GPU, so a key that the machine's own would have had is another one."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    _jobs.asked(argparse.ArgumentParser(), [], smoke="")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    (job,) = _jobs.jobs({"epochs": 1}, 1, tmp_path)
+    assert job.arguments[job.arguments.index("--device") + 1] == "cpu"

@@ -34,13 +34,15 @@ def environment(config: Config) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this code where it lies in a checkout, with + where files differ from it."""
+    """The commit of this code where it lies in a checkout, with + where the package's files differ from it."""
 
     def git(*command):
-        done = subprocess.run(["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *command], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

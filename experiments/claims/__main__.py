@@ -75,7 +75,7 @@ def decide(names: Sequence[str], at_once: int, launcher: str, out: Path, smoke: 
     made = judgements(known, table, records)
     write_json(out / f"{NAME}.json", made, indent=1)
     publish(made, table, records, out)
-    print(*(shown(name, made[name]) for name in (names if len(names) < len(NAMES) else NAMES)), sep="\n\n")
+    print(*(shown(name, made[name]) for name in names), sep="\n\n")
     return 0
 
 
@@ -124,7 +124,7 @@ def judgements(
                 entry["cells"] = [cell._asdict() for cell in claim.judge(going)]
         made[name] = entry
     decided = {name: [Cell(**cell) for cell in entry["cells"]] for name, entry in made.items()}
-    worst = {n: primary(cells) for n, cells in decided.items() if predicts(known[n])}
+    worst = {n: 1.0 if made[n]["diverged"] else primary(cells) for n, cells in decided.items() if predicts(known[n])}
     corrected = holm(worst)
     for name, entry in made.items():
         entry |= {"p": worst.get(name), "holm": corrected.get(name)}

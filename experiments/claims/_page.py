@@ -23,8 +23,9 @@ PROSE = Path(__file__).with_name("hypothesis.md")  # with a mark where the claim
 MARK = "<!-- claims -->"
 DETAILS = f"""# The claims, cell by cell
 
-Made by `python -m experiments.claims`; [hypothesis.md](hypothesis.md) says what they mean. Intervals are 95 %, by
-Welch's t over seeds; the bootstrap is over seeds and images. Images are *lost* where the accuracy of an output is
+Made by `python -m experiments.claims`; [hypothesis.md](hypothesis.md) says what they mean. Intervals are 95 % over
+seeds: of differences by Welch's t, of single means by Student's, of counts by Clopper and Pearson; the bootstrap is
+over seeds and images. Images are *lost* where the accuracy of an output is
 {100 * LOST:g} points or more below that of the same output of untrained weights; it is *constant* where its std·√d is
 below {CONSTANT:g}; PR is left out where that of z is below {READ:g}."""
 
@@ -45,10 +46,11 @@ def span(cell: Mapping[str, Any]) -> str:
 
 
 def worst(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The cell that decides: one that fails, else that of the largest p."""
-    cells = entry["cells"]
-    failed = [cell for cell in cells if cell["verdict"] == "fails"]
-    return (failed or sorted(cells, key=lambda cell: -cell["p"]) or [None])[0]
+    """The cell that decides: of those that fail, else are undecided, else pass, the one with the largest p."""
+    for kind in ("fails", "undecided", "passes"):
+        if cells := [cell for cell in entry["cells"] if cell["verdict"] == kind]:
+            return max(cells, key=lambda cell: cell["p"])
+    return None
 
 
 def verdict(entry: Mapping[str, Any]) -> str:
@@ -128,7 +130,8 @@ def details(made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[
             parts.append(f"*Changes.* {changes}")
         if entry["cells"]:
             parts.append(cells(entry["cells"]))
-        shown = {group: runs for group, runs in groups[name].items() if runs and "knn_z" in runs[0].summary}
+        ended = {group: [r for r in of if r.summary["verdict"] != "diverged"] for group, of in groups[name].items()}
+        shown = {group: runs for group, runs in ended.items() if runs and "knn_z" in runs[0].summary}
         if rows := [row(group, runs, began) for group, runs in shown.items()]:
             heads = ["A_z", "A_p", "A of the backbone", "linear", "std·√d of z", "of p", "PR of z", "what is lost"]
             parts.append("\n".join([f"| runs | n | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2), *rows]))

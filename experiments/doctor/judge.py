@@ -69,7 +69,7 @@ def of_run(record: Record) -> list[Row]:
         if look.get("z_z_std_ratio") is None:
             continue
         step, now = look["step"], plain[look["step"]]
-        later = state.get(LATER * step) if state[step] is False else None
+        later = next((state[s] for s in state if round(s / step, 1) == LATER and state[step] is False), None)
         spread = [now[f"{name}_z_std_ratio"] for name in ("z", "p")]
         evidence = evidence_of(look, first, record.config["dim"])
         numbers = {name: look[f"z_{name}"] for name in SINGLE if look.get(f"z_{name}") is not None}
@@ -177,7 +177,7 @@ def says_ill(j: Judgement) -> bool:
 
 
 class Rate(NamedTuple):
-    """A share of looks, with a 95 % interval by bootstrap over runs."""
+    """A share of looks, with a 95 % interval over runs; NaN of one run."""
 
     share: float
     low: float
@@ -187,7 +187,10 @@ class Rate(NamedTuple):
 
 
 def rate(pairs: Sequence[tuple[str, bool]], seed: int = 0) -> Rate | None:
-    """The share of (run, whether) pairs that hold; None where there are none."""
+    """The share of (run, whether) pairs that hold; None where there are none.
+
+    The interval is by bootstrap over runs; where it has no width, as all looks are alike, by Clopper and Pearson.
+    """
     if not pairs:
         return None
     by_run: dict[str, list[bool]] = {}
@@ -198,7 +201,12 @@ def rate(pairs: Sequence[tuple[str, bool]], seed: int = 0) -> Rate | None:
     drawn = np.random.default_rng(seed).integers(len(right), size=(RESAMPLES, len(right)))
     many = right[drawn].sum(1) / count[drawn].sum(1)
     low, high = np.quantile(many, [0.025, 0.975])
-    return Rate(float(right.sum() / count.sum()), float(low), float(high), int(count.sum()), len(right))
+    share, runs = float(right.sum() / count.sum()), len(right)
+    if runs == 1:
+        low = high = math.nan
+    elif share in (0, 1):
+        low, high = (0, 1 - 0.025 ** (1 / runs)) if share == 0 else (0.025 ** (1 / runs), 1)
+    return Rate(share, float(low), float(high), int(count.sum()), runs)
 
 
 def area(scores: np.ndarray, ill: np.ndarray) -> float:

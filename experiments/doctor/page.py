@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -108,7 +109,7 @@ def says(found: Sequence[Row]) -> str:
 
 
 def share(r: Rate | None) -> str:
-    return "" if r is None else f"{r.share:.0%} ({r.low:.0%} to {r.high:.0%})"
+    return "" if r is None else f"{r.share:.0%}" + ("" if math.isnan(r.low) else f" ({r.low:.0%} to {r.high:.0%})")
 
 
 def constants() -> str:
@@ -121,7 +122,10 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def shown(r: Rate | None) -> str:
-    return "" if r is None else f"{r.share:.2f} ({r.low:.2f} to {r.high:.2f}); {r.looks} looks, {r.runs} runs"
+    if r is None:
+        return ""
+    ends = "" if math.isnan(r.low) else f" ({r.low:.2f} to {r.high:.2f})"
+    return f"{r.share:.2f}{ends}; {r.looks} looks, {r.runs} runs"
 
 
 def errors(found: Sequence[Row]) -> str:
