@@ -215,7 +215,12 @@ class Config:
         None, SWITCH, "scale and shift in the BN of the projector's output", "network", "starts_F", unset="on"
     )
 
-    epochs: int = option(None, whole(1), "passes over the training images", "training")
+    epochs: int = option(
+        None,
+        whole(1),
+        "passes over the training images; what does not fill a batch is left out of an epoch",
+        "training",
+    )
     batch_size: int = option(None, whole(1), "images per step, over all processes", "training", "pairs")
     lr: float = option(None, real(0, 1e6, above=True), "base learning rate; × batch/256", "training")
     wd: float = option(None, real(0, 1e6), "weight decay, on every parameter", "training")
