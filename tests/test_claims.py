@@ -568,6 +568,29 @@ def test_what_the_page_says_beside_the_rules():
     assert mean(known["eta_step"].taken(mixed["λ = 0"])).mean == pytest.approx(0.5, abs=0.05)
 
 
+def test_what_the_page_says_of_lag_and_moving_averages():
+    own, known = Records(ROOT / "results", "claims").own, claims()
+    made = json.loads((ROOT / "results/claims.json").read_text())
+    views, age = [], []
+    for cell in made["lag"]["cells"]:
+        (views if cell["name"].startswith("n = 9 over") else age).append(cell)
+    assert [cell["mean"] for cell in age] == pytest.approx([6, 6, 6, 6], abs=1)
+    assert [cell["mean"] for cell in views] == pytest.approx([1, 1.2, 1.4], abs=0.05)
+    assert all(cell["low"] < 1 < cell["high"] for cell in views)
+
+    def last(claim, group):
+        runs_of = [own[task.key].summary for task in known[claim].wanted()[group]]
+        return [np.mean([s[name] for s in runs_of]) for name in ("knn_z", "knn_backbone", "pr_z")]
+
+    of = known["first_visits"]
+    pairs = [("first_visits", f"{n} images, {f}", f"{n} images, SimSiam") for n in of.IMAGES for f in of.FIRST]
+    for claim, bank, simsiam in [*pairs, ("delay", known["delay"].BANK, "SimSiam")]:
+        (z, backbone, rank), (best, backbone_of, rank_of) = last(claim, bank), last(claim, simsiam)
+        assert 0.02 < best - z < 0.085 if claim == "first_visits" else best - z == pytest.approx(0.11, abs=0.005)
+        assert abs(backbone_of - backbone) < 0.021
+        assert 0.115 < rank / rank_of < 0.375
+
+
 def test_the_command_is_refused_in_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "experiments.claims", "lags", "--out", tmp_path],

@@ -79,10 +79,11 @@ def lags(groups: Groups) -> "Figure":
     """PR of z over SimSiam's, over time in mean lags."""
     import seaborn as sns
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.8):
         figure = Figure(figsize=(12, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
+        left, right = figure.subplots(1, 2)
         found = groups["first_visits"]
         styles = {320: ":", 1280: "--", 5120: "-"}
         for colour, first in enumerate(first_visits.FIRST):
@@ -95,15 +96,19 @@ def lags(groups: Groups) -> "Figure":
         left.set(title="Fashion-MNIST, m = 0.8, by first visit", ylabel="PR of z over SimSiam's")
         bank, simsiam = (groups["delay"][name] for name in (delay.BANK, SIMSIAM.name))
         x, y = relative(bank, simsiam)
-        right.plot(x * 25 / delay.EARLY, y, color="C0", label="m = 0.8")
+        right.plot(x * 25 / delay.EARLY, y, color="C0")
         right.set(title="digits, m = 0.8")
         for axis in (left, right):
             axis.axhline(0.5, color="0.3", linestyle="--", linewidth=1)
-            axis.set(xlabel="time in mean lags of η", yscale="log")
+            axis.set(xlabel="time in mean lags of η", yscale="log", ylim=(0.09, 1.1))
+            axis.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.3, 0.5, 1]))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(NullLocator())
             for at, text in ((12.5, "paper, Σlr"), (25, "paper, epochs")):
                 axis.axvline(at, color="0.6", linewidth=1)
-                axis.text(at, 0.98, f" {text}", transform=axis.get_xaxis_transform(), va="top", fontsize=8, color="0.3")
-            axis.legend(fontsize=7, loc="lower left")
+                aside = {"transform": axis.get_xaxis_transform(), "va": "top", "ha": "right", "rotation": 90}
+                axis.text(at, 0.97, text, **aside, fontsize=8, color="0.3")
+        left.legend(fontsize=7, loc="lower left", ncols=2)
     return figure
 
 
