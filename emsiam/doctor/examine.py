@@ -58,8 +58,7 @@ def examine(
 
     In place of z: a module or a function of a batch, with images [N, C, H, W] or views [views, N, C, H, W] after it; a
     run, or its directory; a file of embeddings (.npy, .npz, .safetensors, .pt), or of weights, with `arch` and
-    `dataset` or `data_dir`, as `python -m emsiam.diagnose` takes them. Returns a `Diagnosis`, to be printed. Raises
-    ConfigError.
+    `dataset` or `data_dir`, as `python -m emsiam.diagnose` takes them. Raises ConfigError.
     """
     given: dict[str, Any] = {"z": z, "p": p, "features": features, "untrained": untrained, "pixels": pixels}
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0):

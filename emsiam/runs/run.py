@@ -34,7 +34,7 @@ SHEET = "probe.png"  # small pictures of the first images of the probe set
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk, finished or not. Files are read when asked for."""
+    """A run on disk, finished or not. Files are read when asked for, with a ConfigError for a damaged one."""
 
     path: Path
 
@@ -56,7 +56,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":
-        """One row for each line of metrics.jsonl; docs/training.md has the columns, `metrics.METRICS` their meanings.
+        """One row for each line of metrics.jsonl; docs/numbers.md has the columns, as `metrics.METRICS`.
 
         NaN where a line lacks a number. Raises FileNotFoundError where there are no lines yet, ConfigError where the
         file is damaged.
@@ -133,30 +133,28 @@ class Run:
         return embed(self.model(), x, self.feeding(), batch_size=batch_size)
 
     def snapshots(self) -> dict[int, np.ndarray]:
-        """{step: z [P, d] of the probe set}, in the order of steps. Raises ConfigError for a damaged file."""
-        return self._path("snapshots")
+        """{step: z [P, d] of the probe set}, in the order of steps."""
+        return _by_step(self, "snapshots")
 
     def weights(self) -> dict[int, np.ndarray]:
-        """{step: the parameters of F as 4,096 numbers}, see `diagnostics.trajectory.sketch`, at the same steps.
-
-        Raises ConfigError for a damaged file.
-        """
-        return self._path("weights")
-
-    def _path(self, folder: str) -> dict[int, np.ndarray]:
-        files, sums = steps(self.path / folder), self.sums
-        return {step: array(sums.read(f"{folder}/{files[step].name}")) for step in sorted(files)}
+        """{step: the parameters of F as 4,096 numbers}, see `diagnostics.trajectory.sketch`, at the same steps."""
+        return _by_step(self, "weights")
 
     @cached_property
     def probe(self) -> dict[str, Any]:
         """`ids` of the images that snapshots show, their `labels`, null where they have none, and digest of `files`.
 
-        Raises ConfigError for a damaged file, FileNotFoundError before the first step.
+        Raises FileNotFoundError before the first step.
         """
         return _json(self, "probe.json", "ids", "labels")
 
     def _repr_html_(self) -> str:
         return as_html(self)
+
+
+def _by_step(run: Run, folder: str) -> dict[int, np.ndarray]:
+    files, sums = steps(run.path / folder), run.sums
+    return {step: array(sums.read(f"{folder}/{files[step].name}")) for step in sorted(files)}
 
 
 def as_html(run: Run) -> str:

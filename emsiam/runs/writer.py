@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +150,7 @@ class Writer:
 
     def close(self, summary: dict[str, Any] | None = None) -> None:
         """Release the directory; summary: of a run that has ended."""
-        with ExitStack() as released, self._writing():
-            released.callback(self.lock.close)  # whatever becomes of the rest
-            released.callback(self.events.close)
+        with closing(self.lock), closing(self.events), self._writing():  # these, whatever becomes of the rest
             self.lines.close()
             self.sums.add("metrics.jsonl")
             if summary is not None:
