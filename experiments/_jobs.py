@@ -148,7 +148,10 @@ def run(wanted: Sequence[Job], at_once: int, launcher: str, records: Records) ->
 
 
 def asked(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, smoke: str) -> argparse.Namespace:
-    """What a sweep's command was asked, with its own options added; from now on signals end it as Ctrl-C does."""
+    """What a sweep's command was asked, with its own options added.
+
+    From now on signals end the command as Ctrl-C does, and it sees no GPU.
+    """
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, a thread each (all processors)")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where runs run (local)")
     parser.add_argument("--out", type=lambda text: Path(text).expanduser(), default=Path("results"), help="results")

@@ -582,6 +582,9 @@ def test_what_the_page_says_of_lag_and_moving_averages():
         runs_of = [own[task.key].summary for task in known[claim].wanted()[group]]
         return [np.mean([s[name] for s in runs_of]) for name in ("knn_z", "knn_backbone", "pr_z")]
 
+    ratios = [cell for cell in made["first_visits"]["cells"] if cell["name"].endswith("PR over SimSiam's")]
+    assert len(ratios) == 9
+    assert max(cell["high"] for cell in ratios) < 0.4
     of = known["first_visits"]
     pairs = [("first_visits", f"{n} images, {f}", f"{n} images, SimSiam") for n in of.IMAGES for f in of.FIRST]
     for claim, bank, simsiam in [*pairs, ("delay", known["delay"].BANK, "SimSiam")]:

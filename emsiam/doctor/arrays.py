@@ -22,7 +22,7 @@ class Embeddings(NamedTuple):
     """Representations of images, as they are looked at."""
 
     x: Tensor  # [n, N, d], floating point, on the CPU
-    given: int  # images; N of them are looked at
+    images: int  # that were given; N of them are looked at
     rows: Tensor | None  # [N] which of those that were given, where not all are looked at
     tokens: Tensor | None  # [N, t, d], where x is their mean over tokens
     said: tuple[str, ...]  # how the array was read

@@ -137,8 +137,8 @@ def diagnose(
     first = shown[0]
     count = read[first].x.shape[1]
     for name, other in read.items():
-        if other.given != (whole := read[first].given) and name != "untrained":
-            what = f"{other.given:,} images and {first} of {whole:,}"
+        if other.images != (whole := read[first].images) and name != "untrained":
+            what = f"{other.images:,} images and {first} of {whole:,}"
             raise ConfigError(f"{name}: is of {what}; allowed is the same images")
         if name in ("p", "untrained") and (wide := other.x.shape[-1]) != (width := read[first].x.shape[-1]):
             raise ConfigError(f"{name}: has {wide:,} channels and {first} {width:,}; allowed is the same number")
@@ -217,8 +217,8 @@ def named(given: Embeddings, labels: Any) -> str:
 
     y = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     y = y.astype(str) if y.dtype == object else y
-    if y.ndim != 1 or len(y) != given.given:
-        raise ConfigError(f"labels: are {list(y.shape)}; pass one for each of {given.given:,} images")
+    if y.ndim != 1 or len(y) != given.images:
+        raise ConfigError(f"labels: are {list(y.shape)}; pass one for each of {given.images:,} images")
     y = y if given.rows is None else y[given.rows.numpy()]
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2 or not given.x.isfinite().all():
