@@ -54,10 +54,8 @@ class Watch:
             self.half_steps.look(0, {})
             self.first = self._measure(0, evaluate=True)
             self.snapshots.look(0)
-        self.resumed, self.timed = (
-            time.perf_counter(),
-            0,
-        )  # images/s: steps since the last look
+        # images/s are of the steps since the last look
+        self.since, self.timed = time.perf_counter(), 0
 
     def after(self, step: Step) -> str:
         """Look at a `Step` just taken; what the progress bar should show."""
@@ -65,7 +63,7 @@ class Watch:
         self.losses.add(step.loss)
         self.accuracies.learn(step.batch)
         if self.step == 1:
-            self._line(self.first, self.losses.mean(1), c.batch_size / (time.perf_counter() - self.resumed))
+            self._line(self.first, self.losses.mean(1), c.batch_size / (time.perf_counter() - self.since))
         evaluate, save = (due(self.parts, self.step, every) for every in (c.eval_every, c.save_every))
         if self.finite:
             self.half_steps.look(self.step, step.state)
@@ -75,7 +73,7 @@ class Watch:
             loss = self.losses.mean(self.losses.unlogged)
             self.finite = math.isfinite(loss) and finite(self.parts.network)
         if self.finite and line:
-            rate = self.timed * c.batch_size / (time.perf_counter() - self.resumed)
+            rate = self.timed * c.batch_size / (time.perf_counter() - self.since)
             self._line(self._measure(self.step, evaluate), loss, rate)
             self.losses.logged()
         if self.finite:
@@ -83,7 +81,7 @@ class Watch:
         if self.finite and save:
             self._save(step)
         if line:
-            self.resumed, self.timed = time.perf_counter(), 0
+            self.since, self.timed = time.perf_counter(), 0
         return self.shown
 
     def _measure(self, step: int, evaluate: bool) -> dict[str, float]:
