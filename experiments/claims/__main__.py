@@ -151,16 +151,17 @@ def publish(
     made: Mapping[str, Any], table: Mapping[str, Mapping[str, Sequence[Task]]], records: Records, out: Path
 ) -> None:
     """The pages, under docs/, README's part, and the pictures; pages go beside runs that are not in results/."""
-    from . import _page, _pictures
+    from . import _beside, _page, _pictures
 
     groups = grouped(table, records)
+    found = _beside.numbers(made, groups)
     ours = out == Path("results")
     pages = Path("docs") if ours else out
-    (pages / "hypothesis.md").write_text(_page.hypothesis(made))
-    (pages / "claims.md").write_text(_page.details(made, groups))
+    (pages / "hypothesis.md").write_text(_page.hypothesis(made, found))
+    (pages / "claims.md").write_text(_page.details(made, groups, found))
     if ours:
         readme = Path("README.md")
-        readme.write_text(_page.readme(readme.read_text(), made))
+        readme.write_text(_page.readme(readme.read_text(), made, found))
     for picture, (draw, _) in _pictures.PICTURES.items():
         if _page.drawn(picture, made):
             draw(groups).savefig(out / f"{NAME}_{picture}.png", dpi=110)

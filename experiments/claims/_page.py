@@ -16,18 +16,23 @@ from emsiam.config.options import of_role
 
 from .._records import Record
 from . import claims
+from ._beside import filled
 from ._pictures import PICTURES
-from ._rules import CONSTANT, LOST, READ, UNDECIDABLE
+from ._rules import CONSTANT, LOST, RANK, READ, UNDECIDABLE
 
 PROSE = Path(__file__).with_name("hypothesis.md")  # with a mark where the claims stand
+REMARKS = Path(__file__).with_name("remarks.md")  # of all claims, then a section a claim
 MARK = "<!-- claims -->"
 DETAILS = f"""# The claims, cell by cell
 
 Made by `python -m experiments.claims`; [hypothesis.md](hypothesis.md) says what they mean. Intervals are 95 % over
-seeds: of differences by Welch's t, of single means by Student's, of counts by Clopper and Pearson; the bootstrap is
-over seeds and images. Images are *lost* where the accuracy of an output is
+seeds: of differences by Welch's t, of single means by Student's, of counts by Clopper and Pearson. A bootstrap over
+seeds and images stands beside where a run keeps what it needs, on digits in `one_loss` and `consistency`: other claims
+compare looks whose single images were not kept. Images are *lost* where the accuracy of an output is
 {100 * LOST:g} points or more below that of the same output of untrained weights; it is *constant* where its std·√d is
-below {CONSTANT:g}; PR is left out where that of z is below {READ:g}."""
+below {CONSTANT:g}; *rank falls* where the PR of z is below {RANK:g} of SimSiam's in the same setting after the same
+steps. PR is left out where std·√d of z is below {READ:g}. A cell that counts runs passes by its count, not by its
+interval."""
 
 
 def said(claim: ModuleType, key: str) -> str:
@@ -62,8 +67,8 @@ def verdict(entry: Mapping[str, Any]) -> str:
     return f"undecided: {counts['passes']} of {counts.total()} cells pass, none fails{rest}"
 
 
-def hypothesis(made: Mapping[str, Any]) -> str:
-    """The text of docs/hypothesis.md."""
+def hypothesis(made: Mapping[str, Any], found: Mapping[str, str]) -> str:
+    """The text of docs/hypothesis.md. found: the numbers of `_beside`."""
     lines = ["| claim | verdict | decided by | p (Holm) |", "|---|---|---|---|"]
     for name, entry in made.items():
         cell = worst(entry)
@@ -84,13 +89,22 @@ def hypothesis(made: Mapping[str, Any]) -> str:
             else f"The picture `{block[1]}` is drawn once its claims are decided."
         )
 
-    return re.sub(r"<!-- picture (\w+) -->(.*?)<!-- /picture -->", pictured, text, flags=re.DOTALL)
+    return filled(re.sub(r"<!-- picture (\w+) -->(.*?)<!-- /picture -->", pictured, text, flags=re.DOTALL), found)
 
 
-def readme(text: str, made: Mapping[str, Any]) -> str:
-    """The README with the table of claims, and the numbers of single claims in its sentences, made anew."""
+def remarks() -> tuple[str, dict[str, str]]:
+    """What is to be said of all rules, and {claim: what is to be said beside its rule}."""
+    first, *parts = map(str.strip, re.split(r"^## (\w+)\n", REMARKS.read_text(), flags=re.MULTILINE))
+    return first, dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def readme(text: str, made: Mapping[str, Any], numbers: Mapping[str, str]) -> str:
+    """The README with the table of claims, and the numbers in its sentences, of a claim or of `_beside`, made anew."""
     cells = {name: worst(entry) for name, entry in made.items()}
-    found = {name: span(cell).replace("+", "") if cell else made[name]["verdict"] for name, cell in cells.items()}
+    found = {**numbers} | {
+        name: span(cell).replace("+", "").replace("-", "−") if cell else made[name]["verdict"]
+        for name, cell in cells.items()
+    }
     rows = [
         f"| [{entry['title'].rstrip('.')}](docs/claims.md#{name}) | {verdict(entry)} |"
         for name, entry in made.items()
@@ -98,7 +112,7 @@ def readme(text: str, made: Mapping[str, Any]) -> str:
     ]
     found["claims"] = "\n".join(["", "| claim | verdict |", "|---|---|", *rows, ""])
     marked = r"<!-- (\w+) -->.*?<!-- /\1 -->"
-    return re.sub(marked, lambda m: f"<!-- {m[1]} -->{found[m[1]]}<!-- /{m[1]} -->", text, flags=re.DOTALL)
+    return re.sub(marked, lambda m: f"<!-- {m[1]} -->{found.get(m[1], '…')}<!-- /{m[1]} -->", text, flags=re.DOTALL)
 
 
 def drawn(picture: str, made: Mapping[str, Any]) -> bool:
@@ -115,9 +129,12 @@ def meaning(claim: ModuleType, entry: Mapping[str, Any]) -> str:
     )
 
 
-def details(made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> str:
-    """The text of docs/claims.md."""
-    parts = [DETAILS]
+def details(
+    made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[Record]]], found: Mapping[str, str]
+) -> str:
+    """The text of docs/claims.md. found: the numbers of `_beside`."""
+    of_all, beside = remarks()
+    parts = [DETAILS, of_all]
     began = beginnings([run for of in groups.values() for runs in of.values() for run in runs])
     for name, entry in made.items():
         claim = claims()[name]
@@ -130,10 +147,22 @@ def details(made: Mapping[str, Any], groups: Mapping[str, Mapping[str, Sequence[
             parts.append(f"*Changes.* {changes}")
         if entry["cells"]:
             parts.append(cells(entry["cells"]))
+            if name in beside:
+                parts.append(f"*Beside the rule.* {filled(beside[name], found)}")
         ended = {group: [r for r in of if r.summary["verdict"] != "diverged"] for group, of in groups[name].items()}
         shown = {group: runs for group, runs in ended.items() if runs and "knn_z" in runs[0].summary}
-        if rows := [row(group, runs, began) for group, runs in shown.items()]:
-            heads = ["A_z", "A_p", "A of the backbone", "linear", "std·√d of z", "of p", "PR of z", "what is lost"]
+        if rows := [row(group, runs, began, reference(runs, shown)) for group, runs in shown.items()]:
+            heads = [
+                "steps",
+                "A_z",
+                "A_p",
+                "A of the backbone",
+                "linear",
+                "std·√d of z",
+                "of p",
+                "PR of z",
+                "what is lost",
+            ]
             parts.append("\n".join([f"| runs | n | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2), *rows]))
         left = [f"{entry['diverged']} runs diverged"] * bool(entry["diverged"])
         left += [f"{entry['other_rules']} runs were made before the rule as it is now"] * bool(entry["other_rules"])
@@ -145,10 +174,9 @@ def cells(found: Sequence[Mapping[str, Any]]) -> str:
     """Cells as a table."""
     lines = ["| cell | found | predicted | | bootstrap | |", "|---|---|---|---|---|---|"]
     for cell in found:
+        note = re.sub(r"\binf\b", "not reached", cell["note"])
         both = f"{number(cell['bootstrap'][0])} to {number(cell['bootstrap'][1])}" if cell["bootstrap"] else ""
-        lines.append(
-            f"| {cell['name']} | {span(cell)} | {cell['predicted']} | {cell['verdict']} | {both} | {cell['note']} |"
-        )
+        lines.append(f"| {cell['name']} | {span(cell)} | {cell['predicted']} | {cell['verdict']} | {both} | {note} |")
     return "\n".join(lines)
 
 
@@ -164,16 +192,37 @@ def weights(run: Record) -> str:
     return json.dumps([run.config["spec"]["change"], *map(run.config.get, names)])
 
 
-def row(group: str, runs: Sequence[Record], began: Mapping[str, Mapping[str, float]]) -> str:
-    """Means of the last look of a group of runs."""
+def reference(runs: Sequence[Record], groups: Mapping[str, Sequence[Record]]) -> float:
+    """PR of SimSiam in the same setting after the same steps; NaN where that is not among the groups."""
+
+    def setting(run: Record) -> tuple[Any, ...]:
+        options = (*of_role("data"), "lr", "schedule", "wd", "bn", "similarity", "symmetry", "batch_size")
+        return run.config["spec"]["change"], run.summary["steps"], *map(run.config.get, options)
+
+    def alike(run: Record) -> bool:
+        given = run.config["spec"]["options"]
+        return not {"eta", "m"} & given.keys() and given.get("predictor") != "none"
+
+    for of in groups.values():
+        if alike(of[0]) and setting(of[0]) == setting(runs[0]):
+            return float(np.mean([r.summary["pr_z"] for r in of]))
+    return math.nan
+
+
+def row(group: str, runs: Sequence[Record], began: Mapping[str, Mapping[str, float]], simsiam: float) -> str:
+    """Means of the last look of a group of runs. simsiam: see `reference`."""
     names = ("knn_z", "knn_p", "knn_backbone", "linear", "std_z", "std_p", "pr_z")
     values = {n: float(np.mean([r.summary[n] for r in runs])) for n in names}
     shown = [f"{values[n]:.3f}" for n in names[:4]] + [f"{values[n]:.2f}" for n in names[4:6]]
     shown.append(f"{values['pr_z']:.1f}" if values["std_z"] >= READ else "")
-    return f"| {group} | {len(runs)} | {' | '.join([*shown, fate(runs, values, began)])} |"
+    words = fate(runs, values, began)
+    if values["std_z"] >= READ and values["pr_z"] < RANK * simsiam:
+        words.append("rank falls")
+    steps = f"{np.mean([r.summary['steps'] for r in runs]):,.0f}"
+    return f"| {group} | {len(runs)} | {steps} | {' | '.join([*shown, ', '.join(words)])} |"
 
 
-def fate(runs: Sequence[Record], values: Mapping[str, float], began: Mapping[str, Mapping[str, float]]) -> str:
+def fate(runs: Sequence[Record], values: Mapping[str, float], began: Mapping[str, Mapping[str, float]]) -> list[str]:
     """What is lost, and what constant, of z and p at the end. began: see `beginnings`."""
     words = []
     for of in ("z", "p"):
@@ -182,4 +231,4 @@ def fate(runs: Sequence[Record], values: Mapping[str, float], began: Mapping[str
             words.append(f"images of {of} lost")
         if values[f"std_{of}"] < CONSTANT:
             words.append(f"{of} constant")
-    return ", ".join(words)
+    return words

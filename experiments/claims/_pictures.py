@@ -10,6 +10,7 @@ from emsiam import linear_theory as theory
 from .._records import Record
 from . import consistency, delay, first_visits
 from ._settings import H_TARGET, NO_H, SIMSIAM, curve, last, ranks
+from .eta_step import taken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,8 +38,10 @@ def descent(groups: Groups) -> "Figure":
                 axis.set(title=row.name if not line else "", xlabel="alternation" if line else "")
                 if not column:
                     axis.set_ylabel("L of the trained loss" if of == "trained" else "L of (5), without h")
-        for line, (name, label) in enumerate((("knn_z", "A_z"), ("pr_z", "PR of z"))):
-            over_lambda(figure.add_subplot(grid[line, 3]), groups["consistency"], name, label)
+        mixed = [groups["consistency"][consistency.name(part)] for part in consistency.LAMBDAS]
+        above, below = (figure.add_subplot(grid[line, 3]) for line in (0, 1))
+        over_lambda(above, {"A_z": [last(of, "knn_z") for of in mixed], "g₁": [taken(of) for of in mixed]})
+        over_lambda(below, {"PR of z": [last(of, "pr_z") for of in mixed]})
     return figure
 
 
@@ -55,13 +58,14 @@ def staircase(axis: "Axes", runs: Sequence[Record], of: str) -> None:
     axis.legend(loc="best")
 
 
-def over_lambda(axis: "Axes", found: Mapping[str, Sequence[Record]], name: str, label: str) -> None:
-    """A number at the end over λ, a dot a seed; where linear theory lets modes die."""
-    parts = np.array(consistency.LAMBDAS)
-    values = [last(found[consistency.name(part)], name) for part in parts]
-    axis.plot(parts, [np.mean(v) for v in values], color="C0")
-    for part, of in zip(parts, values, strict=True):
-        axis.plot([part] * len(of), of, "o", color="C0", markersize=4, alpha=0.6)
+def over_lambda(axis: "Axes", numbers: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Numbers, by λ and seed, a dot each; where linear theory lets modes die."""
+    parts = consistency.LAMBDAS
+    for i, (label, values) in enumerate(numbers.items()):
+        axis.plot(parts, [np.mean(v) for v in values], color=f"C{i}", label=label)
+        for part, of in zip(parts, values, strict=True):
+            axis.plot([part] * len(of), of, "o", color=f"C{i}", markersize=4, alpha=0.6)
+    axis.legend(loc="center left")
     fine = np.linspace(0, 1, 1000)
     _, wd = theory.in_half_squares(0.0, WD, SIZE)
     for share in SHARES:
@@ -72,7 +76,7 @@ def over_lambda(axis: "Axes", found: Mapping[str, Sequence[Record]], name: str, 
             axis.text(
                 at, axis.get_ylim()[0], f" ρ = {share}", rotation=90, va="bottom", ha="right", fontsize=8, color="0.3"
             )
-    axis.set(xlabel="λ: h∘F in the target", ylabel=label)
+    axis.set(xlabel="λ: h∘F in the target")
 
 
 def lags(groups: Groups) -> "Figure":
@@ -115,23 +119,29 @@ def lags(groups: Groups) -> "Figure":
 def cosine(axis: "Axes", found: Mapping[str, Sequence[Record]]) -> None:
     """The cosine row, its time being Σlr over peak lr × lag."""
     images = 1280
-    x, y = relative(found[first_visits.COSINE], found[f"{images} images, {SIMSIAM.name}"])
+    x, log_pr = mean_log([ranks(r) for r in found[first_visits.COSINE]])
+    at, base = mean_log([ranks(r) for r in found[f"{images} images, {SIMSIAM.name}"]])
     steps = x[-1]
-    sum_lr = (x + steps / np.pi * np.sin(np.pi * x / steps)) / 2  # of half a cosine to 0, peak 1
+    sum_lr = (
+        x + steps / np.pi * np.sin(np.pi * x / steps)
+    ) / 2  # of half a cosine to 0, peak 1; SimSiam's is its steps
+    y = np.exp(log_pr - np.interp(sum_lr, at, base))
     axis.plot(sum_lr / (first_visits.LAG * first_visits.IMAGES[images]), y, color="0.2", label="own z, 1280, cosine")
 
 
 def relative(runs: Sequence[Record], simsiam: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
     """Steps, and the geometric mean of PR over SimSiam's, where it is read in all runs."""
-    base = [ranks(r) for r in simsiam]
-    steps = base[0][0]
-    for x, _ in [*base, *(ranks(r) for r in runs)]:
+    (x, ours), (at, theirs) = (mean_log([ranks(r) for r in of]) for of in (runs, simsiam))
+    steps = np.intersect1d(x, at)
+    return steps, np.exp(ours[np.isin(x, steps)] - theirs[np.isin(at, steps)])
+
+
+def mean_log(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps that all curves have, and the mean of the logarithms there."""
+    steps = curves[0][0]
+    for x, _ in curves[1:]:
         steps = np.intersect1d(steps, x)
-
-    def mean_log(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        return np.mean([np.log(y[np.isin(x, steps)]) for x, y in curves], 0)
-
-    return steps, np.exp(mean_log([ranks(r) for r in runs]) - mean_log(base))
+    return steps, np.mean([np.log(y[np.isin(x, steps)]) for x, y in curves], 0)
 
 
 PICTURES = {"descent": (descent, ("eta_step", "consistency")), "lag": (lags, ("first_visits", "delay"))}  # of claims
