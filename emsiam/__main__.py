@@ -3,6 +3,7 @@
 import argparse
 import pkgutil
 import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 
@@ -25,10 +26,11 @@ def main(arguments: list[str]) -> int:
     known = commands()
     if arguments[:1] and arguments[0] in known:
         return import_module(f"emsiam.{arguments[0]}").main(arguments[1:])
+    lines = [textwrap.fill(line, 79, initial_indent="  ", subsequent_indent="      ") for line in known.values()]
     parser = Parser(
         prog="python -m emsiam",
-        description="Why does SimSiam not collapse? Train it and its EM variants, and see what becomes of z.",
-        epilog="commands, each with --help:\n  " + "\n  ".join(known.values()),
+        description="Why does SimSiam not collapse? Train it and its variants, and see.",
+        epilog="\n".join(["commands, each with --help:", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", nargs="?", choices=known, metavar="COMMAND", help="one of those below")

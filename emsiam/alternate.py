@@ -110,8 +110,9 @@ def held_members(of_F: Members, *, copy: bool) -> dict[str, Tensor]:
     theta = {name: p.detach() for name, p in of_F.parameters.items()}
     own = theta | of_F.buffers if copy else of_F.buffers
     copies = {name: torch.empty_like(x) for name, x in own.items()}
-    if copies:
-        torch._foreach_copy_([*copies.values()], [*own.values()])  # one launch
+    for dtype in {x.dtype for x in own.values()}:  # a launch each; of mixed types CUDA would take one for each tensor
+        names = [name for name, x in own.items() if x.dtype == dtype]
+        torch._foreach_copy_([copies[name] for name in names], [own[name] for name in names])
     return theta | copies
 
 

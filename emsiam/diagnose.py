@@ -1,11 +1,12 @@
 """python -m emsiam.diagnose RUN|CHECKPOINT|EMBEDDINGS.npy|.npz: is it collapse? A verdict, its reason, what to try."""
 
+import os
 import sys
 from pathlib import Path
 
 from .config import Parser, add_images, add_network, command
 from .config.rules import PATH
-from .errors import BadImage, ConfigError, check_folder, one_line
+from .errors import BadImage, ConfigError, check_folder, launched, tell
 
 STATUS = {"healthy": 0, "undecided": 11, "too early to say": 11}
 NOT_HEALTHY = 10
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--html", type=PATH.of_argument, metavar="FILE", help="a page with pictures, that stands alone")
     try:
         given = parser.parse_args(arguments)
+        if launched() and os.environ["WORLD_SIZE"] != "1":
+            raise ConfigError(f"{os.environ['WORLD_SIZE']} processes: one looks at it all; start it without torchrun")
         check_folder("json", given.json)
         check_folder("html", given.html)
         written = [Path(file).resolve() for file in (given.json, given.html, given.what) if file]
@@ -53,7 +56,7 @@ def main(arguments: list[str]) -> int:
             with replacing(Path(given.html)) as new:
                 new.write_text(found.html(), encoding="utf-8")
     except (ConfigError, BadImage, OSError) as error:
-        print(f"emsiam.diagnose: {one_line(error)}", file=sys.stderr)
+        tell("emsiam.diagnose", error)
         return 2
     print(found)
     return STATUS.get(found.verdict, NOT_HEALTHY)

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 import tempfile
 import time
@@ -87,9 +88,14 @@ def printable(text: str) -> str:
 
 
 def place(error: BaseException) -> str:
-    """What a user's code raised, and where."""
-    line = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(line.filename).name}:{line.lineno}: {error}"
+    """What a user's code raised, and where in it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__} in {Path(error.filename).name}:{error.lineno}: {error.msg}"
+    lines = traceback.extract_tb(error.__traceback__)
+    ours = Path(__file__).parent
+    theirs = [x for x in lines if ours not in Path(x.filename).parents and not re.search("^<|-packages", x.filename)]
+    at = f" in {Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
+    return f"{type(error).__name__}{at}: {error}"
 
 
 def launched() -> bool:

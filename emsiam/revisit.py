@@ -80,6 +80,7 @@ def update(run: Run, method: Config | None = None, *, steps: int = 1, code: Coll
         F_t = partial(Frozen, net.F, hold(net.F, copy=True), predictor=net.h, theta_h=hold(net.h, copy=True))
         until = start + FILL * (len(data.images) // c.batch_size)
         for batch in batches(data, start=start, stop=until, **order):
+            batch = batch._replace(later=None)  # no backward pass follows: rows are stored at once
             _, state = solve(state, F_t(batch=batch), batch)
             if not state:
                 break

@@ -1,5 +1,6 @@
 """python -m emsiam.train: train SimSiam or one of its EM variants, and say what became of it."""
 
+import os
 import shlex
 import signal
 import sys
@@ -11,6 +12,8 @@ from .config import command
 if TYPE_CHECKING:
     from .config import Config
     from .runs.run import Run
+
+WIDTH = 79  # of what is printed after a run
 
 
 @command
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> int:
         else:
             eta = run.config.eta or ""
             code = ["--eta", eta] if ":" in eta else []
-            again = shlex.join(["python", "-m", "emsiam.train", "--resume", "--out", str(run.path), *code])
+            again = shlex.join([*launcher(), "emsiam.train", "--resume", "--out", str(run.path), *code])
             said, stream = f"stopped and saved; to go on: {again}", sys.stderr
     except (ConfigError, BadImage, OSError) as error:
         tell("emsiam.train", error)
@@ -49,13 +52,25 @@ def main(arguments: list[str]) -> int:
     return status
 
 
+def launcher() -> list[str]:
+    """How this training was started, as far as it can be pasted."""
+    from .errors import launched
+
+    at_once = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    if not launched():
+        return ["python", "-m"]
+    return ["torchrun", *(["--nproc-per-node", at_once] if at_once == os.environ["WORLD_SIZE"] else ["…"]), "-m"]
+
+
 def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments: list[str]) -> int:
     """Train several seeds, and say what they have in common. Raises ConfigError."""
+    from dataclasses import replace
     from pathlib import Path
 
     from .config.resolution import load_images, resolve
     from .errors import ConfigError, launched
     from .runs.writer import new_directory
+    from .training.resume import resumed
     from .training.several import Several, seeds_of, threads
 
     if "seed" in given or launched():
@@ -68,8 +83,12 @@ def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments:
     elif config.out is None:
         raise ConfigError("--resume: which runs? add --out DIR")
     folder = Path(config.out or new_directory(config))
-    of_new = [] if "threads" in given else threads(jobs)
-    return Several(arguments, numbers, jobs, folder, of_new, config.resume).train()
+    sweep = Several(
+        arguments, numbers, jobs, folder, [] if "threads" in given else threads(jobs), config.resume, config.quiet
+    )
+    for seed in numbers:  # whether each may begin, or go on, before any does
+        resumed(replace(config, seed=seed, out=str(sweep.at(seed))), given | {"seed"})
+    return sweep.train()
 
 
 def report(run: "Run") -> str:
@@ -97,7 +116,7 @@ def report(run: "Run") -> str:
     if "probe_acc1" in s:
         accuracies += f"   online probe {s['probe_acc1']:.3f} (best {s['probe_acc1_best']:.3f})"
     if "reason" in s:  # else of a run before there was one
-        head += "\n" + textwrap.fill(s["reason"], 96, initial_indent="  ", subsequent_indent="  ")
+        head += "\n" + textwrap.fill(s["reason"], WIDTH, initial_indent="  ", subsequent_indent="  ")
     return (
         f"{head}\n"
         f"  {'   '.join(m.said.format(m.written(s[m.name]), d=run.config.width) for m in shown)}\n"
@@ -110,13 +129,11 @@ def report(run: "Run") -> str:
 def further(run: "Run") -> str:
     """What to do with a run, as it can be pasted."""
     path = shlex.quote(str(run.path))
-    commands = {
-        f"python -m emsiam.diagnose {path}": "what z looks like, and what to try",
-        f"python -m emsiam.compare {path} OTHER": "beside another run",
-        f"tensorboard --logdir {path}": "its curves",
-    }
-    width = max(map(len, commands))
-    return "\n".join(["  then:", *(f"    {command.ljust(width)}  {what}" for command, what in commands.items())])
+    return (
+        f"  look at z     python -m emsiam.diagnose {path}\n"
+        f"  with another  python -m emsiam.compare {path} OTHER\n"
+        f"  curves        tensorboard --logdir {path}"
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ export OMP_NUM_THREADS=$((SRUN_CPUS_PER_TASK < gpus ? 1 : SRUN_CPUS_PER_TASK / g
 # else processes that are started again meet at addresses of before (pytorch/pytorch issue 135712)
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-port=$((20000 + SLURM_JOB_ID % 20000))
+port=$((20000 + SLURM_JOB_ID % 10000))
 agent=${TMPDIR:-/tmp}/emsiam-$SLURM_JOB_ID.pid  # of torchrun on the first node, where this script runs too
 rm -f "$agent"
 trap 'rm -f "$agent"' EXIT

@@ -1,6 +1,7 @@
 """Files and folders that fail, for one process or for all, for now or for good."""
 
 import os
+from types import SimpleNamespace
 
 import _warm
 import numpy as np
@@ -47,7 +48,9 @@ def test_what_one_process_alone_refuses_it_says_where_it_is_not_ended_with_the_f
 
 ALIKE = """
 import os
-from emsiam import ranks
+from types import SimpleNamespace
+from emsiam import Config, ranks
+from emsiam.training import run_training
 from emsiam.data import sets
 
 with ranks.together("cpu"):
@@ -57,13 +60,58 @@ with ranks.together("cpu"):
             print("alike")
         except ValueError as error:
             print(error)
+    mine = int(os.environ["RANK"])
+    each = {"threads": 1 + mine, "quiet": mine == 0, "out": str(mine)}
+    for more, step in ((each, 1), ({"lr": 0.1 + mine}, 1), ({}, mine)):
+        try:
+            run_training.check_alike(Config(**more), SimpleNamespace(step=step))
+            print("alike")
+        except ValueError as error:
+            print(error)
 """
 
 
-def test_processes_that_see_different_images_are_refused(tmp_path):
+def test_processes_that_see_different_images_or_are_told_different_things_are_refused(tmp_path):
     (tmp_path / "alike.py").write_text(ALIKE)
     said = "--data-dir: the processes see different images; each needs the same files under the same names"
-    assert _warm.ranks(2, "alike", cwd=tmp_path).splitlines() == ["alike", said] * 2
+    assert (
+        _warm.ranks(2, "alike", cwd=tmp_path).splitlines()
+        == [
+            *("alike", said, "alike"),
+            "the processes differ in --lr; allowed is the same in all",
+            "the processes differ in the step to go on from; allowed is the same in all",
+        ]
+        * 2
+    )
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(root, monkeypatch):
+    """PyTorch says so by another error than the system."""
+    monkeypatch.setattr(headers, "MANY", 10)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    assert len(data.sets.folder(data_dir=str(root)).images) == 16
+
+
+def test_an_image_that_breaks_or_is_mended_later_makes_other_ids(root):
+    """Of images in memory a broken one has no id. Files that are read as they are asked for keep theirs."""
+
+    def digests():
+        found = (data.sets.folder(data_dir=str(root), workers=n, skip_broken=True) for n in (0, 2))
+        return [images.digest for images in found]
+
+    whole = digests()
+    assert whole[0] == whole[1]
+    file = root / "cat" / "03.png"
+    file.write_bytes(file.read_bytes()[:100] + bytes(file.stat().st_size - 100))
+    assert [a == b for a, b in zip(digests(), whole, strict=True)] == [False, True]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_class_that_is_broken_as_a_whole_is_told_of(root, workers):
+    for file in (root / "cat").iterdir():
+        file.write_bytes(b"none")
+    images = data.sets.folder(data_dir=str(root), workers=workers, skip_broken=True)
+    assert "1 of 2 classes have no image to train on that can be read" in images.notes
 
 
 def test_a_folder_that_cannot_be_read_is_no_empty_one(root, monkeypatch):
@@ -137,6 +185,14 @@ def test_one_process_says_what_all_skip_and_control_characters_are_written_out(r
     said = capsys.readouterr().err
     assert r"\x1b[31m\n.png" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("i", range(7))
+def test_stand_ins_are_of_the_class_in_the_order_of_ids_from_there_on(i):
+    labels = [0, 1, 0, 0, 1, 2, 1]
+    large = SimpleNamespace(labels=torch.tensor(labels))
+    wanted = [j % 7 for j in range(i, i + 7) if labels[j % 7] == labels[i]]
+    assert list(folders.Files._alike(large, i)) == wanted
 
 
 def test_an_image_of_its_own_class_stands_in_for_a_broken_one(root):

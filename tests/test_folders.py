@@ -228,7 +228,10 @@ def test_resuming_takes_other_threads_but_not_streaming_for_memory(tmp_path):
     for option, value, said in (("skip_broken", True, "--skip-broken (was off)"), ("labels", False, "(was not given)")):
         with pytest.raises(emsiam.ConfigError, match=f"{re.escape(said)}$"):
             emsiam.fit(emsiam.Config(**resumed, **{option: value}), given={option})
-    assert emsiam.fit(emsiam.Config(**resumed, workers=1, skip_broken=False), given={"workers", "skip_broken"}).finished
+    more = {"workers": 1, "skip_broken": False, "save_every": 1}
+    run = emsiam.fit(emsiam.Config(**resumed, **more), given=more.keys())
+    assert run.finished
+    assert emsiam.load_run(run.path).config.save_every == 10  # what it began with
 
 
 def spoil_header(root):

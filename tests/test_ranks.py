@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import _warm
@@ -20,7 +21,7 @@ SYSTEMS = ["--mode byol", "--mode moco", "--mode swav"]
 # An alternation is watched where the solver is another. These have one of those above.
 UNWATCHED = "--diagnose-every 99 --batch-size 48"  # 3 steps, not 5
 SYSTEMS += [f"--mode moco --shuffle-bn 4 {UNWATCHED}", f"--mode swav --no-stop-grad --online-probe {UNWATCHED}"]
-SYSTEMS += [f"--mode {mode} {UNWATCHED}" for mode in ("simclr", "vicreg", "barlow", "sigreg")]
+SYSTEMS += [f"--mode {mode} {UNWATCHED}" for mode in ("expectation", "simclr", "vicreg", "barlow", "sigreg")]
 SYSTEMS += [f"--predictor directpred {UNWATCHED}", f"--eta permuted {UNWATCHED}"]
 
 
@@ -37,7 +38,7 @@ def alternation_seen(folder):
 
 DOUBLE = "--precision fp64 --proj-layers 2 --dataset folder --data-dir {} --batch-size 32 --epochs 1 --diagnose-every 1"
 SINGLE = "--epochs 2 --warmup-epochs 2 --lr 0.009 --batch-size 142"
-BN = "sync_bn"  # _sync_bn.py
+BN, SPREAD = "_sync_bn.py", "_spread.py"
 COMMON = "--log-every 1 --eval-every 1000 --quiet --threads 1"
 
 
@@ -47,9 +48,9 @@ def pairs(folder, lines):
 
 
 def compare(folder, lines):
-    """Train what `pairs` names, the runs of two processes all in one launch, which tells of SyncBatchNorm first."""
+    """Train what `pairs` names, the runs of two processes all in one launch, which runs two files of tests first."""
     found = pairs(folder, lines)
-    launched = [BN, *(f"{line} {COMMON} --out {two}" for line, (_, two) in found.items())]
+    launched = [BN, SPREAD, *(f"{line} {COMMON} --out {two}" for line, (_, two) in found.items())]
     launched = [f"{port} {line}" for port, line in zip(_warm.ports(len(launched)), launched, strict=True)]
     with ThreadPoolExecutor() as beside:
         printed = beside.submit(_warm.ranks, 2, "_trains", *launched)
@@ -64,7 +65,7 @@ def runs(once, few_files):
     asked = [f"{DOUBLE} {m}" for m in MODES + SYSTEMS]
     lines = [line.format(few_files["data_dir"]) for line in asked]
     folder = once("ranks", lambda folder: compare(folder, lines))
-    return dict(zip(asked, pairs(folder, lines).values(), strict=True)) | {BN: folder / "printed"}
+    return dict(zip(asked, pairs(folder, lines).values(), strict=True)) | {"printed": folder / "printed"}
 
 
 @pytest.mark.parametrize("mode", MODES + SYSTEMS)
@@ -109,9 +110,15 @@ def test_the_other_modes_in_single_precision_are_as_near_to_double_as_one_rank_i
 
 
 def test_synchronised_bn_is_plain_bn_of_the_whole_batch(runs):
-    out = runs[BN].read_text()
+    out = runs["printed"].read_text()
     assert "rank 0 of 2 agrees" in out
     assert "rank 1 of 2 agrees" in out
+
+
+def test_rows_that_are_shared_give_the_targets_of_one_process(runs):
+    out = runs["printed"].read_text()
+    for rank in (0, 1):
+        assert re.search(rf"rank {rank} of 2 has the η of one: 1[0-9] solvers", out)
 
 
 def test_a_batch_that_does_not_split_is_refused(tmp_path):

@@ -20,8 +20,9 @@ import torch
 from _warm import LONG, Process, wait_for
 
 import emsiam
+from emsiam import processor
 from emsiam.runs import writer
-from emsiam.training import run_training
+from emsiam.training import resume, run_training
 
 MODES = {"onestep": "--mode onestep", "multistep": "--mode multistep --k 7", "ema_eta": "--mode ema_eta --m 0.8"}
 COMMON = ["--epochs", "6", "--batch-size", "256", "--eval-every", "5", "--save-every", "1", "--log-every", "3"]
@@ -317,6 +318,18 @@ def test_off_the_main_thread_no_handler_is_set(tmp_path, monkeypatch):
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(emsiam.fit, config).result().finished
     assert set(handlers) == {before}
+
+
+def test_another_number_of_processes_takes_its_share_of_the_threads(tmp_path, monkeypatch):
+    """With the same number a run goes on with the threads that it had, for the same bits."""
+    (tmp_path / "env.json").write_text(json.dumps({"processes": 1}))
+    config = emsiam.Config(threads=64, out=str(tmp_path))
+    monkeypatch.setattr(processor, "own", lambda: 8)
+    assert resume.threads(config, object()) == 64
+    assert resume.threads(config, None) == 64
+    monkeypatch.setattr(resume, "world_size", lambda: 8)
+    assert resume.threads(config, object()) == 8
+    assert resume.threads(config, None) == 64  # of a run that begins
 
 
 def test_runs_without_a_name_have_directories_of_their_own(tmp_path, monkeypatch):

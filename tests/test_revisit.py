@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -57,6 +58,21 @@ def test_methods_that_are_one_go_the_same_way(run):
     bank = as_if(run, mode="ema_eta", m=0.0, bank="device", bank_dtype="fp32", predictor="none")
     assert angle(alone, revisit.update(run, bank)) < 1e-4
     assert angle(revisit.update(run), alone) > 1
+
+
+def test_rows_of_a_bank_that_is_filled_are_stored_at_once(run, monkeypatch):
+    """No θ-step follows, after which rows on their way to host memory would be stored."""
+    seen = []
+
+    def recorded(state, F_t, batch):
+        seen.append(batch.later is None)
+        z = F_t(batch.others)
+        return z, {"rows": torch.zeros(batch.num_images, z.shape[-1])}
+
+    monkeypatch.setattr(revisit, "solver_of", lambda c: partial(recorded))
+    per_epoch = 1437 // 300
+    revisit.update(run, as_if(run, mode="ema_eta", m=0.5, bank="host", bank_dtype="fp32", predictor="none"))
+    assert seen == [True] * (revisit.FILL * per_epoch) + [False]  # and then by the loop, which does store
 
 
 def test_a_method_that_needs_h_is_refused_where_there_is_none(run, tmp_path):

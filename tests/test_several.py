@@ -40,6 +40,7 @@ def test_each_is_the_run_of_its_seed_and_the_end_says_the_mean(tmp_path, monkeyp
         assert torch.equal(x, weights(alone.path)[name])
     runs = [emsiam.load_run(tmp_path / "out" / f"seed-{n}") for n in (3, 4)]
     found = mean_interval([r.summary["participation_ratio"] for r in runs])
+    assert "  means (95 % interval over 2 runs, by the t distribution)\n" in said
     assert re.search(rf"PR +{found['mean']:.1f} \({found['low']:.1f} to {found['high']:.1f}\)", said)
     assert f"python -m emsiam.compare {tmp_path / 'out'}/seed-* shows them" in said
     assert said.count("onestep on digits: ") == 2
@@ -47,6 +48,10 @@ def test_each_is_the_run_of_its_seed_and_the_end_says_the_mean(tmp_path, monkeyp
     again = capsys.readouterr()
     assert "seed-3: holds a run" in again.err
     assert "runs:" not in again.out
+    others = [*SEEDS, "--out", str(tmp_path / "out"), "--resume", "--seeds", "5,3", "--epochs", "3"]
+    assert main(others) == 2  # before the first of them is begun
+    assert "--epochs 3 (was 2)" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "seed-5").exists()
 
 
 def test_a_signal_saves_all_and_the_same_command_goes_on(tmp_path):
@@ -73,7 +78,7 @@ def test_seeds_are_read(text, found):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--seeds", "4-0"], "--seeds 4-0: allowed are seeds that differ, such as 0-4"),
+        (["--seeds", "4-0"], "--seeds 4-0: 4-0 runs backwards; allowed is 0-4"),
         (["--seeds", "1,1"], "--seeds 1,1: allowed are seeds that differ"),
         (["--seeds", "-3"], "--seeds -3: allowed are numbers such as 0-4 or 0,3,7"),
         (["--seeds", "a"], "--seeds a: allowed are numbers such as 0-4 or 0,3,7"),
@@ -99,6 +104,7 @@ def test_runs_that_diverged_are_counted_and_their_numbers_left_out(tmp_path):
     runs = [emsiam.fit(few), emsiam.fit(wild)]
     said = report(runs, tmp_path)
     assert said.startswith("2 runs: too early to say 1, diverged 1\n")
+    assert "means" not in said  # of one run
     assert f"loss      {runs[0].summary['loss']:.3f}\n" in said
     assert np.isfinite(runs[0].summary["loss"])
 
@@ -113,8 +119,7 @@ def test_a_sweep_that_goes_on_says_where_and_takes_the_threads_that_its_runs_had
         return SimpleNamespace(communicate=lambda: ("", ""), returncode=2, send_signal=None)
 
     monkeypatch.setattr(several, "subprocess", SimpleNamespace(Popen=started, PIPE=None))
-    (tmp_path / "seed-0").mkdir()
-    (tmp_path / "seed-0" / "config.json").touch()
+    emsiam.fit(emsiam.Config(epochs=1, batch_size=700, threads=1, quiet=True, out=str(tmp_path / "seed-0")))
     main(["--seeds", "0-1", "--jobs", "2", "--resume", "--out", str(tmp_path)])
     with_threads = {command[command.index("--seed") + 1]: "--threads" in command for command in commands}
     assert with_threads == {"0": False, "1": True}

@@ -111,7 +111,7 @@ def test_past_views_recomputed_are_averaged_under_today_s_theta(w, views):
 
 def test_the_bank_s_choices():
     """What stands before a first visit, whether today's view is in the target, and whether rows are of ẑ."""
-    m, u = 0.8, eta.memory.directions(IMAGES, D)
+    m, u = 0.8, eta.memory.directions(visit(torch.zeros(2, 4, D)), D)
     start = {"step": 10.0}
 
     class F_t:

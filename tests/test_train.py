@@ -79,7 +79,7 @@ def test_the_terminal_says_what_became_of_it(run):
     first, *rest = done.stdout.splitlines()
     assert first.startswith(f"onestep on digits: {run.summary['verdict']} after 33 steps")
     assert any(line.endswith(str(run.path / "trajectory.png")) for line in rest)
-    assert [line.split("  ")[2] for line in rest[-3:]] == [
+    assert [line[16:] for line in rest[-3:]] == [
         f"python -m emsiam.diagnose {run.path}",
         f"python -m emsiam.compare {run.path} OTHER",
         f"tensorboard --logdir {run.path}",
@@ -412,7 +412,11 @@ def test_a_wrong_solver_is_refused_before_anything_is_written(tmp_path, body, sa
         ("def solve(state, F_t, batch, *, k=3): pass", "k belongs to the loop"),
         ("def slove(state, F_t, batch): pass", "has no function solve (did you mean slove?)"),
         ("import sys; sys.exit(4)", "does not run (SystemExit in mine.py:1: 4)"),
-        ("def solve(:", "does not run (SyntaxError"),
+        ("x = 1\ndef solve(:", "does not run (SyntaxError in mine.py:2: "),
+        ("def solve(state, batch): pass", "mine.py:solve: TypeError: solve() takes 2 positional arguments but 3 were"),
+        ("import torch\ndef solve(*_):\n    torch.ones(2).view(3)", "RuntimeError in mine.py:3: shape "),
+        ("import torch\ndef solve(*_):\n    torch.nn.Linear(2, 2)(torch.ones(3))", "RuntimeError in mine.py:3: "),
+        ("solve = 3", "solve of "),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, text, said):
@@ -499,7 +503,7 @@ def test_another_program_s_config_is_not_overwritten(tmp_path):
 def test_a_note_names_what_is_not_used(tmp_path):
     done = command("--mode", "onestep", "--k", 10, "--epochs", 1, "--quiet", "--out", tmp_path / "run")
     assert done.returncode == 0
-    assert done.stderr == "note: --k 10 is not used by --mode onestep\n"
+    assert done.stderr == "note: --k 10 is not used by --mode onestep (--mode multistep holds θ for k steps)\n"
     assert "k" not in json.loads((tmp_path / "run" / "config.json").read_text())
 
 

@@ -49,7 +49,8 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 def add_images(parser: argparse.ArgumentParser, dataset: str, meaning: str) -> None:
     """Flags that say which images a network is shown. dataset, meaning: the flag of a data set, and what it says."""
-    parser.add_argument(dataset, choices=names.DATASETS, help=f"{meaning}. Default: the run's.")
+    allowed = f"one of {', '.join(names.DATASETS)}. Default: the run's."
+    parser.add_argument(dataset, choices=names.DATASETS, metavar="NAME", help=f"{meaning}: {allowed}")
     parser.add_argument("--data-dir", type=PATH.of_argument, help="where they are; alone: a folder of images")
     parser.add_argument("--download", action="store_true", help="fetch a torchvision data set there")
     parser.add_argument("--image-size", type=IMAGE_SIZE.of_argument, help="others' networks: side in pixels")

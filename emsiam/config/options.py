@@ -135,11 +135,11 @@ class Config:
     workers: int | None = option(
         None,
         whole(0, 1024),
-        "threads that read files as training goes on (T then crops from the whole file); 0: all images are "
-        "kept in memory",
+        "threads of each process that read files as training goes on (T then crops from the whole file); 0: all "
+        "images are kept in memory",
         "data",
         *("may_differ", "read_by_some"),
-        unset="0 if the images fit in 4 GiB, else the number of processors",
+        unset="0 if the images fit in 4 GiB, else the processors, shared among the processes of a node",
     )
     labels: bool | None = option(
         None,
@@ -248,7 +248,7 @@ class Config:
     )
     eval_every: int = option(10, whole(1), "epochs between kNN evaluations", "monitor", "may_differ")
     log_every: int = option(30, whole(1), "steps between lines of metrics.jsonl", "monitor", "may_differ")
-    save_every: int = option(10, whole(1), "epochs between checkpoints", "monitor", "may_differ")
+    save_every: int = option(10, whole(1), "epochs between checkpoints", "monitor", "may_differ", "resumable", "stays")
     diagnose_every: int | None = option(
         None,
         whole(1),

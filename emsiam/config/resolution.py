@@ -152,7 +152,8 @@ def _hyperparameters(o: Options, s: Setting) -> Changes:
             changes[name] = s.read[name] if o[name] is None else o[name]
         elif o[name] is not None:
             solver = f" --eta {o['eta']}" if o["eta"] else ""
-            notes.append(f"{flag(name)} {o[name]} is not used by --mode {o['mode']}{solver}")
+            other = " (--mode multistep holds θ for k steps)" if name == "k" else ""
+            notes.append(f"{flag(name)} {o[name]} is not used by --mode {o['mode']}{solver}{other}")
             changes[name] = None
     changes["eta_args"] = typed(s.solve, o["eta_args"])
     if "queue" in s.read and o["queue"] is None and s.solve in SOLVERS.values():

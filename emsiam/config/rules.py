@@ -79,6 +79,8 @@ def solver(names: Iterable[str]) -> Rule:
 
     def parse(value):
         file, colon, _ = _path(value).rpartition(":")
+        if str(value).endswith(".py"):
+            refuse("eta", value, "a file alone; allowed is FILE.py:FUNCTION")
         if value not in choices and not (colon and file.endswith(".py")):
             raise ValueError
         return _path(value)

@@ -26,7 +26,7 @@ def load_solver(eta: str) -> Callable:
         refuse("eta", eta, f"there is no file {file}")
     scope = vars(_module(Path(file).resolve(), Path(file).stat().st_mtime_ns, eta))
     if name in scope and not callable(scope[name]):
-        refuse("eta", eta, f"{name} of {file} is no function, but a {type(scope[name]).__name__}")
+        refuse("eta", eta, f"{name} of {file} is a {type(scope[name]).__name__}; allowed is a function")
     if not callable(scope.get(name)):
         functions = [n for n, v in scope.items() if callable(v) and not n.startswith("_")]
         refuse("eta", eta, f"{file} has no function {name}{nearest(name, functions)}")

@@ -262,14 +262,19 @@ class Files:
 
         return answer
 
+    def _alike(self, i: int) -> Iterator[int]:
+        """An image, and then those of its class, in the order of ids from there on."""
+        yield i
+        alike = (self.labels == self.labels[i]).nonzero().flatten()
+        yield from alike.roll(-int((alike <= i).sum())).tolist()[:-1]
+
     def _crops(self, i: int, boxes: list[list[float]] | None) -> Tensor:
         """`_crops` of an image; where broken ones are skipped, the next one of its class stands in for such."""
-        for j in ((i + more) % len(self.paths) for more in range(len(self.paths))):
-            if self.labels[j] == self.labels[i]:
-                try:
-                    return _crops(self.paths[j], boxes, self.shape[-1], self.margin)
-                except BadImage as error:
-                    self.broken.met(self.paths[j], error, alone=True)
+        for j in self._alike(i):
+            try:
+                return _crops(self.paths[j], boxes, self.shape[-1], self.margin)
+            except BadImage as error:
+                self.broken.met(self.paths[j], error, alone=True)
         raise BadImage(f"{self.paths[i]} and all that could stand in for it cannot be decoded")
 
 

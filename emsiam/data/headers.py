@@ -73,5 +73,5 @@ def _keep(file: Path, digest: str, sizes: Tensor) -> None:
     try:
         with replacing(file) as new:
             torch.save({"digest": digest, "sizes": sizes}, new)
-    except OSError:
+    except (OSError, RuntimeError):  # PyTorch has the latter
         pass  # a full disk, or a home that cannot be written to: the next run reads headers again

@@ -1,7 +1,6 @@
 """Which data sets are there? A function each, with the options that it reads and the defaults that it changes."""
 
 import hashlib
-import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -184,8 +183,9 @@ def folder(
     if data_dir is None:
         raise ValueError("add --data-dir DIR, with images, best in class folders as DIR/cat/1.jpg")
     train, test, notes = tree(Path(data_dir), labels)
+    paths, classes = [*train.paths, *test.paths], len(train.labels.unique())
     broken = folders.Broken(bool(skip_broken))
-    sizes, lines = headers(data_dir, [*train.paths, *test.paths], broken)
+    sizes, lines = headers(data_dir, paths, broken)
     whole, ends = sizes[:, 0] > 0, (len(train.paths), len(test.paths))
     if not whole[: len(train.paths)].any():
         refuse("data_dir", data_dir, "no image to train on can be read")
@@ -206,7 +206,10 @@ def folder(
         data = _streamed(files, tests, train.labels, test.labels)
     else:
         data = _decoded(train, test, side, broken)
-    digest = hashlib.sha256("".join(itertools.compress(lines, whole)).encode(errors="surrogateescape")).hexdigest()
+    kept = "".join(line for path, line in zip(paths, lines, strict=True) if path not in broken.reasons)
+    digest = hashlib.sha256(kept.encode(errors="surrogateescape")).hexdigest()
+    if data.classes is not None and (lost := classes - len(data.classes.unique())):
+        notes.append(f"{lost} of {classes} classes have no image to train on that can be read")
     data = data._replace(options=options, digest=digest, notes=tuple(notes), broken=broken)
     return data if len(train.labels) else data.without_labels()
 

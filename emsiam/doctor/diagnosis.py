@@ -12,7 +12,7 @@ from .outputs import Output, Shown, decided, meanings, plain, rows
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 96
+WIDTH = 79
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,8 @@ def looked(name: str, given: Embeddings, said: list[str], *, of_layer: str) -> O
     if name not in OUTPUTS:
         return Output(name, count, width, views, {}, of, tuple(spectrum))
     if 2 * (distinct := len(x[0].unique(dim=0))) < x.shape[1]:
-        said.append(f"only {distinct:,} of {x.shape[1]:,} rows of {name} differ from one another")
+        alike = f"only {distinct:,} of {x.shape[1]:,} rows of {name} differ from one another"
+        said.append(f"all {x.shape[1]:,} rows of {name} are equal" if distinct == 1 else alike)
     numbers = collapse.measure(x) | {"directions": of.directions.value}
     if numbers["z_std_ratio"] < FEW_CHANNELS * numbers["residual_norm"]:
         said.append(

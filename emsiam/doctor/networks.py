@@ -80,6 +80,7 @@ def of_run(run: Run) -> Networks:
     views = probe(data, PROBE_VIEWS, dtype(c))[:VIEWS]  # those that a run is watched on
     diverged = run.finished and run.summary["verdict"] == "diverged"
     what = f"{run.path}: {c.mode} on {c.dataset}, {saved.step:,} steps" + ("; it diverged later" if diverged else "")
+    what += "; its images are not those that it began with" if data.digest != saved.files else ""
     return _whole(what, net, c, views, data, saved.step)
 
 

@@ -50,7 +50,9 @@ def decided(j: Judgement) -> str:
 def rows(o: Output) -> list[list[str]]:
     """A head, and each number as it is called, with its interval and the range of healthy runs."""
     like = healthy(o.name, o.width)
-    found = [[f"{o.name}, {o.images:,} images, {o.width:,} channels", "", "healthy runs" if like else ""]]
+    found = [
+        [f"{o.name}, {o.images:,} images, {o.width:,} channel{'s' * (o.width > 1)}", "", "healthy runs" if like else ""]
+    ]
     for name, (called, _) in SHOWN.items():
         if cell := spelled(o, name):
             ends = span(like, name, o.images)
@@ -62,12 +64,12 @@ def meanings(outputs: Sequence[Output]) -> list[str]:
     """What each of them is, and which runs are the healthy ones."""
     numbers = {name for o in outputs for name in o.numbers}
     said = [f"{called} is {meaning}." for name, (called, meaning) in SHOWN.items() if name in numbers]
-    found = [
-        f"The healthy runs are SimSiam's on {', '.join(h.data)}: {h.runs} runs, {h.images} images, {h.width:,} channels"
-        for o in outputs
-        if (h := healthy(o.name, o.width))
-    ]
-    return said + [f"{text}." for text in dict.fromkeys(found)]
+    found: dict[str, list[str]] = {}
+    for o in outputs:
+        if h := healthy(o.name, o.width):
+            runs = f"{h.runs} SimSiam runs on {', '.join(h.data)}, of {h.images} images and {h.width:,} channels"
+            found.setdefault(runs, []).append(o.name)
+    return said + [f"Healthy runs of {', '.join(names)}: {runs}." for runs, names in found.items()]
 
 
 def plain(o: Output) -> dict[str, Any]:

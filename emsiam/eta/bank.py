@@ -26,9 +26,9 @@ def zeros(shape: Sequence[int], dtype: torch.dtype, place: str, device: torch.de
     place: `device`, `host`, or a directory: a file there, mapped, whose space is taken at once and which goes with the
     process. Raises OSError, with the directory's name, where there is no room.
     """
-    if place in ("device", "host"):
-        return torch.zeros(*shape, dtype=dtype, device=device if place == "device" else "cpu")
     size = torch.Size(shape)
+    if place in ("device", "host") or not size.numel():
+        return torch.zeros(size, dtype=dtype, device=device if place == "device" else "cpu")
     with tempfile.NamedTemporaryFile(dir=place, prefix="eta-", suffix=".bin") as file:
         if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a bus error later
             needed = size.numel() * dtype.itemsize

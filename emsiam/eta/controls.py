@@ -26,7 +26,7 @@ def random_targets(state, F_t, batch):
     """
     z = F_t(batch.others)
     if not state:
-        state = {"rows": banks.own_part(directions(batch.num_images, z.shape[-1]), batch.ranks).to(z)}
+        state = {"rows": directions(batch, z.shape[-1]).to(z)}
     eta = banks.read(state["rows"], batch)
     return eta.expand_as(z), state
 

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from ..objective import unit
+from ..ranks import rank
 from ..traits import solver
 from . import bank as banks
 from .encoder import weights_in
+
+PIECE = 2**16  # rows drawn at once; a multiple of 16, so that they are those of one draw
 
 THETA0 = "theta0."  # names of θ⁰ in the state
 PIXELS = 2 * 2**30  # bytes of views that are kept
@@ -58,7 +61,7 @@ def moving_average(
             "visited": banks.rows(batch, (), torch.bool, "device", z.device),
         }
         if first == "random":
-            state["rows"].copy_(banks.own_part(directions(batch.num_images, z.shape[-1]), batch.ranks))
+            state["rows"].copy_(directions(batch, z.shape[-1]))
         if first == "theta0":
             state |= {THETA0 + name: x.clone() for name, x in F_t.theta.items()}
     rows, visited = state["rows"], state["visited"]
@@ -80,9 +83,16 @@ def moving_average(
     return given, state
 
 
-def directions(number: int, d: int) -> Tensor:
-    """[number, d] random unit vectors, always the same."""
-    return unit(torch.randn(number, d, generator=torch.Generator().manual_seed(0)))
+def directions(batch, d: int) -> Tensor:
+    """[n, d] random unit vectors: a row for each image that this process keeps, an image's always the same."""
+    rng = torch.Generator().manual_seed(0)
+    out = torch.zeros(banks.shared(batch.num_images, batch.ranks), d)
+    for first in range(0, batch.num_images, PIECE):  # those of all images are drawn, and at no time kept
+        drawn = unit(torch.randn(min(PIECE, batch.num_images - first), d, generator=rng))
+        ids = torch.arange(first, first + len(drawn))
+        own = ids % batch.ranks == rank() % batch.ranks
+        out[ids[own] // batch.ranks] = drawn[own]
+    return out
 
 
 def _at_least_one(w: int) -> None:

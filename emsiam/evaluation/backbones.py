@@ -48,6 +48,7 @@ class LoadedBackbone(NamedTuple):
     whole: networks.Siamese | None = None  # of our run: F and h
     sized: bool = True
     heads: Heads = Heads()  # of somebody else's checkpoint
+    files: str = ""  # digest of the images that our run was trained on
 
 
 def load_backbone(path: str, which: WhichNetwork | None = None, side: int = 224) -> LoadedBackbone:
@@ -108,7 +109,9 @@ def _own(path: str, saved: Checkpoint, which: WhichNetwork) -> LoadedBackbone:
     net = network(config, saved.shape)
     saved.fill(net, path)
     origin = {"from": path, "kind": "emsiam", "arch": config.arch, "steps": saved.step, "stem": config.stem or ""}
-    return LoadedBackbone(net.F.backbone.eval(), saved.shape, config, origin, saved.mean, saved.std, net.eval())
+    return LoadedBackbone(
+        net.F.backbone.eval(), saved.shape, config, origin, saved.mean, saved.std, net.eval(), files=saved.files
+    )
 
 
 def _exported(

@@ -63,6 +63,8 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
     shown = [f"{height}×{width}" + (f", resized from {size}" if data.shape[1:] != (height, width) else "")]
     if channels < data.shape[0]:
         shown.append("made grey")
+    if config is not None and config.dataset == data.name and not asked.data_dir and data.digest != encoder.files:
+        shown.append("not the images that the run began with, so that some tested on may have been trained on")
     if isinstance(data.images, Files) and data.shape[1] > LARGE:
         parts = (data.images, data.labelled, data.test_images)
         images, labelled, tested = (part.without(MARGIN) if isinstance(part, Files) else part for part in parts)

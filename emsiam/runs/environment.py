@@ -29,8 +29,13 @@ def environment(config: Config) -> dict[str, Any]:
         "processes": world_size(),
         "commit": _commit(),
         "command": sys.argv,
-        "eta": Path(config.eta.rpartition(":")[0]).read_text() if config.eta and ":" in config.eta else None,
+        "eta": source(config.eta),
     }
+
+
+def source(eta: str | None) -> str | None:
+    """The text of the file that a solver is in; None of one of the package."""
+    return Path(eta.rpartition(":")[0]).read_text() if eta and ":" in eta else None
 
 
 def _commit() -> str | None:

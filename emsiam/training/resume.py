@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .. import processor
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..config import Config, having
 from ..config.solvers import with_arguments
 from ..data.sets import DATASETS
 from ..errors import ConfigError, given_flag, refuse
+from ..ranks import world_size
 from ..runs.run import check_code, load_run
 from ..runs.writer import leftovers
 from ..traits import hyperparameters
@@ -26,6 +28,19 @@ def edited(path: Path, eta: str | None) -> list[str]:
         return []
     changed = ":" in (eta or "") and before is not None and file.is_file() and file.read_text() != before
     return [f"{file} is not what it was when {path} began: one run has two solvers"] if changed else []
+
+
+def threads(config: Config, start: Checkpoint | None) -> int | None:
+    """CPU threads of a run: those that it began with, for the same bits. Where it goes on with another number of
+    processes, whose sums are rounded otherwise anyway, each takes its share of them at most.
+    """
+    if start is None or config.threads is None:
+        return config.threads
+    try:
+        processes = json.loads((Path(str(config.out)) / "env.json").read_text()).get("processes")
+    except (OSError, ValueError):
+        return config.threads
+    return config.threads if processes == world_size() else min(config.threads, processor.own())
 
 
 def same_arguments(config: Config, saved: Config) -> bool:

@@ -1,6 +1,7 @@
 """How does a configuration become a run? Parts are built, alternated, watched; `fit` is all of `emsiam.train`."""
 
 import dataclasses
+import json
 import sys
 from collections.abc import Iterable, Sized
 from pathlib import Path
@@ -12,18 +13,22 @@ from .. import processor, ranks
 from ..alternate import Step
 from ..build import Parts, assemble
 from ..checkpoint import Checkpoint
-from ..config import Config
+from ..config import Config, having
 from ..config.resolution import load_images, resolve
 from ..config.solvers import with_arguments
-from ..errors import ConfigError, refuse
+from ..errors import ConfigError, flag, refuse
+from ..files import plain
+from ..runs.environment import source
 from ..runs.run import Run
 from ..runs.writer import Writer, new_directory
 from ..traits import of_solver
 from .live import Live
-from .resume import edited, resumed
+from .resume import edited, resumed, threads
 from .signals import Interrupted, Signals
 from .trial import try_solver
 from .watch import Watch
+
+OF_EACH = {*having("no_number"), "out", "data_dir", "bank", "threads", "workers"}  # may differ between processes
 
 
 def fit(
@@ -48,18 +53,30 @@ def fit(
     if config.resume and Run(Path(str(config.out))).finished:
         if images is not None or labels is not None:
             load_images(config, images, labels)  # are they those of the run?
+        if ranks.rank() == 0:
+            print(f"note: {config.out} is finished; this is what became of it", file=sys.stderr)
         return Run(Path(str(config.out)))
     config, data, notes = load_images(config, images, labels)
     config, more = resolve(config, len(data.images), data.shape, len(data.labels))
     if start and start.files != data.digest:
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
-    processor.for_training(config.threads, config.deterministic)
+    processor.for_training(threads(config, start), config.deterministic)
     with ranks.together(config.device):
         data.check_alike()  # and no process writes before all have seen what is there
+        check_alike(config, start)
         more += edited(Path(str(config.out)), config.eta) if start else []
         parts = assemble(config, data, start, notes=notes + more)
         start = start and start.emptied()  # of a large bank there is one, not two
         return _fit(parts, start, stop)
+
+
+def check_alike(config: Config, start: Checkpoint | None) -> None:
+    """Raises ConfigError where several processes were told different things, or go on from different steps."""
+    own = {flag(name): value for name, value in plain(config.to_dict()).items() if name not in OF_EACH}
+    own |= {"the step to go on from": start.step if start else 0, "the solver's file": source(config.eta)}
+    told = {f"{name}: {json.dumps(value)}" for name, value in own.items()}
+    if differ := sorted({text.partition(": ")[0] for text in ranks.union(told) - told}):
+        raise ConfigError(f"the processes differ in {', '.join(differ)}; allowed is the same in all")
 
 
 def _fit(parts: Parts, start: Checkpoint | None, stop: Sized) -> Run:

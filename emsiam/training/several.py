@@ -34,10 +34,11 @@ class Several:
         folder: Path,
         of_new: Sequence[str],
         resume: bool,
+        quiet: bool,
     ):
-        """of_new: more arguments, of a run that begins; resume: whether runs go on that have begun."""
+        """of_new: more arguments, of a run that begins; resume: whether runs go on that have begun; quiet: no bar."""
         self.arguments, self.seeds, self.jobs, self.folder = arguments, seeds, jobs, folder
-        self.of_new, self.resume = of_new, resume
+        self.of_new, self.resume, self.quiet = of_new, resume, quiet
         self.running: dict[int, subprocess.Popen] = {}
         self.lock, self.caught = threading.RLock(), 0  # a second signal may come while the first is answered
 
@@ -45,7 +46,7 @@ class Several:
         """Train them all. Status as of a training: that of the first run that did not end well."""
         before = {number: signal.signal(number, self._stop) for number in NUMBERS}
         try:
-            with ThreadPoolExecutor(self.jobs) as pool, tqdm(total=len(self.seeds), unit="run", leave=False) as bar:
+            with ThreadPoolExecutor(self.jobs) as pool, self._bar() as bar:
                 statuses = []
                 for seed, (status, said, wrong) in zip(self.seeds, pool.map(self._one, self.seeds), strict=True):
                     bar.update()
@@ -63,6 +64,9 @@ class Several:
         if not set(statuses) - {0, DIVERGED}:
             print(report([Run(self.at(seed)) for seed in self.seeds], self.folder))
         return next((status for status in statuses if status), 0)
+
+    def _bar(self) -> tqdm:
+        return tqdm(total=len(self.seeds), unit="run", leave=False, disable=self.quiet)
 
     def at(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}"
@@ -103,6 +107,8 @@ def seeds_of(text: str) -> list[int]:
         first, dash, last = part.partition("-")
         if not (first.isdecimal() and (last.isdecimal() or not dash)):
             raise ConfigError(f"--seeds {text}: allowed are numbers such as 0-4 or 0,3,7")
+        if int(last or first) < int(first):
+            raise ConfigError(f"--seeds {text}: {part} runs backwards; allowed is {last}-{first}")
         found += range(int(first), int(last or first) + 1)
     if not found or len(set(found)) < len(found):
         raise ConfigError(f"--seeds {text}: allowed are seeds that differ, such as 0-4 or 0,3,7")
@@ -120,6 +126,8 @@ def report(runs: Sequence[Run], folder: Path) -> str:
     counts = Counter(s["verdict"] for s in summaries)
     ended = [s for s in summaries if s["verdict"] != "diverged"]
     lines = [f"{len(runs)} runs: {', '.join(f'{verdict} {n}' for verdict, n in counts.items())}"]
+    if len(ended) > 1:
+        lines.append(f"  means (95 % interval over {len(ended)} runs, by the t distribution)")
     for m in [*shown_in("end"), METRICS["knn_acc1"], METRICS["knn_z_acc1"]]:
         values = [s[m.name] for s in ended if s.get(m.name) is not None]
         if values:
