@@ -10,10 +10,38 @@ import torch
 from emsiam import processor
 
 FILE = Path(__file__).parent.parent / "BENCHMARKS.md"
-HEAD = (
-    "# Benchmarks\n\nTimes within a section are of one run on one machine, interleaved; ratios are what carries over. "
-    "Each section names its\nprocessor: on CUDA nothing has been timed yet. `make bench` makes all of them.\n"
-)
+HEAD = """# Benchmarks
+
+Times within a section are of one run on one machine; ratios are what carries over. Contenders take
+turns, except in `bank.py`, and in `growth.py` with 1 against 2 processes: there one ends before the
+other begins. Each section names its processor: on CUDA nothing has been timed yet. `make bench`
+makes all of them.
+
+What words mean:
+
+- `bank.py`: *peak memory* is that of the process, and *of it before* is its peak before the bank
+  was made. *Largest difference to an average apart*: of a stored row, to the same average formed
+  separately and kept in fp32; it is the rounding of bf16.
+- `folders.py`: *w* is the number of reading threads of emsiam, and of worker processes of the
+  others' DataLoaders. The others make T in their workers; emsiam makes T in the main process, since
+  it is meant for a GPU. *no T* is emsiam without T: files are read, decoded and cropped, which is
+  what its CPU does where T runs on a GPU. *× the fastest other* compares images/s with the fastest
+  of torchvision v1, v2 and lightly. *× the cheapest other* compares CPU time per image with the one
+  of them that takes least; above 1 is cheaper than that one.
+- `growth.py`: the exponent is the slope of log time over log size, by the upper half of the sizes;
+  1 is linear.
+- `throughput.py`: *lightly, bf16, channels_last* is its recipe as tuned for processors that are
+  fast in bf16. The Intel processor below has no AMX, and there this recipe is slower than the plain
+  one in fp32: compare with the plain one.
+
+Two aims were set, and as of 2026-11-27 both are missed in part ([LOG.md](LOG.md)):
+
+- A step at 0.97 times the speed of the model alone: met by ResNet-18 (0.97), missed by `tiny` at
+  28×28 (0.96) and at 8×8 (0.87), where what surrounds the model takes 4 of 94 ms and 2 of 16 ms.
+- Reading folders at 1.3 times the others' speed: per CPU time it is missed with one worker (1.02)
+  and with two (0.97). In images/s it is 1.41 with one worker and 0.64 with two, where T, on one
+  thread of the main process, is the limit.
+"""
 
 
 def write(command: str, text: str) -> None:

@@ -11,6 +11,7 @@ from counted import (  # beside this file
     PER_PROCESS,
     PRESET,
     SEVERAL,
+    SHAPE,
     keeps,
     of_mode,
     parameters,
@@ -27,6 +28,9 @@ from emsiam import ranks
 from emsiam.alternate import hold
 from emsiam.build import loop_options
 from emsiam.config import PRESETS
+from emsiam.data.batches import SYMMETRY
+from emsiam.data.headers import MANY
+from emsiam.data.probe_set import PROBE_SIZE, PROBE_VIEWS
 from emsiam.eta import SOLVERS, bank
 from emsiam.methods import METHODS
 from emsiam.traits import hyperparameters, of_solver
@@ -36,6 +40,7 @@ SIZES = (IMAGES, 10**9)
 PROCESSES = (1, SEVERAL, 64)
 MEMORY = (8, 32, 128, 512)  # GiB
 PAGE = 4096  # bytes that a disk reads or writes at once
+PATH = 100  # bytes that a path takes in memory, about: a string of 40 letters, and a pointer to it
 BF16 = bank.dtype_of("bf16", torch.float32).itemsize
 PER_IMAGE = sorted(  # those of modes first
     (name for name, f in SOLVERS.items() if of_solver(f).per_image),
@@ -44,15 +49,14 @@ PER_IMAGE = sorted(  # those of modes first
 BENCHMARK, SLURM = "python benchmarks/bank.py", "examples/slurm.sh"
 TEXT = """# Many processes, many images
 
-Made by `python docs/generate.py`. Every result below is computed from the solvers' traits and from
-the networks that the package builds. The settings are those of
-`--preset simsiam-imagenet`: ResNet-50 at 224×224, d = {d:,}. A *process* is one of those that
-`torchrun` starts, usually one for each GPU; R is their number. Each process sees b = {batch} images
-per step, so {several} GPUs have the paper's batch of {total}. `--batch-size` is the total: {batches}
-processes.
+Made by `python docs/generate.py`. The numbers below are computed from the solvers' traits and from
+the networks that the package builds; only the times of the mapped file are measured. The settings
+are those of `--preset simsiam-imagenet`: ResNet-50 at 224×224, d = {d:,}. A *process* is one of
+those that `torchrun` starts, usually one for each GPU; R is their number. Each process sees
+b = {batch} images per step, so {several} GPUs have the paper's batch of {total}. `--batch-size` is the
+total: {batches} processes.
 
-The figures are arithmetic on shapes; the times of the mapped file alone are measured. No run with a
-billion images was made: [what would stop one](#what-would-stop-a-billion-images).
+No run with a billion images was made: [what would stop one](#what-would-stop-a-billion-images).
 
 ## Memory
 
@@ -67,38 +71,47 @@ not listed keep no rows.
 
 {banks}
 
-`recomputed` keeps pixels, and is refused above {at_most}.
+`recomputed` keeps pixels. It is refused where the rows of all images together take more than
+{at_most}, whatever the number of processes.
 
 ### What else a process keeps
 
-Every process has these bytes whole, whatever the number of images and of processes. Activations come
-on top, see [paper_scale.md](paper_scale.md).
+Every process has these bytes whole, whatever the number of images and of processes.
 
 {kept}
 
-The formulas leave out small things: BN buffers of a second encoder ({buffers}), and the keys of the
-last step for `moco` ({last} on {several} processes).
+On top of the table come
+
+- the probe set, {probe_views} views of {probe_images} images: {probe}, and {others} for a copy of the views that
+  targets come from. Every process has it whole, on its device;
+- with several processes, DDP's buckets, a copy of the gradients: `4 · trained`, {buckets} for
+  `onestep`;
+- activations, see [paper_scale.md](paper_scale.md), and what an evaluation keeps while it lasts;
+- small things: BN buffers of a second encoder ({buffers}), and the keys of the last step for `moco`
+  ({last} on {several} processes).
 
 ## Traffic
 
-One step of each mode was taken with tensors that have a size and no numbers, and all exchanges
-between processes were counted. The bytes are those that one process sends per step; on average it
-receives as many. One process alone sends nothing. Sums and gathers are counted as rings do them.
-Evaluations, log lines and checkpoints are left out.
+One step of each mode was taken with tensors that have a size and no numbers. Its passes, the
+gathered representations, the sums of their gradients and the rows of the bank were counted; the
+bytes of gradients and BN statistics follow from formulas. The bytes are those that one process
+sends per step; on average it receives as many. One process alone sends nothing. Sums and gathers
+are counted as rings do them. Evaluations, log lines and checkpoints are left out.
 
 | what travels | bytes that each process sends per step |
 |---|---|
 | gradients, summed (all-reduce) | `2 (R−1)/R · 4 · trained` |
 | BN statistics, gathered forward, summed backward | `(R−1) · 4 · forward + 2 (R−1)/R · 4 · backward` |
 | representations, gathered; their gradients, summed | `(R−1) · b · g + 2 (R−1) · b · r` |
-| rows of the bank, there and back (all-to-all) | `(R−1)/R · b · row` on average, at most `R · b · row` |
+| rows of the bank, there and back (all-to-all) | `(R−1)/R · b · row` on average, at most `R · b · row / 2` |
 
 - *trained*: parameters that have a gradient.
 - *forward*, *backward*: numbers that all BN layers hand over in all passes of a step, 2C + 1 and 2C
   for C channels (PyTorch's SyncBatchNorm).
-- *g*, *r*, *row*: bytes for each image of the process; *row* counts both ways. A row travels in the bank's
-  type. The maximum is a bound: a process that keeps the rows of the whole batch sends (R−1) · b · row/2.
-  No process asks for rows: each knows the ids of all images of the batch.
+- *g*, *r*, *row*: bytes for each image of the process; *row* counts both ways. A row travels in the
+  bank's type. A process sends the maximum when it keeps the rows of all (R−1) · b images of the
+  other processes, and they keep those of its own b images. `random_targets` only reads its rows: at
+  most `(R−1) · b · row`. No process asks for rows: each knows the ids of all images of the batch.
 
 {counts}
 
@@ -121,7 +134,8 @@ and activations leave. In host memory the processes of a node share what there i
 {room}
 
 **What the mapped file costs while it fits into memory.** `python benchmarks/bank.py` measured it on
-a CPU, see [BENCHMARKS.md](../BENCHMARKS.md#python-benchmarksbankpy). The rows of a step take
+a CPU, with 512 images a step on one process (elsewhere on this page a process has {batch}), see
+[BENCHMARKS.md](../BENCHMARKS.md#python-benchmarksbankpy). The rows of such a step take
 {first_host:g} ms in host memory and {first_mapped:g} ms in the file at a first visit ({first_more:+.0%}), and
 {later_host:g} ms and {later_mapped:g} ms at later visits ({later_more:+.0%}). The operating system keeps
 the file in memory that nothing else needs, and writes it out by and by. So the file starts to pay
@@ -140,12 +154,13 @@ This was not measured.
   and a third exists while it is written. Several processes first collect their rows in a file in
   the run's directory. So the disk needs room for four times the rows.
 - One process writes the checkpoint, and the others wait for it, {patience:.0f} minutes at most (`PATIENCE` in
-  [emsiam/ranks.py](../emsiam/ranks.py)); then the job ends. The rows of a billion images in this time are
-  {rate} per second.
+  [emsiam/ranks.py](../emsiam/ranks.py)); then the job ends. Writing the rows of a billion images in
+  that time needs {rate} per second (bf16).
 - To resume, every process checks the whole checkpoint, byte by byte, before it takes its share.
 - `--dataset folder` walks the folder at each start, and asks for the size of each file, in every
-  process; it keeps every path in memory. Height and width of the images are read from the files once,
-  by one process of a node, and found in a cache from then on.
+  process. Every process keeps every path in memory, of the order of 100 bytes each: {paths_small} for
+  ImageNet, {paths} for a billion. From {many:,} files on, height and width of the images are read from
+  the files once, by one process of a node, and found in a cache afterwards.
 
 ## A Slurm script
 
@@ -154,13 +169,14 @@ Submit it from the repository's directory, or from one where `torchrun` finds `e
 
     sbatch --nodes=2 examples/slurm.sh --out runs/mine --preset simsiam-imagenet --data-dir DIR --save-every 1
 
-- The processes meet at a port of the first node (`--rdzv-endpoint`). With PyTorch 2.14 a restart fails
-  unless `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` is set, as the script does
+- The processes meet at a port of the first node (`--rdzv-endpoint`). With PyTorch 2.14 a restart
+  can fail unless `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` is set, as the script does
   ([pytorch issue 135712](https://github.com/pytorch/pytorch/issues/135712)).
 - Before the time limit Slurm sends USR1 to the script (`--signal=B:USR1@…`), which sends SIGTERM to
-  the training processes on its node. All processes end together, within ten steps and the evaluation
-  that is under way, when the first has saved. Then the script puts the job back into the queue
-  (`scontrol requeue`), and `--resume` goes on.
+  the training processes on its node. An evaluation that is under way is finished. Then all
+  processes stop at the same step, at most ten steps later. The first process saves; the others wait
+  until it has. Then the script puts the job back into the queue (`scontrol requeue`), and
+  `--resume` goes on.
 - `--bank DIR` must exist on each node, and should be on a local disk.
 
 ```bash
@@ -318,6 +334,7 @@ def text() -> str:
     """The text of docs/scaling.md."""
     moco = resolved(mode="moco", arch="tiny")
     d, total = resolved().width, PRESETS[PRESET]["batch_size"]
+    view = FP32 * PROBE_SIZE * math.prod(SHAPE)  # of each image of the probe set
     pages = {name: PER_PROCESS * -(-d * width // PAGE) for name, width in (("fp32", FP32), ("bf16", BF16))}
     return TEXT.format(
         **measured(),
@@ -329,6 +346,11 @@ def text() -> str:
         several=SEVERAL,
         placed=", ".join(f"`{name}`" for name in PER_IMAGE if of_solver(SOLVERS[name]).placed),
         at_most=f"{of_solver(SOLVERS['recomputed']).at_most / 2**30:g} GiB",
+        probe_views=PROBE_VIEWS,
+        probe_images=PROBE_SIZE,
+        probe=size(PROBE_VIEWS * view),
+        others=size(len(SYMMETRY[resolved().symmetry][1]) * view),
+        buckets=size(FP32 * parameters(of_mode("onestep"), trained=True)),
         buffers=size(sum(x.nbytes for x in of_mode("byol").F.buffers())),
         last=size(step(moco, shapes(moco), SEVERAL).state["last"].nbytes),
         banks=banks(),
@@ -342,6 +364,9 @@ def text() -> str:
         order_small=size(SIZES[0] * torch.randperm(1).itemsize),
         saved=size(SIZES[1] * d * BF16),
         saved_small=size(SIZES[0] * d * BF16),
+        paths=size(PATH * SIZES[1]),
+        paths_small=size(PATH * SIZES[0]),
+        many=MANY,
         patience=ranks.PATIENCE.total_seconds() / 60,
         rate=size(round(SIZES[1] * d * BF16 / ranks.PATIENCE.total_seconds())),
         steps=SIZES[0] // total,

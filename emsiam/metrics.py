@@ -115,7 +115,7 @@ METRICS = by_name(
             "loss",
             "loss",
             3,
-            "what θ minimises, mean since the line before; of the last epoch in the summary",
+            "the training loss: the mean since the previous line; in summary.json, the mean of the last epoch",
             said="loss {}",
             group="training",
             places=("bar", "end", "picture", "page", "compared", "results"),
@@ -164,8 +164,8 @@ METRICS = by_name(
             "kNN of z",
             "kNN accuracy of z",
             3,
-            "kNN on z, as `knn_acc1` on the backbone's features, from the same passes. It shows where z differ, "
-            "which kNN of the backbone hides",
+            "kNN on z, as `knn_acc1` on the backbone's features, from the same passes. It shows losses in z "
+            "that kNN of the backbone hides",
             group="accuracy",
             seldom=True,
             places=("compared",),

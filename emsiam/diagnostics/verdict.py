@@ -95,13 +95,14 @@ def judge(e: Evidence, bounds: Bounds = BOUNDS) -> Judgement:
     found again below min(pixels, ENOUGH)              not converging
     spread of z < READ                                 undecided
     fewer than FEW_DIRECTIONS directions               dimensional collapse
-    the interval of directions, or of found again, contains its bound   undecided
+    the 95 % interval of directions, or of found again, contains its bound   undecided
     else                                               healthy
 
     Found again, `view_auc`, is how often the other view of an image is nearer to it than a view of another image.
-    Without pixels the bound is that of untrained weights, and without these CHANCE. Spread is `residual_norm`: std·√d
-    where all channels vary alike, and 1 also where few channels do. Directions and found again are below a bound where
-    their whole interval is; spread is compared by its value.
+    Pixels is how often the pixels of the views alone find the other view. Where pixels are not given, the bound is that
+    of untrained weights, at most ENOUGH; without these it is CHANCE. Spread is `residual_norm`: std·√d where all
+    channels vary alike, and 1 also where few channels do. Directions and found again are below a bound where their
+    whole 95 % interval is; spread is compared by its value.
     """
     if e.z is None:
         return Judgement("diverged", "z or p holds values that are not finite", "finite", 0.0, 1.0, "a definition")

@@ -39,7 +39,7 @@ def arrays() -> Iterator[Made]:
     yield Made("Student's t, 2 degrees of freedom", views / normal(N, 1, seed=4).abs().sqrt(), "images differ", HEALTHY)
     for rank in (1, 2, 3):
         few = images[:, :rank] @ normal(rank, WIDTH, seed=5) + 0.01 * normal(2, N, WIDTH, seed=2)
-        yield Made(f"{rank} directions", few, "few directions", FLAT if rank < 3 else (*FLAT, UNSURE))
+        yield Made(f"{rank} direction{'s' * (rank > 1)}", few, "few directions", FLAT if rank < 3 else (*FLAT, UNSURE))
     v = normal(1, WIDTH, seed=6)
     yield Made("v or −v", (images[:, :1].sign() * v).expand(2, N, WIDTH), "few directions", FLAT)
     yield Made("a constant", v.expand(2, N, WIDTH), "constant", CONSTANT)

@@ -29,38 +29,39 @@ HEAD = """# The doctor: is it collapse?
     python -m emsiam.diagnose RUN|CHECKPOINT|EMBEDDINGS.npz --html page.html
 
 Files of embeddings are .npy, .npz, .safetensors or .pt. Exit status: 0 healthy, 10 not, 11 undecided or too early to
-say, 2 wrong input. Three axes are read as [views, N, d], or as [N, tokens, d], whose mean over tokens is looked at;
-`--layout` says which. An array without negative values is taken for features after a ReLU, and centred. Of more than
-1,024 images (a module: 256) so many are drawn, always the same. A run needs its images: of one that was trained on
+say, 2 wrong input. Three axes are read as [views, N, d], or as [N, tokens, d], whose mean over tokens is used;
+`--layout` says which. An array without negative values is taken for features after a ReLU, and centred. At most 1,024
+images are used (256 for a module), the same ones each time. A run needs its images: of one that was trained on
 `images=…` pass `run.embed(images).z`.
 
-Made by `python -m experiments.doctor` from results/doctor.runs.jsonl; no number here is typed by hand.
+Made by `python -m experiments.doctor` from results/doctor.runs.jsonl; no number here is typed by hand. A *look* is a
+run at one step, as the doctor sees it.
 """
 
-NOW = """A look is a run at a step. *Not healthy*: the verdict is a collapse, or not
-converging. It *says* that images are lost where it finds too few of them again by their other view, or calls
-z or p a constant; it *does not say* where it is undecided, or where it is too early to say, as it is at step
-20 of every run. Shares of looks, with 95 % intervals over runs. Between:
+NOW = """*Not healthy*: the verdict is a collapse, or not converging. It *says lost* where it finds too few images again
+by their other view, or calls z or p a constant. *Undecided* includes "too early to say", the verdict at step 20 of
+every run unless z or p is a constant. The table gives shares of looks, with 95 % intervals over runs. *Between*:
 accuracy is 1 to 3 points lower."""
-LATER = """Looks whose images of z are kept. *Not healthy*: a collapse, or not converging. Few directions that still
-carry all images are called a dimensional collapse: here is how often images are lost afterwards."""
-OTHERWISE = """The same networks at their last look, with fewer images, with every image twice, in half precision, and
-with running BN statistics in place of a batch's."""
+LATER = """These are looks whose images of z are kept. *Not healthy*: a collapse, or not converging. Few directions that
+still carry all images are called a dimensional collapse: the table shows how often images are lost afterwards."""
+OTHERWISE = """The same networks at their last look were examined again: with fewer images, with every image twice, in
+half precision, and with running BN statistics in place of a batch's."""
 ALONE = """The area under the ROC curve: the chance that a look whose images are lost has a lower value than one whose
 images are kept (a higher one of `singular_value_auc`, `alpha_req` and `monai`, which are high in a collapse);
-0.5 is a coin. These have no bound, so they are not to be compared with the shares above. A name that ends in
+0.5 is chance. These have no bound, so they are not to be compared with the shares above. A name that ends in
 8 uses eight views. `help(emsiam.diagnostics.collapse)` says what each is, with its source; `monai` is the score of
 MONAI's EmbeddingCollapseMetric."""
 
 WATCHING = f"""`emsiam.Monitor` stood in the training loop of every run, with what a step makes of its batch: z of two
 views, and p. It warns when the rank of z falls, when few directions are left, and when z or p is nearly a constant.
-The std moves where std·√d of z is below {MOVED:g} of its value at the first look."""
+The std *has moved* once std·√d of z is below {MOVED:g} of its value at the first look. A negative number of steps means
+that the warning came later."""
 
 
-CHOICE = """Two bounds are no definitions: how many directions are few, and how often an image that is found again is
-enough. They were set by trials on digits and shapes before these runs. Here each pair of data sets chooses them, by the
-largest sum of: lost looks that are said to be, less kept ones that are; looks that will lose images and are not called
-healthy, less those that will not. Then the errors on the other pair are shown, beside those of the rule's bounds."""
+CHOICE = """Two bounds are no definitions: how many directions are few, and how often images must be found again. They
+were set by trials on digits and shapes before these runs. Here each pair of data sets chooses the bounds with the
+largest score on its own looks. The score is made of the shares in the last four columns: the first minus the second,
+plus the third minus the fourth. The table shows these shares on the other pair, beside those of the rule's bounds."""
 
 
 def text(found: Sequence[Row], monitors: Sequence[Watched]) -> str:
@@ -74,11 +75,11 @@ def text(found: Sequence[Row], monitors: Sequence[Watched]) -> str:
         f"## Is z or p a constant?\n\n{constant(plain)}",
         f"## Will they be lost?\n\n{LATER}\n\n{foretold(plain)}",
         f"## The bounds\n\n{CHOICE}\n\n{exchanged(plain)}",
-        f"## Looked at otherwise\n\n{OTHERWISE}\n\n{ways(found)}",
+        f"## Robustness: fewer images, duplicates, half precision\n\n{OTHERWISE}\n\n{ways(found)}",
         f"## The monitor\n\n{WATCHING}\n\n{monitored(monitors)}",
         f"## Single numbers as detectors of lost images\n\n{ALONE}\n\n{singles(plain)}",
         f"## What is said of each case, at its last look\n\n{verdicts(plain)}",
-        f"## Arrays that nobody trained\n\n{untrained()}",
+        f"## Synthetic arrays\n\n{untrained()}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -86,14 +87,14 @@ def text(found: Sequence[Row], monitors: Sequence[Watched]) -> str:
 def summed_up(found: Sequence[Row]) -> str:
     """The errors in a sentence for each pair of data sets."""
     lines = []
-    for pair, of in ((REPORTED, "where its bounds were not chosen"), (CHOSEN, "where they were")):
+    for pair, of in ((REPORTED, "where its bounds were not chosen"), (CHOSEN, "where its bounds were chosen")):
         here = [row for row in found if row.data in pair]
         lost, kept = ([row for row in here if row.lost is state] for state in (True, False))
         if lost and kept:
             lines.append(
                 f"- On {' and '.join(pair)}, {of}: where images are lost, z is called collapsed or not converging in "
-                f"{against(lost)} of the looks, and its images lost in {says(lost)}. Where they are kept, these are "
-                f"{against(kept)} and {says(kept)}."
+                f"{against(lost)} of the looks, and its images are said to be lost in {says(lost)}. Where images are "
+                f"kept, these shares are {against(kept)} and {says(kept)}."
             )
     return "\n".join(lines)
 
@@ -139,7 +140,8 @@ def errors(found: Sequence[Row]) -> str:
             cells += [shown(rate([(r.key, says_ill(r.judgement)) for r in rows])), says(rows)]
             cells.append(share(rate([(r.key, says_lost(r.judgement) is None) for r in rows])))
         lines.append([*cells, str(sum(lost is None for lost, _ in here))])
-    head = [f"{state}: {what}" for state in ("lost", "kept") for what in ("not healthy", "says lost", "does not say")]
+    said = ("verdict not healthy", "says lost", "undecided")
+    head = [f"images {state}: {what}" for state in ("lost", "kept") for what in said]
     return table(["", "of", *head, "between, left out"], lines)
 
 
@@ -152,7 +154,7 @@ def constant(found: Sequence[Row]) -> str:
             of = [row for row in found if row.data == data and row.constant is state]
             cells.append(shown(rate([(row.key, row.judgement.verdict == "complete collapse") for row in of])))
         lines.append(cells)
-    return table(["", "constant: says so", "not: says so"], lines)
+    return table(["", "z or p constant: says so", "neither constant: says so"], lines)
 
 
 def foretold(found: Sequence[Row]) -> str:
@@ -164,7 +166,7 @@ def foretold(found: Sequence[Row]) -> str:
             of = [row for row in found if row.data == data and row.will_lose is lose]
             cells.append(shown(rate([(row.key, says_ill(row.judgement)) for row in of])))
         lines.append(cells)
-    return table(["", "will be lost: not healthy", "will not: not healthy"], lines)
+    return table(["", "images will be lost: not healthy", "will not be lost: not healthy"], lines)
 
 
 def exchanged(found: Sequence[Row]) -> str:
@@ -175,8 +177,8 @@ def exchanged(found: Sequence[Row]) -> str:
         for by, bounds in ((" and ".join(pair), chosen(mine)), ("the rule", BOUNDS)):
             numbers = [f"{x:.2f}" for x in shares(theirs, bounds)]
             lines.append([by, f"{bounds.directions:g}", f"{bounds.enough:g}", " and ".join(other), *numbers])
-    head = ["chosen by", "few directions", "enough", "errors on", "lost: says so", "kept: says lost"]
-    return table([*head, "will be lost: not healthy", "will not: not healthy"], lines)
+    head = ["chosen by", "few directions", "enough", "shares on", "images lost: says lost", "images kept: says lost"]
+    return table([*head, "images will be lost: not healthy", "will not be lost: not healthy"], lines)
 
 
 def ways(found: Sequence[Row]) -> str:
@@ -235,7 +237,7 @@ def monitored(found: Sequence[Watched]) -> str:
                 str(sum(w.lost is None for w in here)),
             ]
         )
-    head = ["", "images are lost at a look: warned", "steps before the std moves (below 0: after): median (range)"]
+    head = ["", "images are lost at a look: warned", "steps from the warning until the std has moved: median (range)"]
     head += ["warned, and the std never moved", "never lost: warned", "between, left out"]
     return table(head, lines)
 
