@@ -31,7 +31,8 @@ HEAD = """# The tables at the paper's scale
 Made by `python -m experiments.paper_scale` from the rows of [experiments/](../experiments) and the presets; nothing
 here is typed by hand. A row on digits that is longer, wider or warmed up is so here in proportion. For an interval,
 each with `--seed` 0 to 4. What is not the paper's: all systems have SimSiam's optimiser, lr and weight decay; MoCo's
-momentum is 0.99 (0.999 there); SwAV has d prototypes, at most 3,000 (3,000 there); none is tuned.
+momentum is 0.99 (0.999 there); SwAV has d prototypes, at most 3,000 (3,000 there); none is tuned. The batch is 512
+for all, as in most of the paper's tables; Table 4's is 4,096 for SimCLR, BYOL and SwAV, and 256 for MoCo and SimSiam.
 
 Hours are those of one A100, estimated, not measured. The FLOPs of a step, forward and backward,
 are counted (`torch.utils.flop_counter`), and taken to run at {rate:.0f} TFLOP/s, as NVIDIA trains ResNet-50 there
