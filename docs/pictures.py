@@ -17,7 +17,7 @@ from emsiam.plots import trajectory
 RUNS = {
     "SimSiam": {"mode": "onestep"},
     "multistep, k = 100": {"mode": "multistep", "k": 100},
-    "bank of η, no predictor": {"mode": "ema_eta"},
+    "moving average": {"mode": "ema_eta"},
     "no predictor": {"mode": "onestep", "predictor": "none"},
     "no stop-gradient": {"mode": "onestep", "stop_grad": False},
 }
@@ -26,7 +26,7 @@ SEEDS = range(3)
 
 @cache
 def run(name, seed):
-    out = Path("runs/pictures") / f"{name} {seed}"
+    out = Path("runs/pictures") / f"seed-{seed}" / name  # by which the page calls it
     return fit(Config(**RUNS[name], seed=seed, out=str(out), overwrite=True))
 
 

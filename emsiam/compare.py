@@ -15,6 +15,8 @@ from .files import replacing, write_json
 if TYPE_CHECKING:
     from .runs.run import Run
 
+SHOWN = 20  # pairs in the table
+
 
 def compare(runs: "Sequence[Run]") -> dict[str, Any]:
     """What can be said of two or more runs, see `emsiam.comparison.compare.compare`. Raises ConfigError."""
@@ -31,13 +33,15 @@ def report(result: dict[str, Any]) -> str:
     criterion, (collapsing, bound) = next(iter(CRITERIA.items()))
     metrics = {m.name: m for m in shown_in("table")}
     heads = [m.short for m in metrics.values()]
-    rows: list[tuple[str, ...]] = [("run", "verdict", *heads, f"{METRICS[collapsing].short} < {bound:g} at step")]
+    when = f"{METRICS[collapsing].short} < {bound:g} at step"
+    rows: list[tuple[str, ...]] = [("run", "verdict", "steps", *heads, when)]
     sets = list(dict.fromkeys(run["dataset"] for run in result["runs"]))
     for run in sorted(result["runs"], key=lambda run: sets.index(run["dataset"])):
         s, onset = run["summary"], run["steps_to_collapse"][criterion]
         cells = [m.written(s[n]) if s.get(n) is not None else "-" for n, m in metrics.items()]
         data = (run["dataset"],) if len(sets) > 1 else ()
-        rows.append((*data, run["name"], s["verdict"], *cells, "never" if onset is None else f"{onset:,}"))
+        collapsed = "never" if onset is None else f"{onset:,}"
+        rows.append((*data, run["name"], s["verdict"], f"{_reached(run):,}", *cells, collapsed))
     if len(sets) > 1:
         rows[0] = ("data set", *rows[0])
     lines = _columns(rows)
@@ -60,19 +64,7 @@ def report(result: dict[str, Any]) -> str:
                 span = f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), {design}"
                 rows.append((f"{d['b']} − {d['a']}", d["metric"], span, f"{d['p']:.3g}", f"{d['detectable']:.3f}"))
         lines += ["", *_columns(rows)]
-    rows = [("pair", "CKA at the end", "parts at step", "")]
-    pairs = [pair for pair in result["pairs"] if pair["same_images"]]
-    for pair in sorted(pairs, key=lambda pair: not pair["paired"])[:20]:
-        last = pair["cka"][max(pair["cka"])] if pair["cka"] else None
-        kind = "paired" if pair["paired"] else "not paired"
-        at = f"{pair['parts_at']:,}" if pair["parts_at"] is not None else "-"
-        note = "; ".join(filter(None, (kind, pair["note"])))
-        rows.append((f"{pair['a']} · {pair['b']}", f"{last:.3f}" if last is not None else "-", at, note))
-    lines += ["", *_columns(rows)] if pairs else [""]
-    if len(pairs) > 20:
-        lines.append(f"… and {len(pairs) - 20} more pairs in comparison.json")
-    if apart := len(result["pairs"]) - len(pairs):
-        lines.append(f"z is not compared in {apart} pairs of runs that look at other images")
+    lines += ["", *_pairs(result)]
     if "updates" in result:
         updates = result["updates"]
         rows = [(f"updates from {updates['from']}, {updates['steps']:,} steps", "angle")]
@@ -81,6 +73,41 @@ def report(result: dict[str, Any]) -> str:
             rows.append((f"{one['a']} · {one['b']}", f"{one['angle']:.1f}°" if moves else "one does not move"))
         lines += ["", *_columns(rows), *(f"{name}: not from there, {why}" for name, why in updates["refused"].items())]
     return "\n".join(lines)
+
+
+def _reached(run: dict[str, Any]) -> int:
+    """The last step of a run, or of an unfinished one the last that is known."""
+    return max(run["summary"]["steps"], *run["cka_to_start"])
+
+
+def _pairs(result: dict[str, Any]) -> list[str]:
+    """Every two runs on the same images in a line, and below them what holds for several pairs."""
+    rows = [("pair", "CKA", "at step", "parts at step", "")]
+    pairs = [pair for pair in result["pairs"] if pair["same_images"]]
+    for pair in sorted(pairs, key=lambda pair: not pair["paired"])[:SHOWN]:
+        last = max(pair["cka"], default=None)
+        cka = ("-", "-") if last is None else (f"{pair['cka'][last]:.3f}", f"{last:,}")
+        parts = f"{pair['parts_at']:,}" if pair["parts_at"] is not None else "-"
+        rows.append((f"{pair['a']} · {pair['b']}", *cka, parts, "paired" if pair["paired"] else "not paired"))
+    lines = _columns(rows) if pairs else []
+    if len(pairs) > SHOWN:
+        lines.append(f"… and {len(pairs) - SHOWN} more pairs in comparison.json")
+    if any("so other schedules" in pair["note"] for pair in pairs):
+        lines.append("runs of other lengths have other schedules of the learning rate")
+    if any("snapshots" in pair["note"] for pair in pairs):
+        lines.append(
+            "z is compared at the snapshots that both runs of a pair have, and CKA is that of the last of them"
+        )
+    elsewhere: dict[str, list[str]] = {}
+    for pair in pairs:
+        for note in pair["note"].split("; "):
+            if note.startswith("other "):
+                elsewhere.setdefault(note, []).append(f"{pair['a']} · {pair['b']}")
+    for note, of in elsewhere.items():
+        lines.append(f"{note}, in {of[0]}" + (f" and {len(of) - 1} more" if len(of) > 1 else ""))
+    if apart := len(result["pairs"]) - len(pairs):
+        lines.append(f"z is not compared in {apart} pairs of runs that look at other images")
+    return lines
 
 
 def _rules(runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -107,11 +134,38 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _found(given: Sequence[str]) -> list["Run"]:
+    """The runs in directories, and for one that holds seed-0, seed-1 … these.
+
+    A directory without a run is left out where two or more runs are left, and a line on stderr says so. Raises
+    ConfigError where fewer are, for a path that is not there, and for a damaged run.
+    """
+    from .runs.run import load_run
+
+    paths: list[str | Path] = []
+    without: list[str] = []
+    for path in given:
+        at = Path(path).expanduser()
+        seeds = sorted((file.parent for file in at.glob("seed-*/config.json")), key=lambda p: (len(p.name), p.name))
+        if (at / "config.json").is_file() or not at.exists():
+            paths.append(path)
+        elif seeds:
+            paths += seeds
+        else:
+            without.append(path)
+    if without and len(paths) < 2:
+        raise ConfigError(f"{without[0]}: holds no run (there is no config.json)")
+    runs = [load_run(path) for path in paths]
+    for path in without:
+        print(printable(f"emsiam.compare: {path}: holds no run, and is left out"), file=sys.stderr)
+    return runs
+
+
 @command
 def main(arguments: list[str]) -> int:
     """The command. Status 0 done, 2 wrong input."""
     parser = Parser(prog="python -m emsiam.compare", description="Compare the trajectories of runs.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, or DIR that holds seed-N")
     parser.add_argument(
         "--out", type=PATH.of_argument, default="comparison", help="directory for what is written. Default: comparison."
     )
@@ -124,9 +178,8 @@ def main(arguments: list[str]) -> int:
         from .comparison.compare import compare, updates
         from .comparison.page import page
         from .plots import comparison
-        from .runs.run import load_run
 
-        runs = [load_run(path) for path in given.runs]
+        runs = _found(given.runs)
         result = compare(runs)
         if given.updates:
             groups = {group["name"]: group["runs"] for group in result["groups"]}

@@ -12,6 +12,8 @@ from .runs.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LONGEST = 24  # characters of a name beside a matrix
+
 
 def trajectory(runs: Run | Iterable[Run], names: Iterable[str] = (), *, rows: int = 1) -> "Figure":
     """Loss, std of ẑ against 1/√d, rank and kNN over steps (the paper's Fig. 2, and more), for one run or several.
@@ -203,11 +205,18 @@ def _cka_matrix(axes, result, groups, names) -> None:
         i, j = names.index(pair["a"]), names.index(pair["b"])
         matrix[i, j] = matrix[j, i] = pair["cka"][max(pair["cka"])] if pair["cka"] else np.nan
     few = len(names) <= 8  # else where each group begins
-    shown = names if few else [g if g not in groups[:i] else "" for i, g in enumerate(groups)]
+    numbers = [str(i + 1) for i in range(len(names))]  # below columns, which are narrower than names
+    shown = [f"{_short(name)}  {i}" for i, name in zip(numbers, names, strict=True)]
+    if not few:
+        shown = [g if g not in groups[:i] else "" for i, g in enumerate(groups)]
     sns.heatmap(
         matrix, vmin=0, vmax=1, cmap="viridis", annot=few, fmt=".2f", square=True, ax=axes,
-        xticklabels=shown if few else False, yticklabels=shown, cbar_kws={"shrink": 0.8},
+        xticklabels=numbers if few else False, yticklabels=shown, cbar_kws={"shrink": 0.8},
     )  # fmt: skip
-    axes.tick_params(axis="y", rotation=0)
+    axes.tick_params(axis="both", rotation=0)
     axes.set_title("linear CKA at the last common snapshot")
-    axes.tick_params(axis="x", rotation=30)
+
+
+def _short(name: str) -> str:
+    """A name, or its beginning and its end."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2 - 1]}…{name[-LONGEST // 2 :]}"

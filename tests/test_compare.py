@@ -1,7 +1,9 @@
 """python -m emsiam.compare on real runs, small ones."""
 
+import itertools
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import scipy.stats
 
 import emsiam
-from emsiam import compare, comparison
+from emsiam import compare, comparison, plots
 from emsiam.diagnostics import trajectory
 from emsiam.diagnostics.statistics import mean_interval
 from emsiam.metrics import CRITERIA
@@ -49,8 +51,8 @@ def test_names_are_the_shortest_endings(tmp_path):
 def test_groups_differ_by_seed_alone(result):
     groups = {g["name"]: g["runs"] for g in result["groups"]}
     assert list(groups.values()) == [["a/0", "a/1"], ["b/0", "b/1"], ["c/0"]]
-    assert list(groups)[:2] == ["onestep", "onestep predictor=none"]
-    assert {"multistep", "k=3", "dim=24", "epochs=3"} <= set(list(groups)[2].split())
+    mlp, none = (f"onestep dim=16 predictor={name} epochs=2" for name in ("mlp", "none"))
+    assert list(groups) == [mlp, none, "multistep k=3 dim=24 epochs=3"]  # what differs is told of each
     member = {name: group for group, names in groups.items() for name in names}
     assert all(run["group"] == member[run["name"]] for run in result["runs"])
 
@@ -61,7 +63,8 @@ def test_pairs_are_recognised(result):
     assert found["b/0", "c/0"]  # of other width and length, of the same seed
     assert not found["a/0", "a/1"]
     by_metric = {(d["a"], d["b"], d["metric"]): d for d in result["differences"]}
-    d = by_metric["onestep", "onestep predictor=none", "z_std_ratio"]
+    one, two, _ = (group["name"] for group in result["groups"])
+    d = by_metric[one, two, "z_std_ratio"]
     assert (d["paired"], d["n"]) == (True, 2)
 
 
@@ -80,7 +83,7 @@ def test_cka_is_that_of_the_snapshots(runs, result):
     same = next(p for p in result["pairs"] if (p["a"], p["b"]) == ("a/0", "b/0"))
     assert same["cka"][0] == pytest.approx(1)  # one initial projector
     assert same["note"] == ""
-    assert result["seed_band"]["onestep"][0][0] < 1
+    assert result["seed_band"][result["groups"][0]["name"]][0][0] < 1
 
 
 def test_ways_of_weights_are_compared_from_a_common_start(runs, result):
@@ -190,8 +193,14 @@ def test_the_command(runs, tmp_path, capsys):
     paths = [str(run.path) for run in runs.values()]
     assert compare.main([*paths, "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "onestep predictor=none − onestep" in said
-    assert "z is compared at the" in said
+    assert "onestep dim=16 predictor=none epochs=2 − onestep dim=16 predictor=mlp epochs=2" in said
+    table = said[said.index("pair  ") :].splitlines()
+    pair, _, at, *_ = re.split("  +", next(line for line in table if line.startswith("a/0 · c/0  ")))
+    assert (pair, at) == ("a/0 · c/0", "14")
+    assert max(map(len, table[: table.index("")])) <= 120
+    elsewhere = "other dim: F begins elsewhere, in a/0 · c/0 and 1 more"
+    for common in ("other schedules", "z is compared at the snapshots", elsewhere):
+        assert said.count(common) == 1
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [r["name"] for r in written["runs"]] == ["a/0", "b/0", "a/1", "b/1", "c/0"]
     assert written["runs"][0]["steps_to_collapse"].keys() == CRITERIA.keys()
@@ -258,8 +267,94 @@ def test_a_label_has_what_tells_a_group_apart_and_at_most_40_characters(tmp_path
     }
     made = [emsiam.fit(emsiam.Config(**short | way, out=str(tmp_path / name))) for name, way in ways.items()]
     names = [g["name"] for g in compare.compare(made)["groups"]]
-    assert names == ["digits: onestep", "digits: onestep augment=noise:0.2", "long", "folder: onestep"]
-    assert [g["name"] for g in compare.compare(made[:2])["groups"]] == ["onestep", "onestep augment=noise:0.2"]
+    assert names == [
+        "digits: onestep scale=0.3:1 noise=0.05 …",  # no room for brightness, lr and wd, which others have as well
+        "digits: onestep scale=0.3:1 noise=0.2 …",
+        "digits: multistep k=10 scale=0.5:1 …",
+        "folder: onestep",
+    ]
+    assert [g["name"] for g in compare.compare(made[:2])["groups"]] == ["onestep noise=0.05", "onestep noise=0.2"]
+
+
+def test_a_default_that_others_do_not_have_is_told(runs, tmp_path):
+    """Whichever run is first, and where its options are the defaults."""
+    made = [emsiam.fit(emsiam.Config(**SMALL | {"lr": lr}, out=str(tmp_path / str(lr)))) for lr in (0.1, 0.01)]
+    names = ["onestep lr=0.1", "onestep lr=0.01"]
+    for way in (1, -1):
+        assert [g["name"] for g in compare.compare(made[::way])["groups"]] == names[::way]
+    longer = compare.compare([made[0], runs["c", 0]])["groups"]  # k and h follow from the mode
+    assert [g["name"] for g in longer] == ["onestep dim=16 epochs=2", "multistep k=3 dim=24 epochs=3"]
+
+
+OWN = "def still(state, F_t, batch, *, m=0.9):\n    return F_t(batch.others), state\n"
+
+
+def test_a_solver_of_ones_own_is_named_and_its_run_blamed(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    emsiam.fit(emsiam.Config(**SMALL, eta="mine.py:still", lr=0.05, out="own"))
+    paths = [str(runs["a", 0].path), "own", "--out", "out", "--updates", "1"]
+    assert compare.main(paths) == 0
+    groups = json.loads((tmp_path / "out" / "comparison.json").read_text())["groups"]
+    assert [g["name"] for g in groups] == ["onestep lr=0.1", "onestep eta=mine.py:still m=0.9 lr=0.05"]
+    said = capsys.readouterr().out
+    assert "not from there, own: η is solved by code, mine.py:still; to run it, name it too: --eta mine.py" in said
+    assert compare.main([*paths, "--eta", "mine.py:still"]) == 0
+    assert "not from there" not in capsys.readouterr().out
+
+
+def test_folders_that_hold_no_run_are_left_out(runs, tmp_path, capsys):
+    """As of `runs/*`; one that holds the seeds of --seeds is these."""
+    for seed in (0, 1):
+        shutil.copytree(runs["a", seed].path, tmp_path / "seeds" / f"seed-{seed}")
+    (tmp_path / "comparison").mkdir()
+    (tmp_path / "note.txt").touch()
+    rest = [str(tmp_path / name) for name in ("comparison", "note.txt", "seeds")]
+    assert [run.path.name for run in compare._found([*rest, str(runs["b", 0].path)])] == ["seed-0", "seed-1", "0"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"emsiam.compare: {path}: holds no run, and is left out" for path in rest[:2]]
+    for few in (rest[:1], [rest[0], str(runs["b", 0].path)]):
+        with pytest.raises(emsiam.ConfigError, match="comparison: holds no run"):
+            compare._found(few)
+    with pytest.raises(emsiam.ConfigError, match="nowhere: holds no run"):
+        compare._found([rest[2], str(tmp_path / "nowhere")])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_that_stopped_says_how_far_it_came(runs, tmp_path):
+    """Of its snapshots, where the line before them is of an earlier step."""
+    stopped = tmp_path / "stopped"
+    shutil.copytree(runs["a", 0].path, stopped)
+    for name in ("summary.json", "SHA256SUMS"):
+        (stopped / name).unlink()
+    for folder in ("snapshots", "weights"):
+        for file in (stopped / folder).glob("*.npy"):
+            if int(file.stem) > 7:
+                file.unlink()
+    first = (stopped / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
+    (stopped / "metrics.jsonl").write_text(first)
+    result = compare.compare([runs["b", 0], emsiam.load_run(stopped)])
+    assert result["pairs"][0]["note"] == "14 and 7 steps, not finished: z is compared at the 8 snapshots that both have"
+    said = compare.report(result)
+    assert next(line for line in said.splitlines() if line.startswith("stopped")).split()[1:3] == ["unfinished", "7"]
+    assert "other schedules" not in said
+
+
+def test_long_names_do_not_overlap_beside_the_matrix():
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.75, 4.3), layout="constrained")  # its share of comparison.png
+    axes = figure.subplots()
+    names = [f"digits-onestep-20261127-14320{i}" for i in range(8)]
+    pairs = [{"a": a, "b": b, "cka": {0: 0.5}} for a, b in itertools.combinations(names, 2)]
+    plots._cka_matrix(axes, {"pairs": pairs}, names, names)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+    assert len(boxes) == 16
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    rows, columns = ([label.get_text() for label in x] for x in (axes.get_yticklabels(), axes.get_xticklabels()))
+    assert rows == [f"digits-ones…61127-14320{i}  {i + 1}" for i in range(8)]
+    assert columns == [str(i + 1) for i in range(8)]
 
 
 def test_wrong_input(runs, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 from _warm import LONG
 
 import emsiam
-from emsiam import compare
+from emsiam import compare, plots
 from emsiam.comparison import page
 from emsiam.data import contact
 
@@ -105,12 +105,17 @@ def test_it_is_drawn_offline_and_without_an_error(opened, file):
     assert [entry for entry in opened.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_it_opens_at_the_end_with_the_verdicts_in_words(opened, runs):
+def test_it_opens_at_the_end_with_groups_and_verdicts_in_words(opened, runs, folder):
+    compared = json.loads((folder / "comparison.json").read_text())
     state = opened.execute_script(STATE)
     assert state["step"] == "step 21"
     assert state["marks"][0] == [run.summary["steps"] for run in runs]
+    assert opened.find_element("css selector", "h1").text == "5 runs in 4 groups"
     said = [card.text for card in opened.find_elements("css selector", ".run .verdict")]
     assert said == [run.summary["verdict"] for run in runs]
+    groups = {name: group["name"] for group in compared["groups"] for name in group["runs"]}
+    cards = [card.text.splitlines()[:2] for card in opened.find_elements("css selector", ".run")]
+    assert cards == [[f"run{i}", groups[f"run{i}"]] for i in range(5)]
     opened.find_element("css selector", "summary").click()
     reasons = [item.text for item in opened.find_elements("css selector", "details li")]
     assert [run.summary["reason"] in text for run, text in zip(runs, reasons, strict=True)] == [True] * 5
@@ -135,6 +140,11 @@ def test_keys_move_the_step_and_space_plays(opened, runs):
     once(opened, lambda s: s["stop"] == 0)
     press(opened, Keys.ARROW_RIGHT)
     once(opened, lambda s: s["stop"] == 1)
+    opened.execute_script("document.querySelector('summary').focus()")
+    press(opened, Keys.SPACE)  # opens what is focused, and does not play
+    assert opened.execute_script("return document.querySelector('details').open")
+    assert not opened.execute_script(STATE)["playing"]
+    opened.execute_script("document.activeElement.blur()")
     press(opened, Keys.SPACE)
     assert opened.execute_script(STATE)["playing"]
     state = once(opened, lambda s: s["stop"] == last)
@@ -193,6 +203,88 @@ def test_a_click_on_a_name_hides_a_run(opened):
     shown = opened.execute_script("return DATA.panels[0].place.data.filter(t => t.visible).map(t => t.name)")
     assert "run1" not in shown
     assert "run0" in shown
+    seen = "return [...document.querySelectorAll('.run canvas')].map((x) => getComputedStyle(x).visibility)"
+    assert opened.execute_script(seen) == ["visible", "hidden", *["visible"] * 3]
+    opened.find_elements("css selector", ".run button")[1].click()
+    once(opened, lambda s: not s["hidden"])
+    assert set(opened.execute_script(seen)) == {"visible"}
+
+
+AXES = "return DATA.panels.map((p) => [p.place._fullLayout.xaxis.range, p.place._fullLayout.yaxis.range])"
+DOTS = """
+go(arguments[0]);
+return DATA.panels.filter((p) => !p.moving).map((p) =>
+    p.place.data.filter((t) => t.mode === 'markers').map((t) => [t.x[0], t.y[0]]));
+"""
+
+
+def test_axes_stay_while_the_marks_move(opened):
+    lines = opened.execute_script("return DATA.panels.map((p) => p.lines)")
+    axes = opened.execute_script(AXES)
+    for panel, (x, y), zero in zip(lines, axes, (True, True, False, False, False), strict=True):
+        steps, values = (np.concatenate([line[n] for line in panel]) for n in "xy")
+        assert x[0] < steps.min()
+        assert steps.max() < x[1]
+        assert panel is lines[-1] or (y[0] == 0 if zero else y[0] < values.min())
+        assert panel is lines[-1] or values.max() < y[1]
+    for stop in (0, 1, 7):
+        opened.execute_script(DOTS, stop)
+        assert opened.execute_script(AXES) == axes
+
+
+def test_a_mark_is_on_its_curve_at_the_step(opened):
+    """Also between two lines of metrics.jsonl; at the end of a run that is shorter."""
+    steps = opened.execute_script("return DATA.steps")
+    lines = opened.execute_script("return DATA.panels.filter((p) => !p.moving).map((p) => p.lines)")
+    for stop in (0, 1, 4, len(steps) - 1):
+        for panel, marks in zip(lines, opened.execute_script(DOTS, stop), strict=True):
+            for line, (x, y) in zip(panel, marks, strict=True):
+                assert x == min(max(steps[stop], line["x"][0]), line["x"][-1])
+                assert y == pytest.approx(np.interp(steps[stop], line["x"], line["y"]))
+    assert steps[1] == 1  # where no line is written, every 3 steps
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (800, 700), (844, 390)])
+def test_six_clouds_with_long_names_are_large_and_side_by_side(browser, runs, tmp_path, size):
+    paths = [tmp_path / name for name in ("i", "e", "digits-onestep-20261127-143201", "no predictor", "s", "m")]
+    for i, path in enumerate(paths):
+        shutil.copytree(runs[i % 3].path, path)
+    loaded = [emsiam.load_run(path) for path in paths]
+    (tmp_path / "page.html").write_text(page.page(loaded, compare.compare(loaded)))
+    at_size(browser, tmp_path / "page.html", *size)
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('.run canvas')].map((x) => x.getBoundingClientRect())"
+    )
+    assert min(box["width"] for box in boxes) >= 210
+    assert [box["top"] for box in boxes] == [boxes[0]["top"]] * 3 + [boxes[3]["top"]] * 3
+    assert boxes[2]["right"] - boxes[0]["left"] > 0.5 * size[0]
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+
+
+def test_no_label_has_the_colour_of_a_run():
+    """Nor one that looks like it to somebody who does not see red or green (Machado et al. 2009)."""
+    runs = list(plots.palette(map(str, range(8))).values())
+    assert len(page.LABELS) == 10
+    sees = {
+        "all": np.eye(3),
+        "no red": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        "no green": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    }
+    for matrix in sees.values():
+        one, two = (np.array([oklab(matrix, colour) for colour in colours]) for colours in (page.LABELS, runs))
+        apart = np.linalg.norm(one[:, None] - np.concatenate([one, two])[None], axis=-1)
+        assert apart[apart > 0].min() > 0.06
+        assert (apart > 0).sum() == 10 * 17
+    assert np.linalg.norm(oklab(np.eye(3), "#000000") - oklab(np.eye(3), "#ffffff")) == pytest.approx(1, abs=1e-3)
+
+
+def oklab(matrix, colour):
+    """Björn Ottosson's, in which black and white are 1 apart, of a colour as an eye sees it."""
+    srgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    light = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    cones = [[0.41222, 0.53633, 0.05145], [0.21190, 0.68070, 0.10740], [0.08830, 0.28172, 0.62998]]
+    axes = [[0.21045, 0.79362, -0.00407], [1.97800, -2.42859, 0.45059], [0.02590, 0.78277, -0.80868]]
+    return axes @ np.cbrt(cones @ np.clip(matrix @ light, 0, 1))
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (1400, 1800), (390, 844)])
@@ -206,7 +298,7 @@ def test_it_fits_a_laptop_a_tall_window_and_a_phone(browser, file, size, scheme)
         )
         for x in (".run canvas", ".panel div.js-plotly-plot")
     )
-    assert min(box["width"] for box in clouds) >= 135
+    assert min(box["width"] for box in clouds) >= (160 if size[0] < 700 else 200)
     if size[0] > 700:  # clouds and curves in view at once, and the window is used
         assert max(box["bottom"] for box in curves) <= size[1]
         assert max(box["bottom"] for box in curves) > 0.75 * size[1]

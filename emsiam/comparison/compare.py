@@ -15,7 +15,7 @@ from ..diagnostics.statistics import difference, mean_interval
 from ..errors import ConfigError
 from ..metrics import CRITERIA, shown_in
 from ..runs.run import Run, check_code
-from .pairing import endings, grouped, paired, same_images, same_start
+from .pairing import endings, grouped, paired, reached, same_images, same_start
 
 IMAGES = 128  # of the probe set, for Procrustes and the plane
 
@@ -162,8 +162,9 @@ def _note(a: Run, b: Run, x: t.Path, y: t.Path) -> str:
         return f"{a.config.dataset} and {b.config.dataset}: their probe sets show other images, so z is not compared"
     shared = len(set(x) & set(y))
     notes = []
-    if a.so_far["steps"] != b.so_far["steps"]:
-        lengths = f"{a.so_far['steps']:,} and {b.so_far['steps']:,} steps"
+    ends = reached(a, x), reached(b, y)
+    if ends[0] != ends[1]:
+        lengths = "{:,} and {:,} steps".format(*ends)
         why = "so other schedules" if a.finished and b.finished else "not finished"
         notes.append(f"{lengths}, {why}: z is compared at the {shared} snapshots that both have")
     if a.config.seed == b.config.seed and not same_start(a, b):
@@ -241,8 +242,10 @@ def updates(
     if load_checkpoint(runs[0].path) is None:
         raise ConfigError(f"--updates: {runs[0].path} has no checkpoint to start from")
     for name, members in groups.items():
+        run = runs[names.index(members[0])]
         try:
-            moves[name] = update(runs[0], runs[names.index(members[0])].config, steps=steps, code=code).cpu().numpy()
+            check_code(run.path, run.config.eta, code)  # of the run that names it, not of the one that moves
+            moves[name] = update(runs[0], run.config, steps=steps, code=code).cpu().numpy()
         except ConfigError as error:
             refused[name] = str(error)
     angles = [{"a": a, "b": b, "angle": t.angle(moves[a], moves[b])} for a, b in itertools.combinations(moves, 2)]

@@ -3,7 +3,9 @@
 const at = (id) => document.getElementById(id);
 const TURNED = 0.01; // radians a pixel
 const NEAR = 9; // pixels, from the pointer to a dot
-const HEAD = 62; // pixels, of a cloud's name and verdict
+const GAP = 8; // pixels, between clouds
+const SMALL = 165; // pixels, of a cloud that is too small to be looked at
+const BAR = 48; // pixels, of the controls
 const FRAME = 90; // milliseconds that a step stays while it plays
 const state = {stop: DATA.steps.length - 1, yaw: 0.5, pitch: 0.35, playing: 0, by: Object.keys(DATA.shades)[0], image: null};
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -23,8 +25,9 @@ for (const [i, run] of DATA.runs.entries()) {
   const card = document.createElement("div");
   card.className = "run";
   card.innerHTML =
-    `<h2><button aria-pressed="true" title="${run.reason}"><i style="background: ${run.colour}"></i>${run.name}</button></h2>` +
-    `<span class="verdict">${run.verdict}</span><canvas></canvas>`;
+    `<canvas></canvas><div class="below"><h2><button aria-pressed="true" title="${run.reason}">` +
+    `<i style="background: ${run.colour}"></i>${run.name}</button></h2>` +
+    `<span class="group">${run.group}</span><span class="verdict">${run.verdict}</span></div>`;
   card.querySelector("button").onclick = (event) => {
     run.hidden = !run.hidden;
     card.classList.toggle("off", run.hidden);
@@ -159,7 +162,7 @@ function clouds() {
 for (const panel of DATA.panels) {
   const place = document.createElement("div");
   place.className = "panel";
-  place.innerHTML = `<h2>${panel.title}</h2><small>${panel.meaning}</small><div></div>`;
+  place.innerHTML = `<h2>${panel.title}</h2><div></div><small>${panel.meaning}</small>`;
   panel.place = place.querySelector("div");
   at("curves").append(place);
 }
@@ -173,14 +176,33 @@ function traces(panel) {
     ? []
     : panel.lines.map((line) => {
         const run = DATA.runs[line.run];
-        const j = Math.max(0, line.x.findLastIndex((x) => x <= DATA.steps[state.stop]));
+        const [x, y] = along(line, DATA.steps[state.stop]);
         const marker = {color: run.colour, size: 9, line: {color: style("--ink"), width: 1}};
-        return {x: [line.x[j]], y: [line.y[j]], mode: "markers", marker, name: run.name, hoverinfo: "skip", visible: !run.hidden};
+        const mark = {mode: "markers", marker, cliponaxis: false, name: run.name, hoverinfo: "skip"};
+        return {x: [x], y: [y], ...mark, visible: !run.hidden};
       });
   return [...lines, ...marks];
 }
 
+function along(line, step) { // where a line is at a step: [x, y], at its end where it does not come so far
+  const j = line.x.findLastIndex((x) => x <= step);
+  if (j < 0) return [line.x[0], line.y[0]];
+  if (j === line.x.length - 1) return [line.x[j], line.y[j]];
+  const share = (step - line.x[j]) / (line.x[j + 1] - line.x[j]);
+  return [step, line.y[j] + share * (line.y[j + 1] - line.y[j])];
+}
+
+function limits(panel, axis, zero) { // of what is shown of a panel, the same at every step
+  const shown = panel.lines.filter((line) => !DATA.runs[line.run].hidden);
+  const values = shown.flatMap((line) => line[axis]).filter(Number.isFinite);
+  if (!values.length) return [0, 1];
+  const [low, high] = values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [zero ? 0 : Infinity, -Infinity]);
+  const room = 0.04 * (high - low || Math.abs(high) || 1);
+  return [zero ? low : low - room, high + room];
+}
+
 function curves() {
+  const hidden = DATA.runs.map((run) => Number(run.hidden)).join("");
   const axis = {gridcolor: style("--line"), zerolinecolor: style("--line"), automargin: true};
   for (const panel of DATA.panels) {
     if (panel.moving) {
@@ -189,10 +211,11 @@ function curves() {
     const layout = {
       margin: {l: 8, r: 8, t: 6, b: 8}, showlegend: false, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
       font: {color: style("--ink"), size: 11}, hovermode: "x",
-      xaxis: {...axis, title: {text: panel.x, standoff: 4}},
-      yaxis: {...axis, ...panel.y, exponentformat: "power"},
+      xaxis: {...axis, range: limits(panel, "x"), title: {text: panel.x, standoff: 4}},
+      yaxis: {...axis, range: limits(panel, "y", panel.zero), ...panel.y, exponentformat: "power"},
+      uirevision: hidden, // what a reader has zoomed into stays
     };
-    Plotly.react(panel.place, traces(panel), layout, {displayModeBar: false, responsive: true});
+    Plotly.react(panel.place, traces(panel), layout, {displayModeBar: false, responsive: true, doubleClick: "reset"});
   }
 }
 
@@ -226,7 +249,7 @@ at("slider").oninput = (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.target.tagName === "SELECT") return;
   const moves = {ArrowLeft: state.stop - 1, ArrowRight: state.stop + 1, Home: 0, End: DATA.steps.length - 1};
-  if (event.key === " " && event.target.tagName !== "BUTTON") play(!state.playing);
+  if (event.key === " " && !["BUTTON", "SUMMARY"].includes(event.target.tagName)) play(!state.playing);
   else if (event.key in moves) {
     play(false);
     go(moves[event.key]);
@@ -246,22 +269,40 @@ function legend() {
     state.by === "label" ? DATA.labels.map(([name, colour]) => `<span><i style="background: ${colour}"></i>${name}</span>`).join("") : "";
 }
 
-function fitted() { // clouds as large as they can be, curves in what is left of the window
+const tallest = (name) => Math.max(...[...document.querySelectorAll(name)].map((x) => x.offsetHeight));
+const set = (name, value) => document.documentElement.style.setProperty(name, value);
+
+function placed(text) { // clouds as large as can be with all curves in view, below or beside; text: pixels below one
   const many = DATA.runs.length;
-  const left = innerHeight - at("clouds").getBoundingClientRect().top - scrollY;
-  const most = Math.max(2, Math.floor(innerWidth / 170));
-  let [size, columns] = [0, 1];
-  for (let c = 1; c <= Math.min(many, most); c++) {
-    const fits = Math.min(innerWidth / c - 26, (0.56 * left) / Math.ceil(many / c) - HEAD);
-    if (fits > size) [size, columns] = [fits, c];
+  const wide = at("both").clientWidth;
+  const high = innerHeight - at("both").getBoundingClientRect().top - scrollY - GAP;
+  const across = (columns, width) => (width + GAP) / columns - GAP;
+  let best = {size: 0};
+  for (let columns = 1; columns <= many; columns++) {
+    for (const [place, width, height] of [["", wide, 0.6 * high], ["beside", 0.6 * wide, high]]) {
+      const size = Math.min(across(columns, width), height / Math.ceil(many / columns) - text);
+      if (size > best.size) best = {size, columns, place};
+    }
   }
-  if (innerWidth < 700) [size, columns] = [innerWidth / 2 - 24, Math.min(2, many)];
-  size = Math.max(size, 140);
-  const curve = innerWidth < 700 ? 170 : Math.max(130, left - Math.ceil(many / columns) * (size + HEAD) - 160);
-  const set = (name, value) => document.documentElement.style.setProperty(name, value);
-  set("--columns", columns);
-  set("--cloud", `${Math.floor(size)}px`);
-  set("--curve", `${Math.floor(curve)}px`);
+  if (best.size >= SMALL) return best;
+  const rows = Math.ceil(many / Math.max(1, Math.floor((wide + GAP) / (SMALL + GAP)))); // and a reader scrolls
+  const columns = Math.ceil(many / rows);
+  return {columns, place: "", size: Math.max(SMALL, Math.min(across(columns, wide), innerHeight - BAR - text))};
+}
+
+function fitted() {
+  at("both").className = "";
+  for (let [text, i] = [70, 0]; i < 2; i++) { // how tall text is, is known when it is as wide as a cloud
+    const {columns, size, place} = placed(text);
+    set("--columns", columns);
+    set("--cloud", `${Math.floor(size)}px`);
+    text = tallest(".below") + 2 * GAP;
+    if (i) at("both").className = place;
+  }
+  const columns = getComputedStyle(at("curves")).gridTemplateColumns.split(" ").length;
+  const room = innerHeight - at("curves").getBoundingClientRect().top - scrollY;
+  const curve = room / Math.ceil(DATA.panels.length / columns) - 60; // title and scale
+  set("--curve", `${Math.floor(Math.max(innerWidth < 700 ? 170 : 140, curve))}px`);
 }
 
 addEventListener("resize", () => {

@@ -19,7 +19,7 @@ from ..diagnostics import trajectory as t
 from ..metrics import Metric, shown_in
 from ..plots import eigenvalues, palette
 from ..runs.run import SHEET, Run
-from .pairing import same_images
+from .pairing import reached, same_images
 
 HERE = Path(__file__).parent
 IMAGES = 256  # of the probe set, in each cloud
@@ -27,7 +27,12 @@ STOPS = 40  # of the slider, at most
 POINTS = 400  # of a curve, at most
 DIRECTIONS = 128  # of a spectrum, at most
 CURVES = shown_in("page")
-FEW_LABELS = 10  # that colours tell apart
+# Labels that colours tell apart, from each other and from the first eight of `plots.palette`, in the three kinds of
+# colour vision as well: a search for the largest least distance found them
+LABELS = (
+    *("#0033ff", "#99ff00", "#990000", "#55ddbb", "#6600bb"),
+    *("#dddd88", "#bb1188", "#556644", "#8877ff", "#664455"),
+)
 
 
 def page(runs: Sequence[Run], result: dict[str, Any]) -> str:
@@ -35,12 +40,16 @@ def page(runs: Sequence[Run], result: dict[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     data = gathered(runs, result)
-    verdicts = Counter(run["verdict"] for run in data["runs"])
+    verdicts = Counter(run["summary"]["verdict"] for run in result["runs"])
+    groups = [group["name"] for group in result["groups"]]
+    count = f"{len(runs)} runs" + (f" in {len(groups)} groups" if len(groups) < len(runs) else "")
     reasons = "".join(
-        f"<li>{r['name']}: <b>{r['verdict']}</b>{'. ' if r['reason'] else ''}{r['reason']}</li>" for r in data["runs"]
+        f"<li>{r['name']} ({r['group']}): <b>{r['verdict']}</b>{'. ' if r['reason'] else ''}{r['reason']}</li>"
+        for r in data["runs"]
     )
     return Template((HERE / "page.html").read_text()).substitute(
-        title=html.escape(f"{len(runs)} runs: " + " · ".join(group["name"] for group in result["groups"])),
+        title=html.escape(f"{len(runs)} runs: " + " · ".join(groups)),
+        heading=count,
         verdicts=", ".join(f"{verdict} {n}" for verdict, n in verdicts.items()) + ": why?",
         reasons=reasons,
         last=len(data["steps"]) - 1,
@@ -79,7 +88,8 @@ def gathered(runs: Sequence[Run], result: dict[str, Any]) -> dict[str, Any]:
         listed.append(
             {
                 "name": html.escape(entry["name"]),
-                "verdict": html.escape(entry["summary"]["verdict"]),
+                "group": html.escape(entry["group"]),
+                "verdict": html.escape(_verdict(run, paths[i])),
                 "reason": html.escape(entry["summary"].get("reason", "")),
                 "colour": colours[entry["group"]],
                 "images": str(of_images[i]),
@@ -106,10 +116,8 @@ def _panels(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 few = rows.iloc[_spread(len(rows), POINTS)]
                 y = [float(f"{value:.5g}") for value in few[metric.name]]
                 lines.append({"run": i, "x": few.step.astype(int).tolist(), "y": y})
-        y_axis = {"rangemode": "tozero"} if metric.zero else {}
-        panels.append(
-            {"title": html.escape(metric.title), "meaning": _meaning(metric), "x": "step", "y": y_axis, "lines": lines}
-        )
+        title = html.escape(metric.title.partition(" (")[0])  # its scale is the line below
+        panels.append({"title": title, "meaning": _scale(metric), "x": "step", "zero": metric.zero, "lines": lines})
     spectrum = {
         "title": "spectrum of ẑ",
         "meaning": "variance in each direction, largest first; a cliff is a loss of rank",
@@ -118,12 +126,15 @@ def _panels(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [*panels, spectrum | axes]
 
 
-def _meaning(metric: Metric) -> str:
-    """What to look for."""
-    ends = [
-        f"{word}: {value}" for word, value in (("healthy", metric.healthy), ("collapsed", metric.collapsed)) if value
-    ]
-    return html.escape("; ".join(ends) or metric.meaning.replace("`", "").partition(";")[0].partition(",")[0])
+def _scale(metric: Metric) -> str:
+    """What is healthy and what is not, as far as it is known."""
+    ends = (("healthy", metric.healthy), ("collapsed", metric.collapsed))
+    return html.escape("; ".join(f"{word}: {value}" for word, value in ends if value))
+
+
+def _verdict(run: Run, path: t.Path) -> str:
+    """The verdict, and of a run that is not finished how far it came."""
+    return run.so_far["verdict"] + ("" if run.finished else f", at step {reached(run, path):,}")
 
 
 def _clouds(runs: Sequence[Run], paths: Sequence[t.Path], shown: Sequence[list[int]]) -> list[dict[int, np.ndarray]]:
@@ -158,8 +169,8 @@ def _shades(
     if not all(run.probe["labels"] for run in runs):
         return ways, []
     labels = sorted({label for run in runs for label in run.probe["labels"]})
-    few = sns.color_palette("colorblind") if len(labels) <= FEW_LABELS else sns.color_palette("viridis", len(labels))
-    colour = {label: _css(c) for label, c in zip(labels, few, strict=False)}
+    few = LABELS if len(labels) <= len(LABELS) else [_css(c) for c in sns.color_palette("viridis", len(labels))]
+    colour = dict(zip(labels, few, strict=False))
     by_label = {"label": [[colour[label] for label in run.probe["labels"][:IMAGES]] for run in runs]}
     return by_label | ways, [(str(label), c) for label, c in colour.items()]
 

@@ -1,6 +1,5 @@
 """Which runs go together? Pairs of one seed, groups that differ by seed alone, and how each is called."""
 
-import dataclasses
 import itertools
 import json
 from collections import Counter
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import HYPERPARAMETERS, Config, having
+from ..config import HYPERPARAMETERS, having
 from ..errors import ConfigError
 from ..eta import SOLVERS
 from ..methods import METHODS
@@ -39,9 +38,10 @@ WIDEST = 40  # characters of a label
 def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
     """{label: names} of runs that differ by seed alone; a second run of one seed is another group.
 
-    A label is the mode, its k, m or n, and the options in which a group differs from the first run on its data set,
-    those left out that are the mode's own; the data set stands before it where there are several. Instead of a label of
-    more than WIDEST characters there is the name of its run, or its beginning.
+    A label is the mode, its solver, k, m or n, and the options in which groups on its data set differ, for each of them
+    alike, those left out that are the mode's own; the data set stands before it where there are several. Where that is
+    more than WIDEST characters, the rarest options that have room stand there, and "…". Where that does not tell a
+    group from the others, there is the name of its run instead, or the beginning.
     """
     left = {*having("may_differ"), "digest"}  # which `files` begins with
     options = [{n: v for n, v in run.config.to_dict().items() if n not in left} for run in runs]
@@ -58,53 +58,87 @@ def grouped(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
         found.setdefault(key, []).append(name)
         of[key] = o
 
-    def label(o: dict[str, Any], *, missing: bool) -> str:
-        alike = [other for other in options if other["dataset"] == o["dataset"]]
-        return (f"{o['dataset']}: " if len(sets) > 1 else "") + _label(o, alike, missing)
+    def words(o: dict[str, Any], *, missing: bool) -> tuple[str, ...]:
+        alike = [_flat(other) for other in of.values() if other["dataset"] == o["dataset"]]
+        return ((f"{o['dataset']}: " if len(sets) > 1 else "") + o["mode"], *_told(_flat(o), alike, missing))
 
-    texts = {key: label(o, missing=False) for key, o in of.items()}
-    seen = Counter(texts.values())
-    texts = {key: text if seen[text] == 1 else label(of[key], missing=True) for key, text in texts.items()}
+    told = {key: words(o, missing=False) for key, o in of.items()}
+    seen = Counter(told.values())
+    told = {key: w if seen[w] == 1 else words(of[key], missing=True) for key, w in told.items()}
+    common = Counter(word for w in told.values() for word in w)
+    texts = {key: _with_room(w, common) for key, w in told.items()}
+    alike = Counter(texts.values())
     groups: dict[str, list[str]] = {}
     for key, members in found.items():
         text = texts[key]
-        if len(text) > WIDEST:
-            text = members[0] if len(members) == 1 and len(members[0]) <= WIDEST else f"{text[: WIDEST - 6]}…"
+        if alike[text] > 1 and text.endswith("…") and len(members) == 1 and len(members[0]) <= WIDEST:
+            text = members[0]
         if text in groups:
             text = next(t for i in itertools.count(2) if (t := f"{text[: WIDEST - 5]} ({i})") not in groups)
         groups[text] = members
     return groups
 
 
-def _label(o: dict[str, Any], alike: Sequence[dict[str, Any]], missing: bool) -> str:
-    """A run's options in words, among the options of all runs on the same data set.
+def _told(o: dict[str, Any], alike: Sequence[dict[str, Any]], missing: bool) -> list[str]:
+    """A run's options in words, among the options of all groups on the same data set.
 
-    missing: also those that some runs do not have and that all others have alike, as they follow from what differs.
+    missing: also those that some do not have and that all others have alike, as they follow from what differs.
     """
-    first, method = alike[0], METHODS[o["mode"]]
-    solver = SOLVERS.get(o.get("eta") or "", method.solve)
-    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Config)} | hyperparameters(solver)
-    defaults |= {"predictor": method.predictor, "k": method.k, "mode": o["mode"], "dataset": o["dataset"]}
+    own = _own(o)
+    of_mode = [(other, _own(other)) for other in alike if other["mode"] == o["mode"]]
     shown = []
     for name, value in o.items():
-        usual = defaults.get(name) if defaults.get(name) is not None else first.get(name)
-        differs = any(other.get(name, None if missing else value) != value for other in alike)
-        if _tells(name, value) or (value != usual and (differs or name in HYPERPARAMETERS)):
-            shown.append(f"{name}={_written(value, first.get(name))}")
-    return " ".join([o["mode"], *shown])
+        if name in ("mode", "dataset"):
+            continue
+        among = alike
+        if name in own and value == own[name]:  # told where a group of this mode chose another
+            among = [other for other, its in of_mode if other.get(name, value) != its.get(name, value)]
+        differs = any(other.get(name, None if missing else value) != value for other in among)
+        chosen = name in HYPERPARAMETERS and name in own and value != own[name]
+        if _tells(name, value) or chosen or differs:
+            shown.append(f"{name}={_written(value)}")
+    return shown
+
+
+def _own(o: dict[str, Any]) -> dict[str, Any]:
+    """What a run's mode, solver and width bring by themselves."""
+    method = METHODS[o["mode"]]
+    own = hyperparameters(SOLVERS.get(o.get("eta") or "", method.solve)) | {"pred_dim": max(1, o["dim"] // 4)}
+    return own | {name: getattr(method, name) for name in ("predictor", "k", "stop_grad", "bn")}
 
 
 def _tells(name: str, value: Any) -> bool:
-    """Whether a hyper-parameter belongs into each label."""
-    return name in ("m", "n") or (name == "k" and value > 1)
+    """Whether an option belongs into each label."""
+    return name in ("eta", "m", "n") or (name == "k" and value > 1)
 
 
-def _written(value: Any, first: Any) -> str:
-    """A value; of several under names those that the first run has otherwise."""
-    if not isinstance(value, dict):
-        return str(value)
-    known = first if isinstance(first, dict) else {}
-    return ",".join(f"{n}:{v}" for n, v in value.items() if v != known.get(n))
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    """Options, those in place of one that holds several under names."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _written(value: Any) -> str:
+    """A value as on the command line; of a path its last part."""
+    return ":".join(f"{x:g}" for x in value) if isinstance(value, list | tuple) else str(value).rpartition("/")[2]
+
+
+def _with_room(words: Sequence[str], common: Counter[str]) -> str:
+    """Words in at most WIDEST characters, in their order; "…" where some are left out, the commonest first."""
+    if len(text := " ".join(words)) <= WIDEST:
+        return text
+    chosen = [words[0]]
+    for word in sorted(words[1:], key=common.__getitem__):
+        if len(" ".join([*chosen, word, "…"])) <= WIDEST:
+            chosen.append(word)
+    return " ".join([*(word for word in words if word in chosen), "…"])
+
+
+def reached(run: Run, path: Iterable[int]) -> int:
+    """The last step that is known of a run, of its lines or of its snapshots."""
+    return max(run.so_far["steps"], *path)
 
 
 def same_images(a: Run, b: Run) -> bool:

@@ -98,9 +98,9 @@ def judge(e: Evidence, bounds: Bounds = BOUNDS) -> Judgement:
     the 95 % interval of directions, or of found again, contains its bound   undecided
     else                                               healthy
 
-    Found again, `view_auc`, is how often the other view of an image is nearer to it than a view of another image.
-    Pixels is how often the pixels of the views alone find the other view. Where pixels are not given, the bound is that
-    of untrained weights, at most ENOUGH; without these it is CHANCE. Spread is `residual_norm`: std·√d where all
+    Found again, `view_auc`, is how often the other view of an image is nearer to it than a view of another image; pixels
+    is that of the views alone. Where pixels are not given, the bound is that of untrained weights, at most ENOUGH; else
+    CHANCE. Spread is `residual_norm`: std·√d where all
     channels vary alike, and 1 also where few channels do. Directions and found again are below a bound where their
     whole 95 % interval is; spread is compared by its value.
     """

@@ -45,8 +45,8 @@ def moving_average(
     """η_x ← m·η_x + (1−m)·F_θᵗ(T′(x)), §5.2; a first visit takes F_θᵗ(T′(x)) as it is.
 
     With a symmetric loss the target of view a is m·η_x + (1−m)·z_b, b ≠ a, and the mean of the targets is stored.
-    Rows are averages of z as F gives it; the objective normalises. With m = 0 this is `other_view`; so it is, whatever m
-    is, in the first epoch, whose visits are all first ones (with first = own).
+    Rows are averages of z as F gives it; the objective normalises. With m = 0 this is `other_view`, and so it is
+    with any m in the first epoch, whose visits are all first ones (where first = own).
     state: rows [num_images, d], visited [num_images]; a row never visited is never read. bank, bank_dtype: where the
     rows are and how they are rounded when stored, see `emsiam.eta.bank`; the average is formed in fp32.
     What the paper leaves open: first, what stands for η before a first visit: nothing, F_θ⁰(T′(x)) of a frozen θ⁰, or a
