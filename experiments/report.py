@@ -40,9 +40,9 @@ equality: its interval says how large it may be. Rows of different tables are no
 other numbers on another processor. Paper: ImageNet, linear top-1 after 100 epochs, whose points are
 no measure for differences here; [docs/paper_scale.md](docs/paper_scale.md) has the commands at its scale.
 Here: scikit-learn's digits or generated images, also where the paper has CIFAR-10; each table says which. Verdicts are
-by an [earlier rule](docs/numbers.md#the-earlier-rule-few-directions). By it a participation ratio below 4 is a collapse,
-whether or not images are lost: that bound alone decides for SimSiam itself on generated images, for BYOL without h and
-for the slowest moving average.
+by an [earlier rule](docs/numbers.md#the-earlier-rule-few-directions), by which a participation ratio below 4 is a
+collapse, whether or not images are lost: that bound alone decides for SimSiam itself on generated images, for BYOL
+without h and for the slowest moving average.
 """
 
 
