@@ -58,7 +58,7 @@ class SGD:
         self.sgd.zero_grad()
         loss.backward()
         self._use(foreach=True)  # the same bits in fewer calls
-        self.sgd.step()  # (7)
+        self.sgd.step()
         self._use(foreach=None)  # as checkpoints have it
 
     def _use(self, foreach: bool | None) -> None:
