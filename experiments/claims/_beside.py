@@ -38,8 +38,8 @@ def points(found: Estimate) -> str:
 
 def interval(found: Estimate, digits: int = 2) -> str:
     """An estimate with its 95 % interval."""
-    low, high = found.interval()
-    return f"{found.mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})".replace("-", "−")
+    mean_, low, high = (round(x, digits) + 0.0 for x in (found.mean, *found.interval()))  # no −0.0
+    return f"{mean_:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})".replace("-", "−")
 
 
 def average(runs: Sequence[Record], name: str, digits: int = 3) -> str:
