@@ -13,6 +13,7 @@ Derivations are ours where no source is given.
 """
 
 from collections.abc import Callable
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.integrate import solve_ivp
 
 Array = np.ndarray
 Number = float | Array  # a number for each mode, or for each point of a diagram: all that is given broadcasts
+MOST = 50_000  # looks at a velocity after which a flow counts as one that cannot be followed
 
 
 def in_half_squares(lr: float, wd: float, d: int) -> tuple[float, float]:
@@ -36,7 +38,8 @@ class Covariances(NamedTuple):
 
 
 def covariances(views: Array) -> Covariances:
-    """Σ_b and Σ_w of views [n, N, D], n ≥ 2 of each of N images. Unbiased, so small eigenvalues of Σ_b may be negative.
+    """Σ_b and Σ_w of views [n, N, D], n ≥ 2 of each of N images. Unbiased (but for 1/N where the views were centred by
+    their own mean), so small eigenvalues of Σ_b may be negative.
 
     Centre the views first, unless F is to see their mean. Raises ValueError for fewer than two views.
     """
@@ -64,7 +67,10 @@ def stepped(s: Array, *, lr: Number, k: Number) -> Array:
     """k gradient steps: q(s) = (1 − (1 − lr·s)ᵏ)/s. Raises ValueError where lr·s ≥ 2, as such steps diverge."""
     if np.any(np.asarray(lr) * s >= 2):
         raise ValueError("lr times the largest variance must be below 2")
-    return np.where(s == 0, np.asarray(lr) * k, (1 - (1 - lr * s) ** k) / np.where(s == 0, 1, s))
+    lr, left = np.broadcast_arrays(np.asarray(lr, float), 1 - np.asarray(lr) * s)
+    with np.errstate(divide="ignore", invalid="ignore"):  # 1 − (1 − lr·s)ᵏ without cancellation, where s is small
+        gone = np.where(left > 0, -np.expm1(k * np.log1p(-lr * s)), 1 - left**k)
+    return np.where(s == 0, lr * k, gone / np.where(s == 0, 1, s))
 
 
 def flowed(s: Array, *, time: Number) -> Array:
@@ -103,14 +109,19 @@ class Modes(NamedTuple):
         return np.linalg.norm(W @ self.directions, axis=-2)
 
     def after(self, alternations: Number) -> Array:
-        """Theory over a simulation: the share of each amplitude that is left, [..., D]."""
+        """Theory over a simulation: the share of each amplitude that is left, [..., D]. Whole numbers of alternations,
+        where a factor is negative: its amplitude changes sign at each.
+        """
         return self.factor ** np.asarray(alternations)[..., None]
 
     def until(self, share: float = 0.5) -> Array:
         """Alternations [D] until `share` of an amplitude is left: half-lives. The largest is the time to collapse.
 
-        Infinity for a mode that does not shrink: one in which all views of an image agree, or that grows.
+        Infinity for a mode that does not shrink: one in which all views of an image agree, or that grows. Raises
+        ValueError where share is not between 0 and 1.
         """
+        if not 0 < share < 1:
+            raise ValueError(f"share = {share}; allowed is a number between 0 and 1")
         with np.errstate(divide="ignore"):
             shrinks = np.abs(self.factor) < 1 - 1e-12  # else it is 1 but for rounding, or grows
             return np.where(shrinks, np.log(share) / np.log(np.where(shrinks, np.abs(self.factor), 0.5)), np.inf)
@@ -124,7 +135,10 @@ def modes(S_b: Array, S_w: Array, step: ThetaStep = solved, *, wd: float = 0.0) 
     """
     one = np.eye(len(S_b))
     s, axes = np.linalg.eigh(S_b + S_w + wd * one)
-    inverse = axes / step(s) @ axes.T
+    q = step(s)
+    if not np.any(q):  # no step at all
+        return Modes(np.ones(len(s)), axes)
+    inverse = axes / q @ axes.T
     mu, u = scipy.linalg.eigh(S_w + wd * one, inverse)
     return Modes(1 - mu, inverse @ u)
 
@@ -133,8 +147,11 @@ def lagged_map(S_b: Array, S_w: Array, *, lr: float, lag: float, wd: float = 0.0
     """[2D, 2D], with [W E] ← [W E] times it for one step towards a target of mean lag `lag` steps, η_x = E x_b.
 
     E ← m·E + (1 − m)·W, then W ← W − lr·(W Σ_λ − E Σ_b), with m = lag/(1 + lag): a bank whose images are all seen at
-    each step, or a momentum encoder. Of a bank with e steps per epoch the lag is e·m/(1 − m).
+    each step, or a momentum encoder. Of a bank with e steps per epoch the lag is e·m/(1 − m). Raises ValueError for a
+    negative lag.
     """
+    if lag < 0:
+        raise ValueError(f"lag = {lag}; allowed is 0 or more")
     one, m = np.eye(len(S_b)), lag / (1 + lag)
     onto_W = np.concatenate([one - lr * (S_b + S_w + wd * one - (1 - m) * S_b), lr * m * S_b])
     return np.concatenate([onto_W, np.concatenate([(1 - m) * one, m * one])], axis=1)
@@ -187,7 +204,7 @@ def predictor_flow(
     W_a = W.
     W Wᵀ − W_pᵀ W_p/rate = e^{−2·wd·time}·constant, for any part and lag.
     Source: Tian et al. 2021 (arXiv 2102.06810), the invariant is Theorem 1 there; X = Σ_b, X′ = Σ_w; part is ours.
-    Raises RuntimeError where the solver gives up.
+    Raises RuntimeError where the solver gives up, ValueError where times do not ascend from 0 or later.
     """
     d, D = W.shape
     S_t, one = S_b + S_w, np.eye(d)
@@ -205,8 +222,18 @@ def predictor_flow(
 
 def _integrate(velocity: Callable[[float, Array], Array], start: Array, times: Array) -> Array:
     """[T, …] states of a flow at `times` from `start` at time 0."""
-    times = np.asarray(times, float)
-    found = solve_ivp(velocity, (0, times[-1]), start, method="DOP853", t_eval=times, rtol=1e-9, atol=1e-12)
+    times, looks = np.asarray(times, float), count()
+    if times.ndim != 1 or not len(times) or times[0] < 0 or np.any(np.diff(times) < 0):
+        raise ValueError(f"times: {times}; allowed are numbers [T] that ascend from 0 or later")
+    if times[-1] == 0:
+        return np.tile(start, (len(times), 1))
+
+    def counted(time: float, state: Array) -> Array:
+        if next(looks) > MOST:
+            raise RuntimeError(f"the flow cannot be followed beyond time {time:.3g}: its steps become too small")
+        return velocity(time, state)
+
+    found = solve_ivp(counted, (0, times[-1]), start, method="DOP853", t_eval=times, rtol=1e-9, atol=1e-12)
     if not found.success:
         raise RuntimeError(found.message)
     return found.y.T
@@ -238,6 +265,7 @@ def fixed_points(b: Number, w: Number, *, wd: Number, part: Number = 0.0) -> Fix
     with np.errstate(invalid="ignore", divide="ignore"):
         root = np.sqrt(B**2 - 4 * wd * T)
         high, low = (B + root) / (2 * T), (B - root) / (2 * T)
+        high = np.where(high > 0, high, np.nan)
         return FixedPoints(high, low, np.minimum(2 * np.asarray(wd), high * root), B**2 / (4 * T))
 
 
@@ -269,7 +297,10 @@ def phase_diagram(
 
 def best_predictor(W: Array, S_b: Array, S_w: Array) -> Array:
     """H* [d, d], the linear h that is nearest to E[η_x | z]: W Σ_b Wᵀ (W Σ_t Wᵀ)⁻¹. LinAlgError for a W of low rank."""
-    return scipy.linalg.solve(W @ (S_b + S_w) @ W.T, W @ S_b @ W.T, assume_a="pos").T
+    of_z = W @ (S_b + S_w) @ W.T
+    if np.linalg.matrix_rank(of_z, hermitian=True) < len(W):
+        raise np.linalg.LinAlgError("z does not vary in all of its channels: there is more than one best h")
+    return scipy.linalg.solve(of_z, W @ S_b @ W.T, assume_a="pos").T
 
 
 def held_flow(
@@ -281,7 +312,7 @@ def held_flow(
     weight decay W Wᵀ stays as it is at c = 1, and its trace rises exactly for 0 < c < 1. For single eigenvalues of
     W Wᵀ that holds where S and W Σ_t Wᵀ commute; where they do not, some may fall as the trace rises.
     times: ascending, in units of a step at lr 1. Raises LinAlgError where W Σ_t Wᵀ is singular, RuntimeError where the
-    solver gives up.
+    solver gives up, as where a flow comes near a low rank, ValueError as `predictor_flow`.
     """
     S_t, one = S_b + S_w, np.eye(len(W))
 

@@ -628,7 +628,7 @@ def test_runs_that_diverged_have_a_p_of_1_and_no_row(monkeypatch):
         curves = {"step": [40, 165], "spread_z": [1.0, math.exp(grows + 0.1 * rng.normal())]}
         numbers = dict.fromkeys(("knn_z", "knn_p", "knn_backbone", "linear", "std_z", "std_p", "pr_z"), 1.0)
         config = {"spec": {"change": "", "options": {}}, "seed": task.seed}
-        return Record(task.key, 1, config, {"verdict": "ended", "loss": 0.0, **numbers}, {}, curves, {}, "")
+        return Record(task.key, 1, config, {"verdict": "ended", "loss": 0.0, "steps": 0, **numbers}, {}, curves, {}, "")
 
     own = {t.key: ended(t, 1.0 if "0.9" in group else -1.0) for group, runs in table["edge"].items() for t in runs}
     records = SimpleNamespace(own=own)

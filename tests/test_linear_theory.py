@@ -529,3 +529,31 @@ def test_a_mode_in_which_views_agree_lives_for_ever():
     assert half_lives.max() == math.inf
     np.testing.assert_allclose(np.sort(half_lives)[:2], [1, math.log(2) / math.log(1.5)])
     assert (theory.Modes(np.array([1.0, 1 - 1e-16, -1.1]), np.eye(3)).until() == math.inf).all()
+
+
+def test_odd_input_has_an_answer_or_a_line(monkeypatch):
+    small = np.array([1e-17, 1e-12, 0.0])
+    assert theory.stepped(small, lr=0.1, k=10) == pytest.approx([1, 1, 1], rel=1e-9)
+    assert theory.stepped(np.array([15.0]), lr=0.1, k=10) == pytest.approx([(1 - 0.5**10) / 15])  # 1 − lr·s is below 0
+    A = np.random.default_rng(0).normal(size=(4, 3))
+    S = A @ A.T  # of rank 3: in the fourth direction nothing varies, and nothing shrinks
+    found = theory.modes(S / 2, S / 2, partial(theory.stepped, lr=0.05, k=5))
+    assert found.factor[0] == pytest.approx(1)
+    assert max(found.factor[1:]) < 0.999
+    still = theory.modes(S / 2, S / 2, partial(theory.stepped, lr=0.05, k=0))
+    assert still.factor.tolist() == [1] * 4
+    W, one = np.array([[1.0, 0.5, 0.0], [0.2, 1.0, 0.3]]), np.eye(3)
+    assert np.allclose(theory.predictor_flow(W, np.eye(2), one, one, [0.0]).W, W)
+    for times in ([-1.0], [], 3.0, [2.0, 1.0]):
+        with pytest.raises(ValueError, match="allowed are numbers"):
+            theory.predictor_flow(W, np.eye(2), one, one, times)
+    with pytest.raises(np.linalg.LinAlgError, match="does not vary in all"):
+        theory.best_predictor(np.ones((2, 3)), one, one)
+    with pytest.raises(ValueError, match="lag = -1"):
+        theory.lagged_map(one, one, lr=0.1, lag=-1)
+    with pytest.raises(ValueError, match="share = 2"):
+        still.until(2.0)
+    assert np.isnan(theory.fixed_points(0.0, 1.0, wd=0.0).stable)
+    monkeypatch.setattr(theory, "MOST", 10)
+    with pytest.raises(RuntimeError, match=r"cannot be followed beyond time"):
+        theory.held_flow(W, one, one, [100.0], c=0.5)

@@ -157,7 +157,8 @@ def publish(
     found = _beside.numbers(made, groups)
     ours = out == Path("results")
     pages = Path("docs") if ours else out
-    (pages / "hypothesis.md").write_text(_page.hypothesis(made, found))
+    text = _page.hypothesis(made, found)
+    (pages / "hypothesis.md").write_text(text if ours else text.replace("](../results/", "]("))  # drawn beside it
     (pages / "claims.md").write_text(_page.details(made, groups, found))
     if ours:
         readme = Path("README.md")

@@ -19,11 +19,14 @@ Groups = Mapping[str, Sequence[Record]]
 def numbers(made: Mapping[str, Any], groups: Mapping[str, Groups]) -> dict[str, str]:
     """{name: number in words} of all claims that are decided."""
     found: dict[str, str] = {}
-    for claim, count in COUNTED.items():
-        if made[claim]["cells"]:
-            ended = {g: [r for r in of if r.summary["verdict"] != "diverged"] for g, of in groups[claim].items()}
-            found |= count(ended)
+    for names, count in COUNTED:
+        if all(made[name]["cells"] for name in names):
+            found |= count(*({g: ended(runs) for g, runs in groups[name].items()} for name in names))
     return found
+
+
+def ended(runs: Sequence[Record]) -> list[Record]:
+    return [r for r in runs if r.summary["verdict"] != "diverged"]
 
 
 def filled(text: str, found: Mapping[str, str]) -> str:
@@ -59,30 +62,51 @@ def of_one_loss(found: Groups) -> dict[str, str]:
 
 
 def of_eta_step(found: Groups) -> dict[str, str]:
-    rises = np.concatenate([eta_step.fell(r, "trained_solved") < 0 for r in found[eta_step.ROW]])
+    simsiam, literal = (found[f"digits, k = 100: {row.name}"] for row in (SIMSIAM, NO_H))
+    rises = np.concatenate([eta_step.fell(r, "trained_solved") < 0 for r in simsiam])
     said = {"rises": f"{rises.sum()} of {rises.size}"}
     for row in (NO_H, H_TARGET, H_IN_ETA):
         runs = found[f"digits, k = 100: {row.name}"]
         said[f"g1_{NAMES[row.name]}"] = interval(mean(eta_step.taken(runs)))
-    literal = [np.logical_and(*both_halves.half(r, "f")).mean() for r in found[f"digits, k = 100: {NO_H.name}"]]
-    return said | {"literal_both": interval(mean(literal))}
+    both = [np.logical_and(*(half[:ALTERNATIONS] for half in both_halves.half(r, "f"))).mean() for r in literal]
+    said["literal_both"] = interval(mean(both))
+    for name, runs in (("simsiam", simsiam), ("literal", literal)):
+        late = [theta_steps(r, "f")[LATE:ALTERNATIONS].mean() for r in runs]
+        said[f"{name}_theta"] = interval(mean(late), 4)
+    return said
 
 
-def of_both_halves(found: Groups) -> dict[str, str]:
-    runs = found[both_halves.ROW]
+def theta_steps(run: Record, of: str) -> np.ndarray:
+    """What L fell by from the end of one η-step to the beginning of the next, by alternation."""
+    (_, before), (_, solved) = (curve(run, f"{of}_{end}") for end in ("before", "solved"))
+    return solved[1:-1] - before[1:]
+
+
+def of_both_halves(found: Groups, of_delay: Groups) -> dict[str, str]:
+    runs, windows = found[both_halves.ROW], of_delay[SIMSIAM.name]
     eta, theta = (mean([both_halves.half(r, "f")[i].mean() for r in runs]) for i in (0, 1))
     cosine = mean([curve(r, "cosine")[1][-1] for r in runs])
     other = mean([both_halves.descents(r, "other") for r in runs])
     own = mean([both_halves.descents(r, "f") for r in runs])
     said = {"eta_down": f"{100 * eta.mean:.0f} %", "theta_down": interval(theta)}
-    return said | {"both_other": interval(other), "both_own": interval(own), "cosine": interval(cosine, 3)}
+    said |= {"both_other": interval(other), "both_own": interval(own), "cosine": interval(cosine, 3)}
+    falls = [curve(r, "f_before")[1] for r in runs]
+    both = [np.logical_and(*both_halves.half(r, "f")) for r in runs]
+    shares = [(x[:-1] - x[1:])[b].sum() / (x[0] - x[-1]) for x, b in zip(falls, both, strict=True)]
+    of_others = [curve(r, "other_before")[1] for r in runs]
+    said |= {"fall_both": interval(mean(shares)), "others_least": f"{min(x.min() for x in of_others):.2f}"}
+    gains = np.concatenate([eta_step.fell(r, "trained_solved") > 0 for r in windows])
+    said |= {"windows": f"{gains.sum()} of {gains.size}", "window_share": interval(mean(eta_step.taken(windows)))}
+    for name, of in (("trained", "trained"), ("five", "f")):
+        down = mean([both_halves.half(r, of)[1].mean() for r in windows])
+        said[f"window_{name}"] = f"{100 * down.mean:.0f} %"
+    return said
 
 
 def of_consistency(found: Groups) -> dict[str, str]:
     most, simsiam = (found[consistency.name(part)] for part in (0.9, 0.0))
     ranks = [np.log(last(runs, "pr_z")) for runs in (most, simsiam)]
     return {
-        "window_share": interval(mean(eta_step.taken(simsiam))),
         "rank_most": ratio(welch(*ranks)),
         "length_most": f"{consistency.weight(most, 0.9):.2f}",
         "whole_z": average(found[consistency.name(1.0)], "knn_z"),
@@ -96,12 +120,16 @@ def ratio(logs: Estimate) -> str:
     return f"{np.exp(logs.mean):.2f} ({np.exp(low):.2f} to {np.exp(high):.2f})"
 
 
-def of_delay(found: Groups) -> dict[str, str]:
-    bank, simsiam = found[delay.BANK], found[SIMSIAM.name]
-    fell = [a - b for a, b in zip(at(bank, "knn_z", 0), last(bank, "knn_z"), strict=True)]
-    said = {"below_untrained": points(mean(fell)), "seeds_lost": f"{sum(x >= LOST for x in fell)} of {len(fell)}"}
+def of_delay(found: Groups, of_one_loss: Groups) -> dict[str, str]:
+    bank, simsiam, without = found[delay.BANK], found[SIMSIAM.name], of_one_loss["digits, k = 1: no h"]
+    said = {}
+    for name, runs in (("average", bank), ("without", without)):
+        fell = [a - b for a, b in zip(at(runs, "knn_z", 0), last(runs, "knn_z"), strict=True)]
+        said[f"{name}_below"] = points(mean(fell))
+        said[f"{name}_lost"] = f"{sum(x >= LOST for x in fell)} of {len(fell)}"
     for name, number in (("z", "knn_z"), ("backbone", "knn_backbone"), ("linear", "linear")):
         said[f"less_{name}"] = points(welch(last(simsiam, number), last(bank, number)))
+        said[f"helps_{name}"] = points(welch(last(bank, number), last(without, number)))
     return said
 
 
@@ -115,11 +143,12 @@ def of_first_visits(found: Groups) -> dict[str, str]:
     for name in ("knn_z", "knn_backbone", "linear"):
         less = [100 * welch(last(simsiam, name), last(runs, name)).mean for runs, simsiam in pairs.values()]
         said[f"visits_{name.removeprefix('knn_')}"] = f"{min(less):.1f} to {max(less):.1f}".replace("-", "−")
-    lost = [np.mean(at(runs, "knn_z", 0)) - np.mean(last(runs, "knn_z")) >= LOST for runs, _ in pairs.values()]
+    fell = [np.subtract(at(runs, "knn_z", 0), last(runs, "knn_z")) for runs, _ in pairs.values()]
+    lost = np.concatenate(fell) >= LOST
     ranks = [np.mean(last(runs, "pr_z")) / np.mean(last(simsiam, "pr_z")) for runs, simsiam in pairs.values()]
     few = [pairs[320, first] for first in first_visits.FIRST]
     gains = [points(welch(last(runs, "knn_backbone"), last(simsiam, "knn_backbone"))) for runs, simsiam in few]
-    said |= {"visits_lost": f"{sum(lost)} of {len(lost)}", "visits_few": ", ".join(gains)}
+    said |= {"visits_lost": f"{lost.sum()} of {lost.size}", "visits_few": ", ".join(gains)}
     return said | {"visits_rank": f"{min(ranks):.2f} to {max(ranks):.2f}"}
 
 
@@ -132,12 +161,13 @@ def of_many_steps(found: Groups) -> dict[str, str]:
 
 
 NAMES = {NO_H.name: "no_h", H_TARGET.name: "target", H_IN_ETA.name: "in_eta"}
-COUNTED: dict[str, Callable[[Groups], dict[str, str]]] = {
-    "one_loss": of_one_loss,
-    "eta_step": of_eta_step,
-    "both_halves": of_both_halves,
-    "consistency": of_consistency,
-    "delay": of_delay,
-    "first_visits": of_first_visits,
-    "many_steps": of_many_steps,
-}
+ALTERNATIONS, LATE = 43, 9  # of SimSiam's at k = 100; those after which (5) hardly falls
+COUNTED: list[tuple[tuple[str, ...], Callable[..., dict[str, str]]]] = [
+    (("one_loss",), of_one_loss),
+    (("eta_step",), of_eta_step),
+    (("both_halves", "delay"), of_both_halves),
+    (("consistency",), of_consistency),
+    (("delay", "one_loss"), of_delay),
+    (("first_visits",), of_first_visits),
+    (("many_steps",), of_many_steps),
+]
