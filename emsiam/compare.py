@@ -41,7 +41,7 @@ def report(result: dict[str, Any]) -> str:
         cells = [m.written(s[n]) if s.get(n) is not None else "-" for n, m in metrics.items()]
         data = (run["dataset"],) if len(sets) > 1 else ()
         collapsed = "never" if onset is None else f"{onset:,}"
-        rows.append((*data, run["name"], s["verdict"], f"{_reached(run):,}", *cells, collapsed))
+        rows.append((*data, run["name"], s["verdict"], f"{run['reached']:,}", *cells, collapsed))
     if len(sets) > 1:
         rows[0] = ("data set", *rows[0])
     lines = _columns(rows)
@@ -71,13 +71,12 @@ def report(result: dict[str, Any]) -> str:
         for one in updates["angles"]:
             moves = math.isfinite(one["angle"])
             rows.append((f"{one['a']} · {one['b']}", f"{one['angle']:.1f}°" if moves else "one does not move"))
-        lines += ["", *_columns(rows), *(f"{name}: not from there, {why}" for name, why in updates["refused"].items())]
+        lines += [
+            "",
+            *_columns(rows),
+            *(printable(f"{name}: not from there, {why}") for name, why in updates["refused"].items()),
+        ]
     return "\n".join(lines)
-
-
-def _reached(run: dict[str, Any]) -> int:
-    """The last step of a run, or of an unfinished one the last that is known."""
-    return max(run["summary"]["steps"], *run["cka_to_start"])
 
 
 def _pairs(result: dict[str, Any]) -> list[str]:
@@ -92,21 +91,24 @@ def _pairs(result: dict[str, Any]) -> list[str]:
     lines = _columns(rows) if pairs else []
     if len(pairs) > SHOWN:
         lines.append(f"… and {len(pairs) - SHOWN} more pairs in comparison.json")
-    if any("so other schedules" in pair["note"] for pair in pairs):
-        lines.append("runs of other lengths have other schedules of the learning rate")
-    if any("snapshots" in pair["note"] for pair in pairs):
+    of = {run["name"]: run for run in result["runs"]}
+    ends = [(of[pair["a"]], of[pair["b"]]) for pair in pairs]
+    apart = [both for both in ends if both[0]["reached"] != both[1]["reached"]]
+    if any(all(run["summary"]["verdict"] != "unfinished" for run in both) for both in apart):
+        lines.append("runs of different length have different schedules of the learning rate, but for a constant one")
+    if apart:
         lines.append(
             "z is compared at the snapshots that both runs of a pair have, and CKA is that of the last of them"
         )
     elsewhere: dict[str, list[str]] = {}
     for pair in pairs:
-        for note in pair["note"].split("; "):
-            if note.startswith("other "):
-                elsewhere.setdefault(note, []).append(f"{pair['a']} · {pair['b']}")
-    for note, of in elsewhere.items():
-        lines.append(f"{note}, in {of[0]}" + (f" and {len(of) - 1} more" if len(of) > 1 else ""))
-    if apart := len(result["pairs"]) - len(pairs):
-        lines.append(f"z is not compared in {apart} pairs of runs that look at other images")
+        if pair["unlike"]:
+            elsewhere.setdefault(", ".join(pair["unlike"]), []).append(f"{pair['a']} · {pair['b']}")
+    for unlike, found in elsewhere.items():
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        lines.append(printable(f"other {unlike}: F begins elsewhere, in {found[0]}{more}"))
+    if others := len(result["pairs"]) - len(pairs):
+        lines.append(f"z is not compared in {others} pairs of runs that look at other images")
     return lines
 
 

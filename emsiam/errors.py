@@ -2,8 +2,8 @@
 
 import difflib
 import os
-import re
 import sys
+import sysconfig
 import tempfile
 import time
 import traceback
@@ -92,8 +92,8 @@ def place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__} in {Path(error.filename).name}:{error.lineno}: {error.msg}"
     lines = traceback.extract_tb(error.__traceback__)
-    ours = Path(__file__).parent
-    theirs = [x for x in lines if ours not in Path(x.filename).parents and not re.search("^<|-packages", x.filename)]
+    others = {Path(__file__).parent, *map(Path, sysconfig.get_paths().values())}  # the package, Python, and libraries
+    theirs = [x for x in lines if x.filename[:1] != "<" and not others & set(Path(x.filename).parents)]
     at = f" in {Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
     return f"{type(error).__name__}{at}: {error}"
 

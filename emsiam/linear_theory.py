@@ -22,7 +22,7 @@ from scipy.integrate import solve_ivp
 
 Array = np.ndarray
 Number = float | Array  # a number for each mode, or for each point of a diagram: all that is given broadcasts
-MOST = 50_000  # looks at a velocity after which a flow counts as one that cannot be followed
+MOST, LEAST = 20_000, 1e-6  # looks at a velocity in which a flow comes on by less than that share of its time
 
 
 def in_half_squares(lr: float, wd: float, d: int) -> tuple[float, float]:
@@ -222,18 +222,21 @@ def predictor_flow(
 
 def _integrate(velocity: Callable[[float, Array], Array], start: Array, times: Array) -> Array:
     """[T, …] states of a flow at `times` from `start` at time 0."""
-    times, looks = np.asarray(times, float), count()
-    if times.ndim != 1 or not len(times) or times[0] < 0 or np.any(np.diff(times) < 0):
+    times, looks, before = np.asarray(times, float), count(1), -np.inf
+    if times.ndim != 1 or not len(times) or not times[0] >= 0 or not np.all(np.diff(times) > 0):
         raise ValueError(f"times: {times}; allowed are numbers [T] that ascend from 0 or later")
     if times[-1] == 0:
-        return np.tile(start, (len(times), 1))
+        return start[None]
 
-    def counted(time: float, state: Array) -> Array:
-        if next(looks) > MOST:
-            raise RuntimeError(f"the flow cannot be followed beyond time {time:.3g}: its steps become too small")
+    def watched(time: float, state: Array) -> Array:
+        nonlocal before
+        if next(looks) % MOST == 0:
+            if time - before < LEAST * times[-1]:
+                raise RuntimeError(f"the flow cannot be followed beyond time {time:.3g}: its steps become too small")
+            before = time
         return velocity(time, state)
 
-    found = solve_ivp(counted, (0, times[-1]), start, method="DOP853", t_eval=times, rtol=1e-9, atol=1e-12)
+    found = solve_ivp(watched, (0, times[-1]), start, method="DOP853", t_eval=times, rtol=1e-9, atol=1e-12)
     if not found.success:
         raise RuntimeError(found.message)
     return found.y.T
@@ -265,7 +268,7 @@ def fixed_points(b: Number, w: Number, *, wd: Number, part: Number = 0.0) -> Fix
     with np.errstate(invalid="ignore", divide="ignore"):
         root = np.sqrt(B**2 - 4 * wd * T)
         high, low = (B + root) / (2 * T), (B - root) / (2 * T)
-        high = np.where(high > 0, high, np.nan)
+        high, low = (np.where(high > 0, x, np.nan) for x in (high, low))
         return FixedPoints(high, low, np.minimum(2 * np.asarray(wd), high * root), B**2 / (4 * T))
 
 

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         else:
             eta = run.config.eta or ""
             code = ["--eta", eta] if ":" in eta else []
-            again = shlex.join([*launcher(), "emsiam.train", "--resume", "--out", str(run.path), *code])
+            again = f"{launcher()} {shlex.join(['emsiam.train', '--resume', '--out', str(run.path), *code])}"
             said, stream = f"stopped and saved; to go on: {again}", sys.stderr
     except (ConfigError, BadImage, OSError) as error:
         tell("emsiam.train", error)
@@ -52,14 +52,14 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def launcher() -> list[str]:
+def launcher() -> str:
     """How this training was started, as far as it can be pasted."""
     from .errors import launched
+    from .processor import sharers
 
-    at_once = os.environ.get("LOCAL_WORLD_SIZE", "1")
     if not launched():
-        return ["python", "-m"]
-    return ["torchrun", *(["--nproc-per-node", at_once] if at_once == os.environ["WORLD_SIZE"] else ["…"]), "-m"]
+        return "python -m"
+    return f"torchrun {f'--nproc-per-node {sharers()}' if str(sharers()) == os.environ['WORLD_SIZE'] else '…'} -m"
 
 
 def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments: list[str]) -> int:
@@ -70,7 +70,7 @@ def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments:
     from .config.resolution import load_images, resolve
     from .errors import ConfigError, launched
     from .runs.writer import new_directory
-    from .training.resume import resumed
+    from .training.resume import options_of
     from .training.several import Several, seeds_of, threads
 
     if "seed" in given or launched():
@@ -87,7 +87,7 @@ def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments:
         arguments, numbers, jobs, folder, [] if "threads" in given else threads(jobs), config.resume, config.quiet
     )
     for seed in numbers:  # whether each may begin, or go on, before any does
-        resumed(replace(config, seed=seed, out=str(sweep.at(seed))), given | {"seed"})
+        options_of(replace(config, seed=seed, out=str(sweep.at(seed))), given | {"seed"})
     return sweep.train()
 
 

@@ -62,7 +62,7 @@ with ranks.together("cpu"):
             print(error)
     mine = int(os.environ["RANK"])
     each = {"threads": 1 + mine, "quiet": mine == 0, "out": str(mine)}
-    for more, step in ((each, 1), ({"lr": 0.1 + mine}, 1), ({}, mine)):
+    for more, step in ((each, 1), ({"lr": 0.1 + mine}, 1), ({"online_probe": True} if mine else {}, 1), ({}, mine)):
         try:
             run_training.check_alike(Config(**more), SimpleNamespace(step=step))
             print("alike")
@@ -79,6 +79,7 @@ def test_processes_that_see_different_images_or_are_told_different_things_are_re
         == [
             *("alike", said, "alike"),
             "the processes differ in --lr; allowed is the same in all",
+            "the processes differ in --online-probe; allowed is the same in all",  # also in the one that lacks it
             "the processes differ in the step to go on from; allowed is the same in all",
         ]
         * 2

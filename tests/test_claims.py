@@ -544,6 +544,7 @@ def test_the_pages_are_made_of_the_committed_runs():
     readme = (ROOT / "README.md").read_text()
     assert readme == page.readme(readme, made, found)
     asked = set(re.findall(r"\[\[(\w+)\]\]", page.PROSE.read_text() + page.REMARKS.read_text()))
+    assert set(re.findall(r"<!-- (\w+) -->", readme)) <= {*made, *found, "claims"}
     if all(entry["cells"] for entry in made.values()):
         assert asked == found.keys()
 

@@ -199,7 +199,7 @@ def test_the_command(runs, tmp_path, capsys):
     assert (pair, at) == ("a/0 · c/0", "14")
     assert max(map(len, table[: table.index("")])) <= 120
     elsewhere = "other dim: F begins elsewhere, in a/0 · c/0 and 1 more"
-    for common in ("other schedules", "z is compared at the snapshots", elsewhere):
+    for common in ("different schedules", "z is compared at the snapshots", elsewhere):
         assert said.count(common) == 1
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [r["name"] for r in written["runs"]] == ["a/0", "b/0", "a/1", "b/1", "c/0"]
@@ -337,7 +337,7 @@ def test_a_run_that_stopped_says_how_far_it_came(runs, tmp_path):
     assert result["pairs"][0]["note"] == "14 and 7 steps, not finished: z is compared at the 8 snapshots that both have"
     said = compare.report(result)
     assert next(line for line in said.splitlines() if line.startswith("stopped")).split()[1:3] == ["unfinished", "7"]
-    assert "other schedules" not in said
+    assert "different schedules" not in said
 
 
 def test_long_names_do_not_overlap_beside_the_matrix():

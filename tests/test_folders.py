@@ -231,7 +231,6 @@ def test_resuming_takes_other_threads_but_not_streaming_for_memory(tmp_path):
     more = {"workers": 1, "skip_broken": False, "save_every": 1}
     run = emsiam.fit(emsiam.Config(**resumed, **more), given=more.keys())
     assert run.finished
-    assert emsiam.load_run(run.path).config.save_every == 10  # what it began with
 
 
 def spoil_header(root):

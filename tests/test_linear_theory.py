@@ -544,7 +544,7 @@ def test_odd_input_has_an_answer_or_a_line(monkeypatch):
     assert still.factor.tolist() == [1] * 4
     W, one = np.array([[1.0, 0.5, 0.0], [0.2, 1.0, 0.3]]), np.eye(3)
     assert np.allclose(theory.predictor_flow(W, np.eye(2), one, one, [0.0]).W, W)
-    for times in ([-1.0], [], 3.0, [2.0, 1.0]):
+    for times in ([-1.0], [], 3.0, [2.0, 1.0], [1.0, 1.0], [np.nan]):
         with pytest.raises(ValueError, match="allowed are numbers"):
             theory.predictor_flow(W, np.eye(2), one, one, times)
     with pytest.raises(np.linalg.LinAlgError, match="does not vary in all"):
@@ -554,6 +554,8 @@ def test_odd_input_has_an_answer_or_a_line(monkeypatch):
     with pytest.raises(ValueError, match="share = 2"):
         still.until(2.0)
     assert np.isnan(theory.fixed_points(0.0, 1.0, wd=0.0).stable)
-    monkeypatch.setattr(theory, "MOST", 10)
-    with pytest.raises(RuntimeError, match=r"cannot be followed beyond time"):
-        theory.held_flow(W, one, one, [100.0], c=0.5)
+    monkeypatch.setattr(theory, "MOST", 500)
+    M = np.random.default_rng(2).normal(size=(3, 3))
+    with pytest.raises(RuntimeError, match=r"cannot be followed beyond time"):  # z comes near a line
+        theory.held_flow(np.random.default_rng(1).normal(size=(2, 3)), M @ M.T, one, [60.0], c=0.5)
+    assert theory.predictor_flow(W, np.eye(2), one, one, [500.0], wd=0.1).W.shape == (1, 2, 3)  # long, and followed

@@ -354,7 +354,10 @@ def test_names_cannot_write_into_the_page(runs, tmp_path):
         shutil.copytree(runs[i].path, tmp_path / name)
         paths.append(str(tmp_path / name))
     loaded = [emsiam.load_run(path) for path in paths]
-    text = page.page(loaded, compare.compare(loaded))
+    result = compare.compare(loaded)
+    result["runs"][0]["summary"] = result["runs"][0]["summary"] | {"verdict": "<img src=x>"}
+    text = page.page(loaded, result)
     assert "<script>alert(1)<" not in text
+    assert "<img src=x>" not in text
     assert "b&amp;&lt;i&gt;" in text
     assert "b&<i>" not in text

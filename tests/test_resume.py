@@ -320,16 +320,26 @@ def test_off_the_main_thread_no_handler_is_set(tmp_path, monkeypatch):
     assert set(handlers) == {before}
 
 
+def test_how_often_a_run_is_saved_stays_where_it_is_not_given_anew(tmp_path):
+    small = {"batch_size": 700, "threads": 1, "quiet": True, "out": str(tmp_path / "run")}
+    emsiam.fit(emsiam.Config(**small, epochs=2, save_every=1))
+    asked = emsiam.Config(out=small["out"], resume=True)
+    assert resume.options_of(asked, {"out", "resume"}).save_every == 1
+    assert resume.options_of(asked, None).save_every == 1
+    assert resume.options_of(asked, {"out", "resume", "save_every"}).save_every == 10
+    assert resume.options_of(dataclasses.replace(asked, save_every=5), None).save_every == 5
+
+
 def test_another_number_of_processes_takes_its_share_of_the_threads(tmp_path, monkeypatch):
     """With the same number a run goes on with the threads that it had, for the same bits."""
     (tmp_path / "env.json").write_text(json.dumps({"processes": 1}))
     config = emsiam.Config(threads=64, out=str(tmp_path))
     monkeypatch.setattr(processor, "own", lambda: 8)
-    assert resume.threads(config, object()) == 64
-    assert resume.threads(config, None) == 64
+    assert resume.threads_of(config, object()) == 64
+    assert resume.threads_of(config, None) == 64
     monkeypatch.setattr(resume, "world_size", lambda: 8)
-    assert resume.threads(config, object()) == 8
-    assert resume.threads(config, None) == 64  # of a run that begins
+    assert resume.threads_of(config, object()) == 8
+    assert resume.threads_of(config, None) == 64  # of a run that begins
 
 
 def test_runs_without_a_name_have_directories_of_their_own(tmp_path, monkeypatch):

@@ -109,6 +109,16 @@ def test_past_views_recomputed_are_averaged_under_today_s_theta(w, views):
             seen[i].append(z.flip(0)[step % views, b] if views == 2 else z[0, b])
 
 
+@pytest.mark.parametrize(("processes", "me"), [(1, 0), (2, 1), (3, 1)])
+def test_directions_drawn_in_pieces_are_those_of_one_draw(monkeypatch, processes, me):
+    whole = unit(torch.randn(50, D, generator=torch.Generator().manual_seed(0)))
+    monkeypatch.setattr(eta.memory, "PIECE", 16)
+    monkeypatch.setattr(eta.memory, "rank", lambda: me)
+    batch = visit(torch.zeros(2, 4, D))._replace(num_images=50, ranks=processes)
+    own = whole[me::processes]
+    assert torch.equal(eta.memory.directions(batch, D)[: len(own)], own)
+
+
 def test_the_bank_s_choices():
     """What stands before a first visit, whether today's view is in the target, and whether rows are of ẑ."""
     m, u = 0.8, eta.memory.directions(visit(torch.zeros(2, 4, D)), D)

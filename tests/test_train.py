@@ -416,6 +416,7 @@ def test_a_wrong_solver_is_refused_before_anything_is_written(tmp_path, body, sa
         ("def solve(state, batch): pass", "mine.py:solve: TypeError: solve() takes 2 positional arguments but 3 were"),
         ("import torch\ndef solve(*_):\n    torch.ones(2).view(3)", "RuntimeError in mine.py:3: shape "),
         ("import torch\ndef solve(*_):\n    torch.nn.Linear(2, 2)(torch.ones(3))", "RuntimeError in mine.py:3: "),
+        ("import json\ndef solve(*_):\n    json.loads('{')", "JSONDecodeError in mine.py:3: "),
         ("solve = 3", "solve of "),
     ],
 )

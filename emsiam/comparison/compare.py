@@ -51,9 +51,10 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
                 "procrustes": {s: t.procrustes(short(i, s), short(j, s)) for s in _few(sorted(cka))},
                 "parts_at": t.parting(cka) if paired(runs[i], runs[j]) and same_start(runs[i], runs[j]) else None,
                 "angle_of_weights": _angles(weights[i], weights[j]) if same_start(runs[i], runs[j]) else {},
-                "note": _note(runs[i], runs[j], paths[i], paths[j]),
+                "unlike": _unlike(runs[i], runs[j]),
             }
         )
+        pairs[-1]["note"] = _note(pairs[-1], listed[i], listed[j])
     return {
         "runs": listed,
         "groups": [_summarise(name, members, runs, names) for name, members in groups.items()],
@@ -147,6 +148,7 @@ def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
         "path": str(run.path),
         "dataset": run.config.dataset,
         "summary": run.so_far,
+        "reached": reached(run, path),
         "steps_to_collapse": {criterion: o.step if o else None for criterion, o in onsets.items()},
         "onset": {criterion: o._asdict() if o else None for criterion, o in onsets.items()},
         "cka_to_start": {step: start for step, (start, _) in ends.items()},
@@ -156,20 +158,25 @@ def _describe(run: Run, name: str, path: t.Path) -> dict[str, Any]:
     }
 
 
-def _note(a: Run, b: Run, x: t.Path, y: t.Path) -> str:
+def _unlike(a: Run, b: Run) -> list[str]:
+    """The options by which F begins elsewhere, of two runs of one seed."""
+    if a.config.seed != b.config.seed or same_start(a, b):
+        return []
+    return [name for name in having("starts_F") if getattr(a.config, name) != getattr(b.config, name)]
+
+
+def _note(pair: dict[str, Any], a: dict[str, Any], b: dict[str, Any]) -> str:
     """What keeps two runs from being compared throughout."""
-    if not same_images(a, b):
-        return f"{a.config.dataset} and {b.config.dataset}: their probe sets show other images, so z is not compared"
-    shared = len(set(x) & set(y))
+    if not pair["same_images"]:
+        return f"{a['dataset']} and {b['dataset']}: their probe sets show other images, so z is not compared"
     notes = []
-    ends = reached(a, x), reached(b, y)
-    if ends[0] != ends[1]:
-        lengths = "{:,} and {:,} steps".format(*ends)
-        why = "so other schedules" if a.finished and b.finished else "not finished"
-        notes.append(f"{lengths}, {why}: z is compared at the {shared} snapshots that both have")
-    if a.config.seed == b.config.seed and not same_start(a, b):
-        unlike = [n for n in having("starts_F") if getattr(a.config, n) != getattr(b.config, n)]
-        notes.append(f"other {', '.join(unlike)}: F begins elsewhere")
+    if a["reached"] != b["reached"]:
+        finished = all(run["summary"]["verdict"] != "unfinished" for run in (a, b))
+        why = "so other schedules" if finished else "not finished"
+        shared = f"z is compared at the {len(pair['cka'])} snapshots that both have"
+        notes.append(f"{a['reached']:,} and {b['reached']:,} steps, {why}: {shared}")
+    if pair["unlike"]:
+        notes.append(f"other {', '.join(pair['unlike'])}: F begins elsewhere")
     return "; ".join(notes)
 
 

@@ -162,7 +162,7 @@ function clouds() {
 for (const panel of DATA.panels) {
   const place = document.createElement("div");
   place.className = "panel";
-  place.innerHTML = `<h2>${panel.title}</h2><div></div><small>${panel.meaning}</small>`;
+  place.innerHTML = `<h2>${panel.title}</h2><div></div><small>${panel.scale}</small>`;
   panel.place = place.querySelector("div");
   at("curves").append(place);
 }

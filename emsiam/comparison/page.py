@@ -42,7 +42,8 @@ def page(runs: Sequence[Run], result: dict[str, Any]) -> str:
     data = gathered(runs, result)
     verdicts = Counter(run["summary"]["verdict"] for run in result["runs"])
     groups = [group["name"] for group in result["groups"]]
-    count = f"{len(runs)} runs" + (f" in {len(groups)} groups" if len(groups) < len(runs) else "")
+    of = "one group" if len(groups) == 1 else f"{len(groups)} groups"
+    count = f"{len(runs)} runs" + (f" in {of}" if len(groups) < len(runs) else "")
     reasons = "".join(
         f"<li>{r['name']} ({r['group']}): <b>{r['verdict']}</b>{'. ' if r['reason'] else ''}{r['reason']}</li>"
         for r in data["runs"]
@@ -50,7 +51,7 @@ def page(runs: Sequence[Run], result: dict[str, Any]) -> str:
     return Template((HERE / "page.html").read_text()).substitute(
         title=html.escape(f"{len(runs)} runs: " + " · ".join(groups)),
         heading=count,
-        verdicts=", ".join(f"{verdict} {n}" for verdict, n in verdicts.items()) + ": why?",
+        verdicts=html.escape(", ".join(f"{verdict} {n}" for verdict, n in verdicts.items())) + ": why?",
         reasons=reasons,
         last=len(data["steps"]) - 1,
         images=IMAGES,
@@ -117,10 +118,10 @@ def _panels(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 y = [float(f"{value:.5g}") for value in few[metric.name]]
                 lines.append({"run": i, "x": few.step.astype(int).tolist(), "y": y})
         title = html.escape(metric.title.partition(" (")[0])  # its scale is the line below
-        panels.append({"title": title, "meaning": _scale(metric), "x": "step", "zero": metric.zero, "lines": lines})
+        panels.append({"title": title, "scale": _scale(metric), "x": "step", "zero": metric.zero, "lines": lines})
     spectrum = {
         "title": "spectrum of ẑ",
-        "meaning": "variance in each direction, largest first; a cliff is a loss of rank",
+        "scale": "variance in each direction, largest first; a cliff is a loss of rank",
     }
     axes: dict[str, Any] = {"x": "direction", "y": {"type": "log", "range": [-9, 0]}, "moving": True, "lines": []}
     return [*panels, spectrum | axes]
@@ -172,7 +173,7 @@ def _shades(
     few = LABELS if len(labels) <= len(LABELS) else [_css(c) for c in sns.color_palette("viridis", len(labels))]
     colour = dict(zip(labels, few, strict=False))
     by_label = {"label": [[colour[label] for label in run.probe["labels"][:IMAGES]] for run in runs]}
-    return by_label | ways, [(str(label), c) for label, c in colour.items()]
+    return by_label | ways, [(html.escape(str(label)), c) for label, c in colour.items()]
 
 
 def _css(colour: Sequence[float]) -> str:

@@ -99,9 +99,9 @@ def judge(e: Evidence, bounds: Bounds = BOUNDS) -> Judgement:
     else                                               healthy
 
     Found again, `view_auc`, is how often the other view of an image is nearer to it than a view of another image;
-    pixels: that of the views alone. Where pixels are not given, the bound is that of untrained weights, at most ENOUGH;
-    else CHANCE. Spread is `residual_norm`: std·√d where all channels vary alike, and 1 also where few channels do; it
-    is compared by its value, the others by their whole 95 % interval.
+    pixels: that of the views alone. Where no pixels are known the bound is that of untrained weights, at most ENOUGH,
+    and where neither is, CHANCE. Spread is `residual_norm`: std·√d where all channels vary alike, and 1 also where few
+    channels do; it is compared by its value, the others by their whole 95 % interval.
     """
     if e.z is None:
         return Judgement("diverged", "z or p holds values that are not finite", "finite", 0.0, 1.0, "a definition")

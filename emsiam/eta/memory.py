@@ -1,5 +1,6 @@
 """What if η_x is remembered from earlier visits? A bank with a row for each image, in place of the predictor."""
 
+import itertools
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from ..traits import solver
 from . import bank as banks
 from .encoder import weights_in
 
-PIECE = 2**16  # rows drawn at once; a multiple of 16, so that they are those of one draw
+PIECE = 2**12  # rows drawn at once; a multiple of 16, so that they are those of one draw
 
 THETA0 = "theta0."  # names of θ⁰ in the state
 PIXELS = 2 * 2**30  # bytes of views that are kept
@@ -86,12 +87,12 @@ def moving_average(
 
 def directions(batch, d: int) -> Tensor:
     """[n, d] random unit vectors: a row for each image that this process keeps, an image's always the same."""
-    rng = torch.Generator().manual_seed(0)
-    out = torch.zeros(banks.shared(batch.num_images, batch.ranks), d)
-    for first in range(0, batch.num_images, PIECE):  # those of all images are drawn, and at no time kept
-        drawn = unit(torch.randn(min(PIECE, batch.num_images - first), d, generator=rng))
-        ids = torch.arange(first, first + len(drawn))
-        own = ids % batch.ranks == rank() % batch.ranks
+    rng, images = torch.Generator().manual_seed(0), batch.num_images
+    out = torch.zeros(banks.shared(images, batch.ranks), d)
+    cuts = [*range(0, max(1, images - 15), PIECE), images]  # torch draws fewer than 16 numbers in another way
+    for first, end in itertools.pairwise(cuts):  # those of all images are drawn, and at no time kept
+        drawn, ids = unit(torch.randn(end - first, d, generator=rng)), torch.arange(first, end)
+        own = ids % batch.ranks == rank() % batch.ranks  # of a batch that is not shared, as the probe set's, all
         out[ids[own] // batch.ranks] = drawn[own]
     return out
 

@@ -42,7 +42,7 @@ class Prepared(NamedTuple):
 
     encoder: LoadedBackbone
     data: ImageSet
-    shown: str  # how they are cropped and normalised, in words
+    shown: str  # how they are cropped and normalised, and where they may not be what one thinks, in words
     width: int  # f, of features
 
 
@@ -63,7 +63,8 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
     shown = [f"{height}×{width}" + (f", resized from {size}" if data.shape[1:] != (height, width) else "")]
     if channels < data.shape[0]:
         shown.append("made grey")
-    if config is not None and config.dataset == data.name and not asked.data_dir and data.digest != encoder.files:
+    of_run = config is not None and config.dataset == data.name and asked.data_dir in (None, config.data_dir)
+    if of_run and data.digest != encoder.files:
         shown.append("not the images that the run began with, so that some tested on may have been trained on")
     if isinstance(data.images, Files) and data.shape[1] > LARGE:
         parts = (data.images, data.labelled, data.test_images)
@@ -78,7 +79,7 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
     if encoder.mean is not None and encoder.std is not None:
         data = data._replace(mean=encoder.mean, std=encoder.std)
         shown.append("normalised as in training")
-    elif config is not None and config.dataset == data.name and asked.data_dir in (None, config.data_dir):
+    elif of_run:
         shown.append("normalised as in training")
     else:
         large = as_imagenet or isinstance(data.images, Files)

@@ -19,28 +19,30 @@ from ..runs.writer import leftovers
 from ..traits import hyperparameters
 
 
+def began(path: Path) -> dict[str, Any]:
+    """What env.json says of the parts of a run that began; nothing where it cannot be read."""
+    try:
+        found = json.loads((path / "env.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def edited(path: Path, eta: str | None) -> list[str]:
     """A note where the file of a solver is not what it was when a run began."""
-    file = Path(str(eta).rpartition(":")[0])
-    try:
-        before = json.loads((path / "env.json").read_text()).get("eta")
-    except (OSError, ValueError):
-        return []
+    file, before = Path(str(eta).rpartition(":")[0]), began(path).get("eta")
     changed = ":" in (eta or "") and before is not None and file.is_file() and file.read_text() != before
     return [f"{file} is not what it was when {path} began: one run has two solvers"] if changed else []
 
 
-def threads(config: Config, start: Checkpoint | None) -> int | None:
+def threads_of(config: Config, start: Checkpoint | None) -> int | None:
     """CPU threads of a run: those that it began with, for the same bits. Where it goes on with another number of
     processes, whose sums are rounded otherwise anyway, each takes its share of them at most.
     """
-    if start is None or config.threads is None:
+    processes = began(Path(str(config.out))).get("processes") if start else None
+    if config.threads is None or processes in (None, world_size()):
         return config.threads
-    try:
-        processes = json.loads((Path(str(config.out)) / "env.json").read_text()).get("processes")
-    except (OSError, ValueError):
-        return config.threads
-    return config.threads if processes == world_size() else min(config.threads, processor.own())
+    return min(config.threads, processor.own())
 
 
 def same_arguments(config: Config, saved: Config) -> bool:
@@ -66,6 +68,15 @@ def was(f: dataclasses.Field, saved: Config) -> Any:
 def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkpoint | None]:
     """The configuration of the run in --out where it is to go on, and the checkpoint to go on from.
 
+    Raises ConfigError as `options_of` and `load_checkpoint` do.
+    """
+    found = options_of(config, given)
+    return (config, None) if found is None else (found, load_checkpoint(Path(str(found.out)), resume=True))
+
+
+def options_of(config: Config, given: Iterable[str] | None) -> Config | None:
+    """The configuration of the run in --out where it is to go on; None where one begins.
+
     Raises ConfigError where --out holds a run and neither --resume nor --overwrite is given, where options that were
     given would change the result, and where the run names code that the options do not.
     """
@@ -73,25 +84,27 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
     if config.resume and config.overwrite:
         refuse("overwrite", True, "a run begins anew, and with --resume it goes on; give one of them")
     if config.out is None or not os.path.isdir(path):
-        return config, None
+        return None
     if not (path / "config.json").exists():
         if leftovers(path) and not config.overwrite:
             names = ", ".join(file.name for file in leftovers(path)[:3])
             reason = f"holds files that a run would replace ({names}), without a config.json"
             refuse("out", config.out, f"{reason}; add --overwrite to begin anew, or choose another directory")
-        return config, None
+        return None
     saved = load_run(path).config  # of another program it is not overwritten
     if not config.resume:
         if not config.overwrite:
             refuse("out", config.out, "holds a run; choose another directory, or add --resume or --overwrite")
-        return config, None
+        return None
     same = {"workers"} if bool(config.workers) == bool(saved.workers) else set()  # then only how many differ
 
+    asked = {f.name for f in dataclasses.fields(Config) if getattr(config, f.name) != f.default}
+    asked = asked if given is None else set(given)
     changed = [
         f"{given_flag(f.name, getattr(config, f.name))} (was {was(f, saved)})"
         for f in dataclasses.fields(Config)
         if f.name not in {*having("resumable"), *same}
-        and (f.name in given if given is not None else getattr(config, f.name) != f.default)
+        and f.name in asked
         and getattr(config, f.name) not in (getattr(saved, f.name), "auto", "epoch")  # which were resolved then
         and not (getattr(config, f.name) is False and was(f, saved) == "off")
         and not (f.name == "eta_args" and same_arguments(config, saved))
@@ -108,5 +121,5 @@ def resumed(config: Config, given: Iterable[str] | None) -> tuple[Config, Checkp
         "download": config.download,
     }
     for name in (*having("stays"), *same):  # where things are, and who fetches them, changes no number
-        of_this_call[name] = getattr(saved, name) if getattr(config, name) is None else getattr(config, name)
-    return dataclasses.replace(saved, **of_this_call), load_checkpoint(path, resume=True)
+        of_this_call[name] = getattr(config if name in asked else saved, name)
+    return dataclasses.replace(saved, **of_this_call)

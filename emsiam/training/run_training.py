@@ -23,12 +23,12 @@ from ..runs.run import Run
 from ..runs.writer import Writer, new_directory
 from ..traits import of_solver
 from .live import Live
-from .resume import edited, resumed, threads
+from .resume import edited, resumed, threads_of
 from .signals import Interrupted, Signals
 from .trial import try_solver
 from .watch import Watch
 
-OF_EACH = {*having("no_number"), "out", "data_dir", "bank", "threads", "workers"}  # may differ between processes
+OF_EACH = {*having("no_number"), "bank", "threads", "workers"}  # may differ between processes
 
 
 def fit(
@@ -60,7 +60,7 @@ def fit(
     config, more = resolve(config, len(data.images), data.shape, len(data.labels))
     if start and start.files != data.digest:
         refuse("data_dir", config.data_dir, f"holds other images than when {config.out} began")
-    processor.for_training(threads(config, start), config.deterministic)
+    processor.for_training(threads_of(config, start), config.deterministic)
     with ranks.together(config.device):
         data.check_alike()  # and no process writes before all have seen what is there
         check_alike(config, start)
@@ -72,7 +72,7 @@ def fit(
 
 def check_alike(config: Config, start: Checkpoint | None) -> None:
     """Raises ConfigError where several processes were told different things, or go on from different steps."""
-    own = {flag(name): value for name, value in plain(config.to_dict()).items() if name not in OF_EACH}
+    own = {flag(f.name): plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in OF_EACH}
     own |= {"the step to go on from": start.step if start else 0, "the solver's file": source(config.eta)}
     told = {f"{name}: {json.dumps(value)}" for name, value in own.items()}
     if differ := sorted({text.partition(": ")[0] for text in ranks.union(told) - told}):

@@ -127,7 +127,7 @@ def report(runs: Sequence[Run], folder: Path) -> str:
     ended = [s for s in summaries if s["verdict"] != "diverged"]
     lines = [f"{len(runs)} runs: {', '.join(f'{verdict} {n}' for verdict, n in counts.items())}"]
     if len(ended) > 1:
-        lines.append(f"  means (95 % interval over {len(ended)} runs, by the t distribution)")
+        lines.append("  means (95 % interval over runs, by the t distribution)")
     for m in [*shown_in("end"), METRICS["knn_acc1"], METRICS["knn_z_acc1"]]:
         values = [s[m.name] for s in ended if s.get(m.name) is not None]
         if values:

@@ -54,7 +54,7 @@ def of_one_loss(found: Groups) -> dict[str, str]:
     for row in (NO_H, H_TARGET, H_IN_ETA):
         runs, base = (found[f"digits, k = 100: {name}"] for name in (row.name, SIMSIAM.name))
         of = f"knn_{row.sees}"
-        said[f"short_{NAMES[row.name]}"] = points(welch(at(base, of, eta_step.STEPS), at(runs, of, eta_step.STEPS)))
+        said[f"short_{CALLED[row.name]}"] = points(welch(at(base, of, eta_step.STEPS), at(runs, of, eta_step.STEPS)))
     start, kept = found["digits, k = 1: h∘F as target"], found["digits, from SimSiam: h∘F as target"]
     for when, runs in (("start", start), ("kept", kept)):
         said |= {f"{when}_{of}": average(runs, f"knn_{of}") for of in ("z", "p")}
@@ -67,7 +67,7 @@ def of_eta_step(found: Groups) -> dict[str, str]:
     said = {"rises": f"{rises.sum()} of {rises.size}"}
     for row in (NO_H, H_TARGET, H_IN_ETA):
         runs = found[f"digits, k = 100: {row.name}"]
-        said[f"g1_{NAMES[row.name]}"] = interval(mean(eta_step.taken(runs)))
+        said[f"g1_{CALLED[row.name]}"] = interval(mean(eta_step.taken(runs)))
     both = [np.logical_and(*(half[:ALTERNATIONS] for half in both_halves.half(r, "f"))).mean() for r in literal]
     said["literal_both"] = interval(mean(both))
     for name, runs in (("simsiam", simsiam), ("literal", literal)):
@@ -82,8 +82,8 @@ def theta_steps(run: Record, of: str) -> np.ndarray:
     return solved[1:-1] - before[1:]
 
 
-def of_both_halves(found: Groups, of_delay: Groups) -> dict[str, str]:
-    runs, windows = found[both_halves.ROW], of_delay[SIMSIAM.name]
+def of_both_halves(found: Groups, delayed: Groups) -> dict[str, str]:
+    runs, windows = found[both_halves.ROW], delayed[SIMSIAM.name]
     eta, theta = (mean([both_halves.half(r, "f")[i].mean() for r in runs]) for i in (0, 1))
     cosine = mean([curve(r, "cosine")[1][-1] for r in runs])
     other = mean([both_halves.descents(r, "other") for r in runs])
@@ -120,8 +120,8 @@ def ratio(logs: Estimate) -> str:
     return f"{np.exp(logs.mean):.2f} ({np.exp(low):.2f} to {np.exp(high):.2f})"
 
 
-def of_delay(found: Groups, of_one_loss: Groups) -> dict[str, str]:
-    bank, simsiam, without = found[delay.BANK], found[SIMSIAM.name], of_one_loss["digits, k = 1: no h"]
+def of_delay(found: Groups, one_loss: Groups) -> dict[str, str]:
+    bank, simsiam, without = found[delay.BANK], found[SIMSIAM.name], one_loss["digits, k = 1: no h"]
     said = {}
     for name, runs in (("average", bank), ("without", without)):
         fell = [a - b for a, b in zip(at(runs, "knn_z", 0), last(runs, "knn_z"), strict=True)]
@@ -160,8 +160,8 @@ def of_many_steps(found: Groups) -> dict[str, str]:
     return said
 
 
-NAMES = {NO_H.name: "no_h", H_TARGET.name: "target", H_IN_ETA.name: "in_eta"}
-ALTERNATIONS, LATE = 43, 9  # of SimSiam's at k = 100; those after which (5) hardly falls
+CALLED = {NO_H.name: "no_h", H_TARGET.name: "target", H_IN_ETA.name: "in_eta"}
+ALTERNATIONS, LATE = eta_step.STEPS // 100 - 1, 9  # at k = 100 with an η before them; after which (5) hardly falls
 COUNTED: list[tuple[tuple[str, ...], Callable[..., dict[str, str]]]] = [
     (("one_loss",), of_one_loss),
     (("eta_step",), of_eta_step),

@@ -16,7 +16,7 @@ from emsiam.config.options import of_role
 
 from .._records import Record
 from . import claims
-from ._beside import filled
+from ._beside import ended, filled
 from ._pictures import PICTURES
 from ._rules import CONSTANT, LOST, RANK, READ, UNDECIDABLE
 
@@ -135,7 +135,8 @@ def details(
     """The text of docs/claims.md. found: the numbers of `_beside`."""
     of_all, beside = remarks()
     parts = [DETAILS, of_all]
-    began = beginnings([run for of in groups.values() for runs in of.values() for run in runs])
+    every = [run for of in groups.values() for runs in of.values() for run in ended(runs)]
+    began = beginnings(every)
     for name, entry in made.items():
         claim = claims()[name]
         p = f", p = {entry['holm']:.2g} after Holm" if entry["holm"] is not None and entry["cells"] else ""
@@ -149,9 +150,9 @@ def details(
             parts.append(cells(entry["cells"]))
             if name in beside:
                 parts.append(f"*Beside the rule.* {filled(beside[name], found)}")
-        ended = {group: [r for r in of if r.summary["verdict"] != "diverged"] for group, of in groups[name].items()}
-        shown = {group: runs for group, runs in ended.items() if runs and "knn_z" in runs[0].summary}
-        if rows := [row(group, runs, began, reference(runs, shown)) for group, runs in shown.items()]:
+        left = {group: ended(of) for group, of in groups[name].items()}
+        shown = {group: runs for group, runs in left.items() if runs and "knn_z" in runs[0].summary}
+        if rows := [row(group, runs, began, reference(runs, every)) for group, runs in shown.items()]:
             heads = [
                 "steps",
                 "A_z",
@@ -192,21 +193,18 @@ def weights(run: Record) -> str:
     return json.dumps([run.config["spec"]["change"], *map(run.config.get, names)])
 
 
-def reference(runs: Sequence[Record], groups: Mapping[str, Sequence[Record]]) -> float:
-    """PR of SimSiam in the same setting after the same steps; NaN where that is not among the groups."""
+def reference(runs: Sequence[Record], every: Sequence[Record]) -> float:
+    """The mean PR of SimSiam in the same setting after the same steps; NaN where no claim has that."""
 
     def setting(run: Record) -> tuple[Any, ...]:
         options = (*of_role("data"), "lr", "schedule", "wd", "bn", "similarity", "symmetry", "batch_size")
         return run.config["spec"]["change"], run.summary["steps"], *map(run.config.get, options)
 
-    def alike(run: Record) -> bool:
-        given = run.config["spec"]["options"]
-        return not {"eta", "m"} & given.keys() and given.get("predictor") != "none"
+    def is_simsiam(run: Record) -> bool:
+        return "pr_z" in run.summary and not {"eta", "m", "predictor"} & run.config["spec"]["options"].keys()
 
-    for of in groups.values():
-        if alike(of[0]) and setting(of[0]) == setting(runs[0]):
-            return float(np.mean([r.summary["pr_z"] for r in of]))
-    return math.nan
+    found = {run.key: run.summary["pr_z"] for run in every if is_simsiam(run) and setting(run) == setting(runs[0])}
+    return float(np.mean([*found.values()])) if found else math.nan
 
 
 def row(group: str, runs: Sequence[Record], began: Mapping[str, Mapping[str, float]], simsiam: float) -> str:
