@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .runs.run import Run, load_run
     from .training.run_training import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Config", "ConfigError", "Monitor", "Run", "examine", "fit", "load_run", "prepare"]
 # How often a thread of OpenMP looks for its partners before it sleeps. libgomp's own 300,000 make a step several times
 # as slow on a busy machine, where a partner may not be running: benchmarks/threads.py. Read when PyTorch is loaded.
