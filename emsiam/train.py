@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import command
@@ -29,8 +30,10 @@ def main(arguments: list[str]) -> int:
 
         if seeds:
             return several(config, given, seeds, jobs, arguments)
+        from .runs.run import Run
         from .training.run_training import Interrupted, fit
 
+        before = config.resume and Run(Path(str(config.out))).finished
         status = 128 + signal.SIGTERM  # where another process of this training was stopped
         try:
             run = fit(config, given)
@@ -39,6 +42,8 @@ def main(arguments: list[str]) -> int:
         if run.finished:
             status = 3 if run.summary["verdict"] == "diverged" else 0
             said, stream = report(run), sys.stdout
+            if before and speaks():
+                print(f"note: {run.path} is finished; this is what became of it", file=sys.stderr)
         else:
             eta = run.config.eta or ""
             code = ["--eta", eta] if ":" in eta else []
@@ -65,7 +70,6 @@ def launcher() -> str:
 def several(config: "Config", given: set[str], seeds: str, jobs: int, arguments: list[str]) -> int:
     """Train several seeds, and say what they have in common. Raises ConfigError."""
     from dataclasses import replace
-    from pathlib import Path
 
     from .config.resolution import load_images, resolve
     from .errors import ConfigError, launched

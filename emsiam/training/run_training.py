@@ -53,8 +53,6 @@ def fit(
     if config.resume and Run(Path(str(config.out))).finished:
         if images is not None or labels is not None:
             load_images(config, images, labels)  # are they those of the run?
-        if ranks.rank() == 0:
-            print(f"note: {config.out} is finished; this is what became of it", file=sys.stderr)
         return Run(Path(str(config.out)))
     config, data, notes = load_images(config, images, labels)
     config, more = resolve(config, len(data.images), data.shape, len(data.labels))

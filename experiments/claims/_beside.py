@@ -9,7 +9,7 @@ import numpy as np
 from emsiam.diagnostics.statistics import Estimate, mean, welch
 
 from .._records import Record
-from . import both_halves, consistency, delay, eta_step, first_visits, many_steps
+from . import both_halves, consistency, controls, delay, eta_step, first_visits, many_steps
 from ._rules import LOST
 from ._settings import H_IN_ETA, H_TARGET, NO_H, SIMSIAM, at, curve, last
 
@@ -160,6 +160,17 @@ def of_many_steps(found: Groups) -> dict[str, str]:
     return said
 
 
+def of_controls(found: Groups) -> dict[str, str]:
+    """Under how many controls a row's A_z is clearly below SimSiam's by 5 points, or within 1 point of it."""
+    cells = [cell for cell in controls.judge(found) if np.isfinite(cell.mean)]
+    said = {}
+    for row, name in (*CALLED.items(), *((row.name, f"part_{i}") for i, row in enumerate(controls.MIXED))):
+        its = [cell for cell in cells if cell.name.endswith(f": {row}")]
+        said[f"far_{name}"] = f"{sum(cell.low > 0.05 for cell in its)} of {len(its)}"
+        said[f"near_{name}"] = f"{sum(cell.low > -0.01 and cell.high < 0.01 for cell in its)} of {len(its)}"
+    return said
+
+
 CALLED = {NO_H.name: "no_h", H_TARGET.name: "target", H_IN_ETA.name: "in_eta"}
 ALTERNATIONS, LATE = eta_step.STEPS // 100 - 1, 9  # at k = 100 with an η before them; after which (5) hardly falls
 COUNTED: list[tuple[tuple[str, ...], Callable[..., dict[str, str]]]] = [
@@ -170,4 +181,5 @@ COUNTED: list[tuple[tuple[str, ...], Callable[..., dict[str, str]]]] = [
     (("delay", "one_loss"), of_delay),
     (("first_visits",), of_first_visits),
     (("many_steps",), of_many_steps),
+    (("controls",), of_controls),
 ]
