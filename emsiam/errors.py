@@ -92,7 +92,8 @@ def place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__} in {Path(error.filename).name}:{error.lineno}: {error.msg}"
     lines = traceback.extract_tb(error.__traceback__)
-    others = {Path(__file__).parent, *map(Path, sysconfig.get_paths().values())}  # the package, Python, and libraries
+    libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    others = {Path(__file__).parent, *map(Path, libraries)}
     theirs = [x for x in lines if x.filename[:1] != "<" and not others & set(Path(x.filename).parents)]
     at = f" in {Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
     return f"{type(error).__name__}{at}: {error}"

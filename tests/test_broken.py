@@ -94,7 +94,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(root, monkeypatch):
 
 
 def test_an_image_that_breaks_or_is_mended_later_makes_other_ids(root):
-    """Of images in memory a broken one has no id. Files that are read as they are asked for keep theirs."""
+    """A broken image of those that are decoded at the start has no id; a file that is read later keeps its own."""
 
     def digests():
         found = (data.sets.folder(data_dir=str(root), workers=n, skip_broken=True) for n in (0, 2))

@@ -322,7 +322,7 @@ def test_folders_that_hold_no_run_are_left_out(runs, tmp_path, capsys):
 
 
 def test_a_run_that_stopped_says_how_far_it_came(runs, tmp_path):
-    """Of its snapshots, where the line before them is of an earlier step."""
+    """Its last snapshot says so, as its last line is of an earlier step."""
     stopped = tmp_path / "stopped"
     shutil.copytree(runs["a", 0].path, stopped)
     for name in ("summary.json", "SHA256SUMS"):

@@ -46,7 +46,8 @@ class Several:
         """Train them all. Status as of a training: that of the first run that did not end well."""
         before = {number: signal.signal(number, self._stop) for number in NUMBERS}
         try:
-            with ThreadPoolExecutor(self.jobs) as pool, self._bar() as bar:
+            bar = tqdm(total=len(self.seeds), unit="run", leave=False, disable=self.quiet)
+            with ThreadPoolExecutor(self.jobs) as pool, bar:
                 statuses = []
                 for seed, (status, said, wrong) in zip(self.seeds, pool.map(self._one, self.seeds), strict=True):
                     bar.update()
@@ -64,9 +65,6 @@ class Several:
         if not set(statuses) - {0, DIVERGED}:
             print(report([Run(self.at(seed)) for seed in self.seeds], self.folder))
         return next((status for status in statuses if status), 0)
-
-    def _bar(self) -> tqdm:
-        return tqdm(total=len(self.seeds), unit="run", leave=False, disable=self.quiet)
 
     def at(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}"

@@ -45,8 +45,14 @@ def interval(found: Estimate, digits: int = 2) -> str:
     return f"{mean_:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})".replace("-", "−")
 
 
+def percent(found: Estimate) -> str:
+    """A share in percent, with its 95 % interval."""
+    value, _, span = interval(found._replace(mean=100 * found.mean, error=100 * found.error), 0).partition(" ")
+    return f"{value} % {span}"
+
+
 def average(runs: Sequence[Record], name: str, digits: int = 3) -> str:
-    return f"{mean(last(runs, name)).mean:.{digits}f}"
+    return interval(mean(last(runs, name)), digits)
 
 
 def of_one_loss(found: Groups) -> dict[str, str]:
@@ -84,11 +90,12 @@ def theta_steps(run: Record, of: str) -> np.ndarray:
 
 def of_both_halves(found: Groups, delayed: Groups) -> dict[str, str]:
     runs, windows = found[both_halves.ROW], delayed[SIMSIAM.name]
-    eta, theta = (mean([both_halves.half(r, "f")[i].mean() for r in runs]) for i in (0, 1))
+    eta = np.concatenate([both_halves.half(r, "f")[0] for r in runs])
+    theta = mean([both_halves.half(r, "f")[1].mean() for r in runs])
     cosine = mean([curve(r, "cosine")[1][-1] for r in runs])
     other = mean([both_halves.descents(r, "other") for r in runs])
     own = mean([both_halves.descents(r, "f") for r in runs])
-    said = {"eta_down": f"{100 * eta.mean:.0f} %", "theta_down": interval(theta)}
+    said = {"eta_down": f"{eta.sum()} of {eta.size}", "theta_down": interval(theta)}
     said |= {"both_other": interval(other), "both_own": interval(own), "cosine": interval(cosine, 3)}
     falls = [curve(r, "f_before")[1] for r in runs]
     both = [np.logical_and(*both_halves.half(r, "f")) for r in runs]
@@ -99,7 +106,7 @@ def of_both_halves(found: Groups, delayed: Groups) -> dict[str, str]:
     said |= {"windows": f"{gains.sum()} of {gains.size}", "window_share": interval(mean(eta_step.taken(windows)))}
     for name, of in (("trained", "trained"), ("five", "f")):
         down = mean([both_halves.half(r, of)[1].mean() for r in windows])
-        said[f"window_{name}"] = f"{100 * down.mean:.0f} %"
+        said[f"window_{name}"] = percent(down)
     return said
 
 
