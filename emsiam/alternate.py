@@ -55,7 +55,8 @@ def alternate(
     """
     state, theta_h = state or {}, theta_h or {}
     F, h = unwrap(net).F, unwrap(net).h if of_solver(solve).needs_h else None
-    of_F, of_h = members(F), members(h)
+    of_F = members(None if of_solver(solve).only_others and not held else F)
+    of_h = members(h)
     for batch in batches:  # (6): one sub-problem, then the other
         if not theta or batch.step % k == 0:
             theta, theta_h = held_members(of_F, copy=held), held_members(of_h, copy=held)  # θᵗ: a new alternation
@@ -134,6 +135,8 @@ class Frozen:
     def __call__(self, views: Tensor) -> Tensor:
         if self.known is not None and self.batch is not None and views is self.batch.others:
             return torch.stack([self.known[partner] for partner in self.batch.partners])
+        if not self.theta:
+            raise TypeError("a solver that asks for other views than batch.others does not say only_others=True")
         return self.under(self.theta, views)
 
     def under(self, weights: dict[str, Tensor], views: Tensor) -> Tensor:

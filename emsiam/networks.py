@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from .ranks import gather
@@ -71,14 +72,31 @@ class Siamese(nn.Module):
 
         Each view has its own forward pass, hence its own batch statistics.
         """
-        e = [self.F.embed(x) for x in views]  # not one tensor yet: no backward pass through what nothing trains on
-        z = [self.F.score(x) for x in e]
-        return torch.stack(z), torch.stack([self.F.score(self.predict(e[v])) for v in trained])
+        with counted(self.F, len(views)), counted(self.h, len(trained)):
+            e = [self.F.embed(x) for x in views]  # not one tensor yet: no backward pass through what nothing trains on
+            z = [self.F.score(x) for x in e]
+            return torch.stack(z), torch.stack([self.F.score(self.predict(e[v])) for v in trained])
 
     def predict(self, e: Tensor) -> Tensor:
         """h, [B, d] -> [B, d]."""
         with torch.autocast(e.device.type, torch.bfloat16, enabled=self.autocast):
             return wide(self.h(e))
+
+
+@contextmanager
+def counted(net: nn.Module, passes: int) -> Iterator[None]:
+    """BN layers count their passes in train mode, a launch each; inside they do not, and afterwards all are counted."""
+    batch_norms = (m for m in net.modules() if isinstance(m, _BatchNorm) and m.training and m.momentum is not None)
+    counters = [(m._buffers, m.num_batches_tracked) for m in batch_norms if m.num_batches_tracked is not None]
+    for buffers, _ in counters:
+        buffers["num_batches_tracked"] = None
+    try:
+        yield
+    finally:
+        for buffers, counter in counters:
+            buffers["num_batches_tracked"] = counter
+    if counters:
+        torch._foreach_add_([counter for _, counter in counters], passes)
 
 
 class Encoder(nn.Module):

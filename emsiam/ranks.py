@@ -47,9 +47,13 @@ def together(device: str) -> Iterator[None]:
     dist.destroy_process_group()  # not after an error: the others may be gone, and it would wait for them
 
 
-def lost(error: RuntimeError) -> bool:
-    """Whether an error says that another process has gone, or does not answer."""
-    return isinstance(error, dist.DistError) or (dist.is_initialized() and "gloo" in str(error))
+def parted(error: RuntimeError) -> str:
+    """Why processes cannot go on together, in a line; nothing where an error is about something else."""
+    if not isinstance(error, dist.DistError) and not (dist.is_initialized() and "gloo" in str(error)):
+        return ""
+    if "Duplicate GPU" in str(error):  # nccl's words
+        return "two processes are on one GPU; allowed are as many processes as GPUs"
+    return f"another process has gone, or does not answer ({str(error).strip().splitlines()[0]})"
 
 
 def shard(x: Tensor, axis: int = 0) -> Tensor:
@@ -213,7 +217,7 @@ class SyncBatchNorm(_BatchNorm):
     torch.nn.SyncBatchNorm refuses CPU tensors. Same parameters, buffers and formula as nn.BatchNorm1d/2d.
     """
 
-    num_batches_tracked: Tensor
+    num_batches_tracked: Tensor | None
     running_mean: Tensor
     running_var: Tensor
     momentum: float
@@ -231,7 +235,8 @@ class SyncBatchNorm(_BatchNorm):
         mean = (_Sum.apply(x.sum(axes, dtype=torch.float64)) / n).to(x.dtype)  # sums in fp64, as PyTorch's own on CPUs
         x = x - mean.view(shape)
         var = (_Sum.apply(x.square().sum(axes, dtype=torch.float64)) / n).to(x.dtype)
-        self.num_batches_tracked.add_(1)
+        if self.num_batches_tracked is not None:  # see `networks.counted`
+            self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean.detach(), self.momentum)
         self.running_var.lerp_(var.detach() * (n / (n - 1)), self.momentum)
         x = x * torch.rsqrt(var + self.eps).view(shape)

@@ -31,6 +31,7 @@ class Solver(NamedTuple):
     passes_gradient: bool = False  # η has a gradient where F_t lets it through: without stop-gradient, k = 1
     measurable: bool = True  # it takes any z: `diagnostics.em.response` can read how old η is, and of how many views
     needs_h: bool = False  # it asks for the predictor, F_t.h(z)
+    only_others: bool = False  # of F_t it asks for F_t(batch.others) alone: at k = 1 no copy is made
     needs_labels: bool = False  # it reads batch.labels
     needs_all_of_T: bool = False  # it asks for batch.every(), so T must be finite
     at_most: float = math.inf  # bytes of `memory` above which it is refused

@@ -1,4 +1,4 @@
-"""Run by torchrun: kNN and embeddings of a run by all processes, in parts of 16 images. RUN OUT
+"""Run by torchrun: a run is evaluated and embedded by all processes, in parts of 16 images. RUN OUT
 
 The first process prints how many parts each computed.
 """
@@ -9,10 +9,10 @@ import torch
 import torch.distributed as dist
 
 from emsiam import embed, evaluate, ranks
-from emsiam.evaluation import embeddings, features
+from emsiam.evaluation import classifiers, embeddings, features, tasks
 
 run, out = sys.argv[1:]
-features.PART = embeddings.PART = 16
+features.PART = embeddings.PART = tasks.PART = classifiers.QUERIES = 16
 divided, seen = ranks.divided, []
 
 
@@ -20,9 +20,11 @@ def counted(parts, f):
     return divided(parts, lambda part: (seen.append(part), f(part))[1])
 
 
-ranks.divided = counted
+ranks.divided = tasks.divided = classifiers.divided = counted
 with ranks.together("cpu"):
     assert not evaluate.main(["knn", run, "--knn-k", "5", "--json", f"{out}/knn.json"])
+    given = ["--protocol", "sgd", "--epochs", "2"]
+    assert not evaluate.main(["linear", run, *given, "--json", f"{out}/linear.json"])
     assert not embed.main([run, "--out", f"{out}/two.npz", "--quiet"])
     number = torch.tensor([len(seen)])
     all_of = [torch.zeros_like(number) for _ in range(2)]

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from emsiam import networks
+from emsiam.build import network
+from emsiam.config import Config, resolve
 
 pytestmark = pytest.mark.mathematics
 
@@ -115,6 +117,21 @@ def test_parts_share_initial_weights_where_others_differ():
     a, b = build(64), build(128)
     assert all(torch.equal(p, q) for p, q in zip(a.F.backbone.parameters(), b.F.backbone.parameters(), strict=True))
     assert torch.equal(a.F.projector[0].weight, b.F.projector[0].weight)
+
+
+def test_passes_of_batch_normalisation_are_counted():
+    """As PyTorch counts them, layer by layer: F passes for each view, h for each that is trained on."""
+    config, _ = resolve(Config(dim=8, hidden_dim=8, pred_dim=4), 200, (1, 8, 8))
+    net, views = network(config, (1, 8, 8)), torch.randn(4, 6, 1, 8, 8)
+    net.F.backbone.trunk[1].eval()
+    net(views, (0, 2))
+    counters = {name: int(x) for name, x in net.named_buffers() if name.endswith("num_batches_tracked")}
+    assert counters.pop("F.backbone.trunk.1.num_batches_tracked") == 0
+    assert set(counters.values()) == {4, 2}
+    assert {name for name, n in counters.items() if n == 2} == {"h.1.num_batches_tracked"}
+    with pytest.raises(RuntimeError):
+        net(views[:, :, :, :, :0], (0,))
+    assert {int(x) for name, x in net.named_buffers() if name.endswith("num_batches_tracked")} == {0, 2, 4}
 
 
 def test_autocast_gives_single_precision():

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import _warm
 import pytest
 import torch
+import torch.distributed as dist
 from _goes_on import go_on
 
-from emsiam import fit
+from emsiam import fit, ranks
 from emsiam.config import parse
 from emsiam.training.observe import NUMBERS
 
@@ -84,6 +85,22 @@ def test_two_ranks_give_one_rank_s_trace_in_double_precision(runs, mode):
     assert json.loads((folders[1] / "env.json").read_text())["processes"] == 2
 
 
+SLOW = [pytest.param(mode, marks=pytest.mark.slow) for mode in (*MODES[:2], *SYSTEMS)]
+
+
+@pytest.mark.parametrize("mode", [MODES[2], *SLOW])
+def test_over_nccl_it_is_the_same_trace(runs, tmp_path, few_files, mode):
+    """As far as that is seen without a GPU: on the pretended device, where nothing else may be sent. See _nccl.py."""
+    line = f"{DOUBLE} {mode}"
+    (port,) = _warm.ports(1)
+    told = _warm.ranks(2, "_nccl", f"{port} {line.format(few_files['data_dir'])} {COMMON} --out {tmp_path / 'run'}")
+    assert all(int(sent) > 100 for sent in re.findall(r"sent (\d+) times", told))
+    one = losses(runs[line][0])
+    assert max(abs(x - y) for x, y in zip(one, losses(tmp_path / "run"), strict=True)) < 1e-10
+    env = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert (env["processes"], env["device"]) == (2, "pretended")
+
+
 @pytest.mark.slow
 def test_and_in_single_precision(tmp_path):
     """Under a slow warm-up. Without it the first steps amplify rounding so much that one process with one
@@ -119,6 +136,13 @@ def test_rows_that_are_shared_give_the_targets_of_one_process(runs):
     out = runs["printed"].read_text()
     for rank in (0, 1):
         assert re.search(rf"rank {rank} of 2 has the η of one: 1[0-9] solvers", out)
+
+
+def test_why_processes_part_is_said_in_a_line():
+    same_gpu = "NCCL error in: NCCLUtils.cpp:94, invalid usage\nDuplicate GPU detected : rank 1 and rank 0 both on CUDA"
+    assert ranks.parted(dist.DistBackendError(same_gpu)).startswith("two processes are on one GPU")
+    assert ranks.parted(dist.DistNetworkError("reset\nat")) == "another process has gone, or does not answer (reset)"
+    assert ranks.parted(RuntimeError("gloo")) == ""  # of no process group
 
 
 def test_a_batch_that_does_not_split_is_refused(tmp_path):

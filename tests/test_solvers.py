@@ -307,6 +307,20 @@ def test_h_is_asked_for_by_a_trait(siamese, batches):
         Frozen(net.F, hold(net.F, copy=True), batch).h(torch.zeros(1, 2, 16))
 
 
+def test_at_k_1_theta_is_held_for_those_that_ask_for_it(siamese, batches):
+    """The others say `only_others`, and are refused what they then do not have."""
+    net, (batch,) = siamese(), batches(1)
+    with torch.no_grad():
+        known, _ = net(batch.views, batch.trained)
+    said = [f for f in SOLVERS.values() if of_solver(f).only_others]
+    assert {f.__name__ for f in said} >= {"other_view", "sinkhorn_codes"}
+    for solve in said:
+        given, _ = solve({}, Frozen(net.F, {}, batch, known), batch)
+        close(given, solve({}, Frozen(net.F, hold(net.F, copy=True), batch), batch)[0])
+    with pytest.raises(TypeError, match="does not say only_others=True"):
+        Frozen(net.F, {}, batch, known)(batch.draw(1))
+
+
 def test_regressed_moves_its_own_h_by_sgd_and_gives_what_it_then_says():
     z = torch.randn(2, 32, 16, dtype=torch.float64)
     state, errors = {}, []

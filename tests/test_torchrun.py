@@ -15,7 +15,7 @@ from PIL import Image
 
 from emsiam import Config, embed, fit
 from emsiam.evaluate import evaluate
-from emsiam.evaluation import embeddings, features
+from emsiam.evaluation import embeddings, features, tasks
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 RUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
@@ -105,22 +105,23 @@ def test_a_process_that_hangs_or_meets_a_broken_file_ends_the_job_with_its_cause
 
 
 def test_processes_measure_together_what_one_does(tmp_path, few_files, monkeypatch):
-    """kNN and embeddings of a run: each image by one of them, in parts of a few images."""
+    """kNN, a linear classifier and embeddings: each image by one of them, in parts of a few images."""
     run = fit(Config(**SMALL | few_files | {"epochs": 2}, quiet=True, out=str(tmp_path / "run")))
     script = Path(__file__).with_name("_measures.py")
     job = start(script, run.path, tmp_path)
     printed, errors = job.communicate(timeout=_warm.LONG)
     assert job.returncode == 0, errors
-    for module in (embeddings, features):
+    for module in (embeddings, features, tasks):
         monkeypatch.setattr(module, "PART", 16)
-    alone = evaluate("knn", str(run.path), knn_k=5)
-    both = json.loads((tmp_path / "knn.json").read_text())
-    assert both["acc1"] == alone["acc1"]
-    assert printed.count("top-1") == 1
+    for task, given in {"knn": {"knn_k": 5}, "linear": {"protocol": "sgd", "epochs": 2}}.items():
+        alone = evaluate(task, str(run.path), **given)
+        both = json.loads((tmp_path / f"{task}.json").read_text())
+        assert {n: both[n] for n in ("acc1", "per_class")} == {n: alone[n] for n in ("acc1", "per_class")}
+    assert printed.count("top-1") == 2
     assert not embed.main([str(run.path), "--out", str(tmp_path / "one.npz"), "--quiet"])
     one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
     assert {*one.files} == {*two.files}
     for name in one.files:
         assert np.array_equal(one[name], two[name]), name
     parts = [int(x) for x in printed.split("parts seen ")[1].split()]
-    assert abs(parts[0] - parts[1]) <= 4  # of four sets of images
+    assert abs(parts[0] - parts[1]) <= 6  # of six sets of images or queries; those of `linear` are of even number

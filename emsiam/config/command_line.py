@@ -75,12 +75,11 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         except RuntimeError as error:
             if not launched():
                 raise
-            from ..ranks import lost, rank
+            from ..ranks import parted, rank
 
-            if not lost(error):
+            if not (reason := parted(error)):
                 raise
-            reason = str(error).strip().splitlines()[0]
-            print(f"process {rank()}: another process has gone, or does not answer ({reason})", file=sys.stderr)
+            print(f"process {rank()}: {reason}", file=sys.stderr)
             sys.stderr.flush()
             os._exit(1)  # threads of the lost connections would wait for it
         finally:

@@ -11,6 +11,7 @@ from ..traits import solver
     per_image=(),
     gives="codes",
     passes_gradient=True,
+    only_others=True,
     then="Sinkhorn-Knopp",
     eta="Sinkhorn(exp(cos(F(T′(x)), prototypes)/ε))",
     forwards="0",

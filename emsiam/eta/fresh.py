@@ -6,7 +6,7 @@ from ..objective import unit
 from ..traits import solver
 
 
-@solver(per_image=(), passes_gradient=True, eta="F(T′(x))", forwards="0")
+@solver(per_image=(), passes_gradient=True, only_others=True, eta="F(T′(x))", forwards="0")
 def other_view(state, F_t, batch):
     """One draw: the target of a view is the other view's representation. SimSiam's, eqs. (10) and (11)."""
     return F_t(batch.others), state  # (10)

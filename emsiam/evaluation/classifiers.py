@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ..objective import unit
 from ..optim import LARS, lr_factor
+from ..ranks import divided
 
 QUERIES, ROWS = 2048, 65_536  # of a block of similarities: 512 MiB in fp32
 TIED = 256  # rows of it whose ties are broken at once
@@ -36,6 +37,7 @@ def knn_votes(
 
     Neighbours by cosine similarity s, the lower id first where they are equal, votes exp(s/t) (Wu et al. 2018; the
     monitor of the SimSiam paper, Fig. D.1). Beside arguments and votes it takes 2 GB at most in fp32, whatever N and Q.
+    Where several processes work together, all call it, and each has its share of the queries.
     in_place: features become unit vectors where they lie; else a copy of them does.
     Raises ValueError where k exceeds N.
     """
@@ -46,11 +48,13 @@ def knn_votes(
             part.div_(part.norm(dim=-1, keepdim=True).clamp_min(1e-12))  # as `unit`
     else:
         features = unit(features)
-    votes = features.new_zeros(len(queries), num_classes)
-    for some, part in zip(votes.split(QUERIES), queries.split(QUERIES), strict=True):
+
+    def votes(part: Tensor) -> tuple[Tensor]:
         similarity, neighbour = _nearest(features, unit(part), k)
-        some.scatter_add_(1, labels[neighbour], ((similarity - similarity[:, :1]) / t).exp())
-    return votes
+        none = features.new_zeros(len(part), num_classes)
+        return (none.scatter_add_(1, labels[neighbour], ((similarity - similarity[:, :1]) / t).exp()),)
+
+    return stacked(divided(queries.split(QUERIES), votes), len(queries))[0]
 
 
 def _nearest(features: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from ..data.images import ImageSet
+from ..data.views import Draw
 from ..diagnostics.statistics import mean_interval
 from ..errors import ConfigError
+from ..ranks import divided, rank, world_size
 from ..recipes import Recipe
 from . import classifiers
 from .backbones import LAYERS, LoadedBackbone, WhichNetwork, at, load_backbone
@@ -90,17 +93,24 @@ def linear(
 
 
 def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generator], Tensor]:
-    """Features of new crops and flips of training images."""
-    r = data.recipe
+    """Features of new crops and flips of training images; each process has its share of the passes."""
+    r, ranks = data.recipe, world_size()
     plain = data._replace(images=data.labelled, recipe=Recipe(scale=r.scale, ratio=r.ratio, flip=r.flip))
 
     @torch.no_grad()
     def views(ids: Tensor, rng: Generator) -> Tensor:
-        # all at once, so that files are read while the network works
-        asked = [plain.ask(part, plain.sample(part, 1, rng), 1, torch.float32) for part in ids.split(PART)]
-        return torch.cat(
-            [encoder.backbone(as_trained_on(encoder, x[0])).float() for x in (answer() for answer in asked)]
-        )
+        pieces: list[tuple[Tensor, Draw]] = []
+        for part in ids.split(PART):
+            draw = plain.sample(part, 1, rng)  # the same in all processes
+            pieces += [(part[rows], draw.map(itemgetter(rows))) for rows in torch.arange(len(part)).chunk(ranks)]
+        # all of its own at once, so that files are read while the network works
+        own = range(rank(), len(pieces), ranks)
+        asked = {i: plain.ask(*pieces[i], 1, torch.float32) for i in own}
+
+        def seen(i: int) -> tuple[Tensor]:
+            return (encoder.backbone(as_trained_on(encoder, asked[i]()[0])).float(),)
+
+        return torch.cat([z for (z,) in divided(range(len(pieces)), seen)])
 
     return views
 
