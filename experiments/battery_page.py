@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .battery import ACCURACIES, HALF, SIMSIAM
+from ._battery import ACCURACIES, HALF, SIMSIAM
 from .report import span
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import submitit
 from emsiam.data import idx
 from emsiam.eta import SOLVERS
 from emsiam.traits import of_solver
-from experiments import battery, battery_page
+from experiments import _battery, battery, battery_page
 from experiments._records import Record, Records
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def record(ranks, verdict="healthy", seed=0):
     ],
 )
 def test_rank_is_lost_when_it_is_below_half_of_simsiam_s_from_then_on(ranks, step):
-    assert battery.lost_at(*battery.rank_over(record(ranks), record([8, 8, 8, 8]))) == step
+    assert _battery.lost_at(*_battery.rank_over(record(ranks), record([8, 8, 8, 8]))) == step
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ def test_rank_is_lost_when_it_is_below_half_of_simsiam_s_from_then_on(ranks, ste
     ],
 )
 def test_the_rule(ratios, ranks, said):
-    interval = battery.mean_interval(ratios)
-    assert battery.verdict(interval, [record(ranks)] * 3) == said
-    assert battery.verdict(interval, [record(ranks, "diverged")] * 3) == "diverged"
+    interval = _battery.mean_interval(ratios)
+    assert _battery.verdict(interval, [record(ranks)] * 3) == said
+    assert _battery.verdict(interval, [record(ranks, "diverged")] * 3) == "diverged"
 
 
 def test_every_solver_is_in_it_or_goes_with_another_loss_or_a_finite_t():
-    known = {e.name for e in battery.COMMITTED}
+    known = {e.name for e in _battery.COMMITTED}
     left = SOLVERS.keys() - known
     assert left == {"sinkhorn_codes", "momentum_queue", "every_view", "predicted_every_view"}
     for name in known & SOLVERS.keys():
-        ways = {e.h for e in battery.COMMITTED if e.name == name}
+        ways = {e.h for e in _battery.COMMITTED if e.name == name}
         assert ways == ({True} if of_solver(SOLVERS[name]).needs_h else {True, False})
 
 
@@ -70,7 +70,8 @@ OWN = re.search(r"```python\n(.*?)```", (ROOT / "docs/your_own_solver.md").read_
 def test_a_solver_of_one_s_own_stands_among_the_others(tmp_path, monkeypatch, capsys):
     """The page's, shortened, on digits; beside what is committed."""
     monkeypatch.setattr(submitit.local.local, "start_controller", _warm.start_controller)
-    monkeypatch.setattr(battery, "SETS", {"digits": battery.SETS["digits"]})
+    for module in (battery, _battery):
+        monkeypatch.setattr(module, "SETS", {"digits": _battery.SETS["digits"]})
     (tmp_path / "mine.py").write_text(OWN[1])
     eta = f"{tmp_path / 'mine.py'}:agreeing"
     assert battery.main(["--eta", eta, "--smoke", "--out", str(tmp_path / "out"), "--jobs", "2"]) == 0
@@ -133,14 +134,14 @@ def test_the_page_is_made_of_the_committed_runs(monkeypatch):
     made = json.loads(RESULT.read_text())
     assert (ROOT / "docs/battery.md").read_text() == battery_page.text(made)
     records = Records(ROOT / "results", "battery")
-    for name, (options, seeds) in battery.SETS.items():
+    for name, (options, seeds) in _battery.SETS.items():
         if name != "digits" and not idx.FASHION_MNIST.is_dir():
             continue  # keys are of its files
-        monkeypatch.setattr(battery, "SETS", {name: (options, seeds)})
-        table = battery.wanted(battery.COMMITTED, ROOT / "results", None)
+        monkeypatch.setattr(_battery, "SETS", {name: (options, seeds)})
+        table = _battery.wanted(_battery.COMMITTED, ROOT / "results", None)
         assert all(job.key in records.own for line in table[name].values() for job in line)
         assert {len(line) for line in table[name].values()} == {seeds}
-        assert np.array_equal([s["name"] for s in made[name]["solvers"]], [e.name for e in battery.COMMITTED])
+        assert np.array_equal([s["name"] for s in made[name]["solvers"]], [e.name for e in _battery.COMMITTED])
 
 
 @pytest.mark.parametrize(
@@ -160,8 +161,8 @@ def test_a_solver_that_does_not_go_with_it_is_one_line(tmp_path, capsys, eta, sa
 @pytest.mark.slow
 def test_the_numbers_are_those_of_the_committed_runs():
     made = json.loads(RESULT.read_text())
-    table = battery.wanted(battery.COMMITTED, ROOT / "results", None)
-    again = battery.tabulate(battery.COMMITTED, table, Records(ROOT / "results", "battery"))
+    table = _battery.wanted(_battery.COMMITTED, ROOT / "results", None)
+    again = _battery.tabulate(_battery.COMMITTED, table, Records(ROOT / "results", "battery"))
     for name, found in json.loads(json.dumps(again)).items():
         for e in made[name]["solvers"]:
             e.pop("time_over_simsiam")  # which is not of a run
@@ -171,9 +172,9 @@ def test_the_numbers_are_those_of_the_committed_runs():
 def test_the_time_of_a_step_is_measured_anew_where_a_solver_was_edited(tmp_path, monkeypatch):
     measured = []
     monkeypatch.setattr(battery, "step_ms", lambda options: measured.append(options) or 1.0)
-    monkeypatch.setattr(battery, "SETS", {"digits": battery.SETS["digits"]})
+    monkeypatch.setattr(battery, "SETS", {"digits": _battery.SETS["digits"]})
     mine, file = tmp_path / "mine.py", tmp_path / "times.json"
-    which = [battery.Entry(f"{mine}:solve", False, {})]
+    which = [_battery.Entry(f"{mine}:solve", False, {})]
     for code, number in (("one", 1), ("one", 1), ("two", 2)):
         mine.write_text(code)
         assert list(battery.times(which, file)) == ["digits"]
