@@ -6,10 +6,10 @@ cadence; and `emsiam.examine` of a ResNet-18 and of embeddings. Interleaved, med
 
 import argparse
 import statistics
-import time
 
 import _report
 import torch
+from _clock import seconds
 
 import emsiam
 from emsiam.doctor.monitor import EVERY
@@ -19,12 +19,6 @@ NETWORKS = {  # images, and options of `emsiam.Config`
     "ResNet-18, 32×32, d = 2048, batch 128": ((3, 32, 32), {"arch": "resnet18", "dim": 2048, "hidden_dim": 2048}),
     "tiny, 8×8, d = 128, batch 128": ((1, 8, 8), {"arch": "tiny"}),
 }
-
-
-def seconds(function, *given):
-    began = time.perf_counter()
-    made = function(*given)
-    return time.perf_counter() - began, made
 
 
 def monitored(shape, options, repeats):

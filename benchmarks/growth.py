@@ -10,12 +10,12 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from typing import Any
 
 import _report
 import numpy as np
 import torch
+from _clock import seconds
 
 import emsiam
 from emsiam import ranks
@@ -41,10 +41,7 @@ OF_RANKS = BASE | {"mode": "onestep", "batch_size": 128, "device": "cpu"}
 
 def stretch(trained, steps):
     """Seconds per step."""
-    began = time.perf_counter()
-    for _ in range(steps):
-        next(trained)
-    return (time.perf_counter() - began) / steps
+    return seconds(lambda: [next(trained) for _ in range(steps)])[0] / steps
 
 
 def growth(option, sizes):
@@ -54,9 +51,9 @@ def growth(option, sizes):
     for trained in runs:
         stretch(trained, WARM)
     for _ in range(REPEATS):
-        for seconds, trained in zip(times, runs, strict=True):
-            seconds.append(stretch(trained, STEPS))
-    return [1e3 * statistics.median(seconds) for seconds in times]
+        for taken, trained in zip(times, runs, strict=True):
+            taken.append(stretch(trained, STEPS))
+    return [1e3 * statistics.median(taken) for taken in times]
 
 
 def of_processes(number):

@@ -19,6 +19,7 @@ from typing import Any
 import _report
 import numpy as np
 import torch
+from _clock import seconds
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules import SimSiamPredictionHead, SimSiamProjectionHead
 from lightly.transforms import SimSiamTransform
@@ -72,11 +73,14 @@ def stepper(net, solve, config, stream, *, k=1, held=False):
     return alternate(net, solve, objective.loss, optimizer, stream, k=k, held=held)
 
 
-def ours(images, config, mode_solve=SOLVERS["other_view"], **options):
-    stream = data.batches.batches(
+def stream_of(images):
+    return data.batches.batches(
         images, seed=0, batch_size=BATCH, start=0, stop=10**9, symmetry="sym", dtype=torch.float32
     )
-    return stepper(network(config, images.shape).to(DEVICE), mode_solve, config, stream, **options)
+
+
+def ours(images, config, mode_solve=SOLVERS["other_view"], **options):
+    return stepper(network(config, images.shape).to(DEVICE), mode_solve, config, stream_of(images), **options)
 
 
 def model(images, config):
@@ -152,12 +156,6 @@ def lightly(images, config, transform, *, fast):
             yield loss
 
 
-def wait():
-    """Until a GPU has done what it was asked for."""
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def interleave(contenders, warm, steps, repeats):
     """{name: median seconds a step}. Each stretch begins when the loaders' processes are idle, and with untimed steps,
     so that filled queues do not flatter it.
@@ -169,12 +167,7 @@ def interleave(contenders, warm, steps, repeats):
                 max(warm, 2 * processor.own() + 2) if "lightly" in name else warm
             ):  # 2 batches a worker wait
                 next(stream)
-            wait()
-            began = time.perf_counter()
-            for _ in range(steps):
-                next(stream)
-            wait()
-            times[name].append((time.perf_counter() - began) / steps)
+            times[name].append(seconds(lambda stream=stream: [next(stream) for _ in range(steps)])[0] / steps)
             time.sleep(SETTLE if "lightly" in name else 0)
     return {name: statistics.median(t) for name, t in times.items()}
 
@@ -196,24 +189,26 @@ def bank_seconds(config, repeats):
     state, times = {}, []
     for ids in order[:-1][: 40 * repeats]:
         batch = data.batches.Batch.of(0, ids, z, draw=lambda n: z[:n], num_images=50_000)
-        wait()
-        began = time.perf_counter()
-        _, state = moving_average(state, lambda views: views, batch)
-        wait()
-        times.append(time.perf_counter() - began)
+        took, (_, state) = seconds(moving_average, state, lambda views: views, batch)
+        times.append(took)
     return statistics.median(times)
 
 
 def line_seconds(images, config, repeats):
     """Median seconds of what a line of metrics.jsonl costs: the probe's pass and its numbers."""
     watch = Watch(assemble(config, images), None)
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        watch._measure(1, evaluate=False)
-        wait()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+    return statistics.median([seconds(lambda: watch._measure(1, evaluate=False))[0] for _ in range(repeats + 1)][1:])
+
+
+def sgd_seconds(images, config, repeats):
+    """Median seconds of SGD's part of a step: every parameter moves, of gradients that are there."""
+    net = network(config, images.shape).to(DEVICE)
+    optimizer = optim.SGD(net, lr=0.05, momentum=config.momentum, wd=config.wd, steps=10**9)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for group in optimizer.sgd.param_groups:
+        group["foreach"] = True
+    return statistics.median([seconds(optimizer.sgd.step)[0] for _ in range(20 * repeats)])
 
 
 def run(name, repeats):
@@ -223,6 +218,7 @@ def run(name, repeats):
     contenders = {
         "emsiam": ours(images, config),
         "model": model(images, config),
+        "batch": stream_of(images),
         "lightly": lightly(images, config, transform, fast=False),
         "lightly+": lightly(images, config, transform, fast=True),
         "multistep k = 10": ours(images, config, k=10, held=True),
@@ -230,6 +226,7 @@ def run(name, repeats):
     }
     s = interleave(contenders, warm, steps, repeats * times)
     bank, line = bank_seconds(config, repeats), line_seconds(images, config, repeats)
+    sgd = sgd_seconds(images, config, repeats)
     rows = [
         (f"emsiam, {config.precision}", s["emsiam"], ""),
         ("lightly, fp32", s["lightly"], f"emsiam {s['lightly'] / s['emsiam']:.2f}× as fast"),
@@ -240,6 +237,8 @@ def run(name, repeats):
             s["multistep k = 10"],
             f"{s['multistep k = 10'] / (s['emsiam'] + s['forward']):.2f}× a step and its two frozen passes",
         ),
+        ("a step's batch: ids, draws, T", s["batch"], f"{s['batch'] / s['emsiam']:.1%} of a step"),
+        ("a step's SGD, in the model alone too", sgd, f"{sgd / s['emsiam']:.1%} of a step"),
         ("the bank's part", bank, f"{bank / s['emsiam']:.1%} of a step"),
         (f"a log line, every {config.log_every}", line, f"{line / config.log_every / s['emsiam']:.1%} of a step"),
     ]

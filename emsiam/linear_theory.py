@@ -22,7 +22,7 @@ from scipy.integrate import solve_ivp
 
 Array = np.ndarray
 Number = float | Array  # a number for each mode, or for each point of a diagram: all that is given broadcasts
-MOST, LEAST = 20_000, 1e-6  # looks at a velocity in which a flow comes on by less than that share of its time
+MOST, LEAST = 20_000, 1e-3  # looks at a velocity in which a flow comes on by less than that share of its time
 
 
 def in_half_squares(lr: float, wd: float, d: int) -> tuple[float, float]:

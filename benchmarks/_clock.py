@@ -1,0 +1,20 @@
+"""How long does it take? On a GPU, until it has done what it was asked for."""
+
+import time
+
+import torch
+
+
+def wait():
+    """Until a GPU has done what it was asked for."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(function, *given):
+    """Of a call, and what it returned."""
+    wait()
+    began = time.perf_counter()
+    made = function(*given)
+    wait()
+    return time.perf_counter() - began, made
