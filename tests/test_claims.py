@@ -42,6 +42,21 @@ rng = np.random.default_rng(0)
 A, B = rng.normal(0.9, 0.01, 10), rng.normal(0.8, 0.03, 5)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def options_are_resolved_once():
+    """A run's key is made of its options, resolved, and asked for again and again."""
+    known, decisive = {}, runs.decisive
+
+    def once(config):
+        text = json.dumps(config.to_dict(), sort_keys=True)
+        known[text] = known.get(text) or decisive(config)
+        return known[text]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "decisive", once)
+        yield
+
+
 # Statistics
 
 
@@ -405,6 +420,7 @@ def test_runs_are_shared_between_claims():
 # Rules before runs
 
 
+@functools.cache  # many runs are of one commit
 def at_commit(commit, path):
     done = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else None
@@ -416,8 +432,12 @@ def refused(line, source=at_commit):
     named = {n.removeprefix("rule_"): x for n, x in line["environment"].items() if n.startswith("rule_")}
     if commit.endswith("+") or not named:
         return ["commit"]
-    read = functools.cache(lambda file: source(commit, f"experiments/claims/{file}"))
-    return [name for name, said in named.items() if rule_hash(name, read) != said]
+    return [name for name, said in named.items() if hashed_at(commit, name, source) != said]
+
+
+@functools.cache
+def hashed_at(commit, name, source):
+    return rule_hash(name, functools.cache(lambda file: source(commit, f"experiments/claims/{file}")))
 
 
 def test_a_run_whose_commit_does_not_contain_its_rule_is_refused():
