@@ -41,7 +41,7 @@ LONGER = [pytest.param(options, marks=pytest.mark.slow) for options in ({"predic
 @pytest.mark.parametrize("options", [{}, {"stop_grad": False, "lr": 0.5}, *LONGER])
 def test_training_and_the_doctor_have_one_verdict(tmp_path, options):
     """To the word."""
-    config = emsiam.Config(**SMALL | {"epochs": 10}, **options, out=str(tmp_path / "run"))
+    config = emsiam.Config(**SMALL | {"epochs": 2, "batch_size": 40}, **options, out=str(tmp_path / "run"))
     run = emsiam.fit(config)
     found = emsiam.examine(run)
     assert run.summary["steps"] == 70

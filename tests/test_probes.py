@@ -127,7 +127,7 @@ def test_the_online_probe_by_hand():
     assert torch.allclose(probe(x[0]), expected, atol=1e-12)
 
 
-SMALL = {"epochs": 6, "batch_size": 200, "eval_every": 2, "threads": 1, "quiet": True, "dim": 16, "hidden_dim": 16}
+SMALL = {"epochs": 3, "batch_size": 100, "eval_every": 1, "threads": 1, "quiet": True, "dim": 16, "hidden_dim": 16}
 
 
 def test_the_online_probe_learns_and_changes_nothing_and_resumes_to_the_same_bits(tmp_path):

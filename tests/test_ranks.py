@@ -18,12 +18,13 @@ from emsiam.training.observe import NUMBERS
 pytestmark = pytest.mark.usefixtures("plain_runs")
 TWO = "--epochs 2 --diagnose-every 2 --batch-size 80"  # where the second is not as the first: 4 steps
 MODES = ["--mode onestep", "--mode multistep --k 2", f"--mode ema_eta --m 0.8 {TWO}"]
-SYSTEMS = ["--mode byol", "--mode moco", "--mode swav"]
 # An alternation is watched where the solver is another. These have one of those above.
 UNWATCHED = "--diagnose-every 99 --batch-size 48"  # 3 steps, not 5
-SYSTEMS += [f"--mode moco --shuffle-bn 4 {UNWATCHED}", f"--mode swav --no-stop-grad --online-probe {UNWATCHED}"]
-SYSTEMS += [f"--mode {mode} {UNWATCHED}" for mode in ("expectation", "simclr", "vicreg", "barlow", "sigreg")]
+SYSTEMS = ["--mode byol", f"--mode swav --no-stop-grad --online-probe {UNWATCHED}"]
+SYSTEMS += [f"--mode moco --shuffle-bn 4 {UNWATCHED}", f"--mode sigreg {UNWATCHED}"]
 SYSTEMS += [f"--predictor directpred {UNWATCHED}", f"--eta permuted {UNWATCHED}"]
+LONGER = ["--mode moco", "--mode swav"]  # of `make slow`: their ways to gather and send are above
+LONGER += [f"--mode {mode} {UNWATCHED}" for mode in ("expectation", "simclr", "vicreg", "barlow")]
 
 
 def losses(folder):
@@ -60,18 +61,34 @@ def compare(folder, lines):
         (folder / "printed").write_text(printed.result())
 
 
+def made(once, few_files, name, modes):
+    """The folders of `pairs`, by mode."""
+    lines = [f"{DOUBLE} {mode}".format(few_files["data_dir"]) for mode in modes]
+    folder = once(name, lambda folder: compare(folder, lines))
+    return dict(zip(modes, pairs(folder, lines).values(), strict=True)) | {"printed": folder / "printed"}
+
+
 @pytest.fixture(scope="module")
 def runs(once, few_files):
-    """The folders of `pairs`, by what was asked."""
-    asked = [f"{DOUBLE} {m}" for m in MODES + SYSTEMS]
-    lines = [line.format(few_files["data_dir"]) for line in asked]
-    folder = once("ranks", lambda folder: compare(folder, lines))
-    return dict(zip(asked, pairs(folder, lines).values(), strict=True)) | {"printed": folder / "printed"}
+    return made(once, few_files, "ranks", MODES + SYSTEMS)
 
 
-@pytest.mark.parametrize("mode", MODES + SYSTEMS)
-def test_two_ranks_give_one_rank_s_trace_in_double_precision(runs, mode):
-    folders = runs[f"{DOUBLE} {mode}"]
+@pytest.fixture(scope="module")
+def longer(once, few_files):
+    return made(once, few_files, "ranks-longer", LONGER)
+
+
+@pytest.fixture
+def folders(request, mode):
+    """Of one process and of two."""
+    return request.getfixturevalue("longer" if mode in LONGER else "runs")[mode]
+
+
+SLOW = [pytest.param(mode, marks=pytest.mark.slow) for mode in LONGER]
+
+
+@pytest.mark.parametrize("mode", MODES + SYSTEMS + SLOW)
+def test_two_ranks_give_one_rank_s_trace_in_double_precision(folders, mode):
     one, two = map(losses, folders)
     assert len(one) == len(two) == (4 if TWO in mode else 3 if UNWATCHED in mode else 5)
     assert max(abs(x - y) for x, y in zip(one, two, strict=True)) < 1e-10
@@ -85,17 +102,16 @@ def test_two_ranks_give_one_rank_s_trace_in_double_precision(runs, mode):
     assert json.loads((folders[1] / "env.json").read_text())["processes"] == 2
 
 
-SLOW = [pytest.param(mode, marks=pytest.mark.slow) for mode in (*MODES[:2], *SYSTEMS)]
-
-
-@pytest.mark.parametrize("mode", [MODES[2], *SLOW])
-def test_over_nccl_it_is_the_same_trace(runs, tmp_path, few_files, mode):
+@pytest.mark.parametrize(
+    "mode", [MODES[2], *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[:2] + SYSTEMS + LONGER)]
+)
+def test_over_nccl_it_is_the_same_trace(folders, tmp_path, few_files, mode):
     """As far as that is seen without a GPU: on the pretended device, where nothing else may be sent. See _nccl.py."""
     line = f"{DOUBLE} {mode}"
     (port,) = _warm.ports(1)
     told = _warm.ranks(2, "_nccl", f"{port} {line.format(few_files['data_dir'])} {COMMON} --out {tmp_path / 'run'}")
     assert all(int(sent) > 100 for sent in re.findall(r"sent (\d+) times", told))
-    one = losses(runs[line][0])
+    one = losses(folders[0])
     assert max(abs(x - y) for x, y in zip(one, losses(tmp_path / "run"), strict=True)) < 1e-10
     env = json.loads((tmp_path / "run" / "env.json").read_text())
     assert (env["processes"], env["device"]) == (2, "pretended")

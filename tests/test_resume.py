@@ -108,7 +108,11 @@ def kill_and_resume(out, whole, mode, ranks, kills, rng):
     assert_same(out, whole(mode, ranks))
 
 
-@pytest.mark.parametrize("mode", MODES)
+WITH_A_BANK = "ema_eta"
+OTHERS = [pytest.param(mode, marks=pytest.mark.slow) for mode in MODES if mode != WITH_A_BANK]
+
+
+@pytest.mark.parametrize("mode", [WITH_A_BANK, *OTHERS])
 def test_killed_runs_end_with_the_same_bits(tmp_path, whole, mode):
     kill_and_resume(tmp_path / "run", whole, mode, 1, 1, random.Random(mode))
 
