@@ -417,6 +417,11 @@ def test_a_wrong_solver_is_refused_before_anything_is_written(tmp_path, body, sa
         ("import torch\ndef solve(*_):\n    torch.ones(2).view(3)", "RuntimeError in mine.py:3: shape "),
         ("import torch\ndef solve(*_):\n    torch.nn.Linear(2, 2)(torch.ones(3))", "RuntimeError in mine.py:3: "),
         ("import json\ndef solve(*_):\n    json.loads('{')", "JSONDecodeError in mine.py:3: "),
+        (
+            "from emsiam.eta import solver\n@solver(only_others=True)\n"
+            "def solve(state, F_t, batch):\n    return F_t(batch.draw(2)), state",
+            "a solver that asks for other views than batch.others does not say only_others=True",
+        ),
         ("solve = 3", "solve of "),
     ],
 )

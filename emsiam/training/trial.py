@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..alternate import Frozen, hold
-from ..build import Parts, stream
+from ..build import Parts, loop_options, stream
 from ..data.batches import Batch
 from ..errors import ConfigError, place, refuse
 from ..methods import METHODS
@@ -50,10 +50,12 @@ def try_solver(parts: Parts) -> None:
 
 def solved(parts: Parts, state: dict[str, Any], batch: Batch) -> Any:
     """What the solver answers under copies of the weights, h among them where it asks for it."""
-    net = parts.network
-    h = net.h if of_solver(parts.solver).needs_h else None
-    F_t = Frozen(net.F, hold(net.F, copy=True), batch, None, h, hold(h, copy=True) if h else {})
-    return parts.solver(state, F_t, batch)
+    net, traits = parts.network, of_solver(parts.solver)
+    h = net.h if traits.needs_h else None
+    theta, known = hold(net.F, copy=True), None
+    if traits.only_others and not loop_options(parts.config)["held"]:  # it has no more in training
+        theta, known = {}, Frozen(net.F, theta)(batch.views)
+    return parts.solver(state, Frozen(net.F, theta, batch, known, h, hold(h, copy=True) if h else {}), batch)
 
 
 def unsaved(state: dict[str, Any]) -> str:
