@@ -13,9 +13,9 @@ FILE = Path(__file__).parent.parent / "BENCHMARKS.md"
 HEAD = """# Benchmarks
 
 Times within a section are of one run on one machine; ratios are what carries over. Contenders take
-turns, except in `bank.py`, and in `growth.py` with 1 against 2 processes: there one ends before the
-other begins. Each section names its processor: on CUDA nothing has been timed yet. `make bench`
-makes all of them.
+turns, except in `bank.py`, in `growth.py` with 1 against 2 processes, and in `threads.py` with the
+quiet machine against the busy one: there one ends before the other begins. Each section names its
+processor: on CUDA nothing has been timed yet. `make bench` makes all of them.
 
 What words mean:
 

@@ -4,10 +4,10 @@ Interleaved repeats on the same data, medians; the ratio is of times, > 1 where 
 """
 
 import statistics
-import time
 
 import _report
 import torch
+from _clock import seconds
 
 from emsiam import networks
 
@@ -22,12 +22,10 @@ def network(memory_format, autocast, size):
     return networks.Siamese(backbone, projector, h, autocast).to(memory_format=memory_format)
 
 
-def seconds(net, views):
-    began = time.perf_counter()
+def steps(net, views):
     for _ in range(STEPS):
         z, p = net(views, (0, 1))
         (p * z.detach().flip(0)).mean().backward()
-    return (time.perf_counter() - began) / STEPS
 
 
 if __name__ == "__main__":
@@ -42,7 +40,7 @@ if __name__ == "__main__":
         times = {name: [] for name in kinds}
         for repeat in range(REPEATS + 1):
             for name, net in kinds.items():
-                took = seconds(net, views)
+                took = seconds(steps, net, views)[0] / STEPS
                 if repeat:  # the first warms up
                     times[name].append(took)
         medians = {name: statistics.median(t) for name, t in times.items()}

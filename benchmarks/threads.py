@@ -14,10 +14,9 @@ from collections.abc import Mapping
 
 import torch
 
-SETTINGS: dict[str, Mapping[str, str]] = {  # libgomp's own first
-    **{
-        f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)} for n in (300_000, 30_000, 10_000, 1_000)
-    },  # libgomp's own first
+SETTINGS: dict[str, Mapping[str, str]] = {
+    # libgomp's own first
+    **{f"GOMP_SPINCOUNT={n}": {"GOMP_SPINCOUNT": str(n)} for n in (300_000, 30_000, 10_000, 1_000)},
     "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }

@@ -119,14 +119,14 @@ def held_members(of_F: Members, *, copy: bool) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Frozen:
-    """F_θᵗ: views [n, B, C, H, W] -> z [n, B, d], in train mode, without gradient, one pass per view.
+    """F_θᵗ: views [n, B, C, H, W] -> z [n, B, d], in train mode, one pass per view; a gradient passes in `known` alone.
 
     known: z of batch.views where the θ-step has them already, [V, B, d].
     predictor, theta_h: h and its weights under θᵗ, for a solver that asks for it.
     """
 
     F: nn.Module
-    theta: dict[str, Tensor]  # parameters and buffers by name, not to be changed
+    held: dict[str, Tensor]  # `theta`; empty where `only_others` says that it is not asked for
     batch: Batch | None = None
     known: Tensor | None = None
     predictor: nn.Module | None = None
@@ -135,9 +135,17 @@ class Frozen:
     def __call__(self, views: Tensor) -> Tensor:
         if self.known is not None and self.batch is not None and views is self.batch.others:
             return torch.stack([self.known[partner] for partner in self.batch.partners])
-        if not self.theta:
-            raise TypeError("a solver that asks for other views than batch.others does not say only_others=True")
         return self.under(self.theta, views)
+
+    @property
+    def theta(self) -> dict[str, Tensor]:
+        """Parameters and buffers under θᵗ by name, not to be changed.
+
+        Raises TypeError for a solver that has said `only_others`, where the θ-step's representations are all there is.
+        """
+        if not self.held:
+            raise TypeError("a solver that asks for more than F_t(batch.others) does not say only_others=True")
+        return self.held
 
     def under(self, weights: dict[str, Tensor], views: Tensor) -> Tensor:
         """A pass under other weights; their buffers move."""
@@ -156,5 +164,5 @@ class Frozen:
 
     @property
     def parameters(self) -> list[str]:
-        """The names in theta that SGD moves."""
+        """The names of what SGD moves."""
         return [name for name, _ in self.F.named_parameters()]

@@ -79,9 +79,11 @@ def prepare(config: Config, solver: Callable | None = None, *, images: Any = Non
 
     solver: in place of the configuration's, see `emsiam.eta`; its keyword-only parameters that are named like an option
     are set by it. images, labels: in place of a named data set, see `data.given`. CPU threads are set as by
-    `emsiam.fit`, of which the losses are the same bits. One process.
-    Raises ConfigError for options that do not go together, or that only a run in a directory has.
+    `emsiam.fit`, of which the losses are the same bits. One process, or several that have met: inside `ranks.together`.
+    Raises ConfigError for options that do not go together, or that only a run in a directory has, and where torchrun
+    has started several processes that have not met.
     """
+    ranks.check_met("emsiam.prepare")
     if solver is not None and config.eta is not None:
         refuse("eta", config.eta, "a solver is given, which would take its place")
     for name in ("resume", "overwrite"):

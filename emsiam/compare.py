@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Parser, command
 from .config.rules import PATH
-from .errors import ConfigError, one_line, printable
+from .errors import ConfigError, check_alone, printable, tell
 from .files import replacing, write_json
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--eta", action="append", default=[], metavar="FILE.py:FUNCTION", help=code)
     try:
         given = parser.parse_args(arguments)
+        check_alone()
         from .comparison.compare import compare, updates
         from .comparison.page import page
         from .plots import comparison
@@ -198,7 +199,7 @@ def main(arguments: list[str]) -> int:
         except OSError as error:
             raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
     except ConfigError as error:
-        print(f"emsiam.compare: {one_line(error)}", file=sys.stderr)
+        tell("emsiam.compare", error)
         return 2
     print(report(result))
     print("", *(out / f"comparison.{kind}" for kind in ("json", "png", "html")), sep="\n")

@@ -1,12 +1,11 @@
 """python -m emsiam.diagnose RUN|CHECKPOINT|EMBEDDINGS.npy|.npz: is it collapse? A verdict, its reason, what to try."""
 
-import os
 import sys
 from pathlib import Path
 
 from .config import Parser, add_images, add_network, command
 from .config.rules import PATH
-from .errors import BadImage, ConfigError, check_folder, launched, tell
+from .errors import BadImage, ConfigError, check_alone, check_folder, tell
 
 STATUS = {"healthy": 0, "undecided": 11, "too early to say": 11}
 NOT_HEALTHY = 10
@@ -34,8 +33,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--html", type=PATH.of_argument, metavar="FILE", help="a page with pictures, that stands alone")
     try:
         given = parser.parse_args(arguments)
-        if launched() and os.environ["WORLD_SIZE"] != "1":
-            raise ConfigError(f"{os.environ['WORLD_SIZE']} processes: one looks at it all; start it without torchrun")
+        check_alone()
         check_folder("json", given.json)
         check_folder("html", given.html)
         written = [Path(file).resolve() for file in (given.json, given.html, given.what) if file]

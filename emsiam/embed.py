@@ -26,9 +26,10 @@ def main(arguments: list[str]) -> int:
         from .evaluation.embeddings import write
         from .evaluation.features import WhichImages, prepared
         from .processor import best
-        from .ranks import together
+        from .ranks import check_told, together
 
         with together(best()):
+            check_told(vars(given))
             encoder = load_backbone(given.what, WhichNetwork(given.arch, given.weights, given.stem_padding))
             asked = WhichImages(given.dataset, given.data_dir, given.download, given.image_size)
             encoder, data, shown, _ = prepared(encoder, asked)

@@ -77,7 +77,7 @@ def tell(command: str, error: Exception) -> None:
     """Print why a command ends. What all processes refuse the first one says: others give torchrun the time to end them
     for it, and speak where they alone have met it.
     """
-    if isinstance(error, ConfigError) and not speaks():
+    if isinstance(error, ValueError) and not isinstance(error, BadImage) and not speaks():
         time.sleep(ALONE)
     print(f"{command}: {one_line(error)}", file=sys.stderr)
 
@@ -102,6 +102,12 @@ def place(error: BaseException) -> str:
 def launched() -> bool:
     """Whether torchrun started this process, one of several or not."""
     return {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
+def check_alone() -> None:
+    """Raises ConfigError where torchrun started several processes of a command that is one process's."""
+    if launched() and os.environ["WORLD_SIZE"] != "1":
+        raise ConfigError(f"{os.environ['WORLD_SIZE']} processes: one does it all; start it without torchrun")
 
 
 def speaks() -> bool:

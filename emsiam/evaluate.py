@@ -34,9 +34,10 @@ def main(arguments: list[str]) -> int:
         given = parser().parse_args(arguments)
         check_folder("json", given.json)
         from .processor import best
-        from .ranks import together
+        from .ranks import check_told, together
 
         with together(best()):
+            check_told(vars(given))
             result = evaluate(**{name: value for name, value in vars(given).items() if name != "json"})
         if given.json and speaks():
             write_json(Path(given.json), result)

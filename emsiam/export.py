@@ -6,7 +6,7 @@ from typing import Any
 
 from .config import Parser, add_network, command
 from .config.rules import PATH
-from .errors import ConfigError, check_folder, one_line
+from .errors import ConfigError, check_alone, check_folder, tell
 
 
 @command
@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--detectron2", action="store_true", help="a ResNet for MODEL.WEIGHTS, such as backbone.pkl")
     try:
         given = parser.parse_args(arguments)
+        check_alone()
         check_folder("out", given.out)
         from .evaluation import exports
         from .evaluation.backbones import WhichNetwork, load_backbone
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
         else:
             said = report(given.out, exports.write(encoder, Path(given.out)))
     except (ConfigError, OSError) as error:
-        print(f"emsiam.export: {one_line(error)}", file=sys.stderr)
+        tell("emsiam.export", error)
         return 2
     print(said)
     return 0

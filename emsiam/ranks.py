@@ -2,12 +2,13 @@
 
 Every process samples the draws of the whole batch and keeps its own rows, batch normalisation sees the whole
 batch, gradients are averaged, and the rows of a bank are exchanged: the numbers are those of one process.
-Processes are started by torchrun; without it every function here does nothing.
+Processes are started by torchrun. Without it, what is computed here is that of one process.
 """
 
+import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,10 +18,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .errors import launched
+from .errors import ConfigError, launched
 
 # What a process waits for another: the first may write a checkpoint of many GB, or draw. Then it counts as hanging.
 PATIENCE = timedelta(minutes=30)
+JOINED: list[str] = []  # inside of `together` its device; elsewhere a process of a user's group may be alone
 
 
 def rank() -> int:
@@ -35,16 +37,32 @@ def world_size() -> int:
 
 @contextmanager
 def together(device: str) -> Iterator[None]:
-    """Join the processes that torchrun started, over nccl on CUDA and gloo elsewhere; leave them at the end."""
-    if world_size() == 1 or dist.is_initialized():
+    """Join the processes that torchrun started, over nccl on CUDA and gloo elsewhere; leave them at the end.
+
+    Inside, every process does the same. Processes that have met before, and will go on together, stay so.
+    """
+    if world_size() == 1 or JOINED:
         yield
         return
-    if device == "cuda":
-        # each process may be shown one device alone, as by Slurm
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
-    yield
-    dist.destroy_process_group()  # not after an error: the others may be gone, and it would wait for them
+    met = dist.is_initialized()
+    if not met:
+        if device == "cuda":
+            # each process may be shown one device alone, as by Slurm
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    JOINED.append(device)
+    try:
+        yield
+    finally:
+        JOINED.clear()
+    if not met:
+        dist.destroy_process_group()  # not after an error: the others may be gone, and it would wait for them
+
+
+def check_met(what: str) -> None:
+    """Raises ConfigError where torchrun started several processes that have not met: each would train alone."""
+    if world_size() > 1 and not dist.is_initialized():
+        raise ConfigError(f"{what}: {world_size()} processes have not met; emsiam.fit, or with ranks.together(device):")
 
 
 def parted(error: RuntimeError) -> str:
@@ -98,8 +116,8 @@ def to_first(x: Tensor) -> list[Tensor]:
 
 
 def divided(parts: Sequence, f: Callable[[Any], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-    """f of each part, in order, in every process; each part is computed by one of them, and sent to the others."""
-    if not dist.is_initialized():
+    """f of each part, in order, in every process of `together`; one of them computes a part, and sends it."""
+    if not JOINED:
         yield from map(f, parts)
         return
     for first in range(0, len(parts), world_size()):
@@ -155,17 +173,24 @@ def agree(text: str) -> str:
 
 
 def union(names: Iterable[str]) -> set[str]:
-    """The names that any process has, in every process."""
+    """The names that any process of `together` has, in every one."""
     parts: list[Iterable[str]] = [()] * world_size()
-    if not dist.is_initialized():
+    if not JOINED:
         return set(names)
     dist.all_gather_object(parts, list(names))
     return set().union(*parts)
 
 
 def same(text: str) -> bool:
-    """Whether all processes have one text."""
+    """Whether all processes of `together` have one text."""
     return len(union([text])) == 1
+
+
+def check_told(told: Mapping[str, Any]) -> None:
+    """Raises ConfigError where several processes have different values under a name, or not the same names."""
+    own = {f"{name}: {json.dumps(value, default=str)}" for name, value in told.items()}
+    if differ := sorted({text.partition(": ")[0] for text in union(own) - own}):
+        raise ConfigError(f"the processes differ in {', '.join(differ)}; allowed is the same in all")
 
 
 def wrap(net: nn.Module) -> nn.Module:

@@ -39,8 +39,10 @@ class Nccl(TorchDispatchMode):
 
     def objects(self, function, *args, **kwargs):
         self.of_objects = True
-        function(*args, **kwargs)
-        self.of_objects = False
+        try:
+            function(*args, **kwargs)
+        finally:
+            self.of_objects = False
 
 
 class Averaged(nn.Module):

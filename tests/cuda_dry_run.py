@@ -3,7 +3,7 @@
 A `Gpu` holds its numbers on the CPU, is a meta tensor to C++ (so that autograd asks for no driver) and says cuda:0 to
 Python. Not seen: kernels, memory, NCCL, time; what waits inside a C++ kernel, but for WAITS; casts of autocast other
 than those of matrix products and convolutions. `python tests/cuda_dry_run.py [MODE …]` prints a line a mode, status 1
-if any step reads from the device or gives another loss than on the CPU; inside `pretended() as log` any code may use
+if the last step reads from the device or a loss is not the CPU's; inside `pretended() as log` any code may use
 "cuda". test_cuda.py has what is held.
 """
 

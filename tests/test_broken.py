@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from emsiam import data, errors, processor, train
+from emsiam import compare, data, diagnose, errors, export, prepare, processor, train
+from emsiam.config import Config
 from emsiam.config.resolution import read_images
 from emsiam.data import folders, headers, tree
 from emsiam.errors import BadImage, ConfigError
@@ -36,6 +37,15 @@ def second(monkeypatch):
 
 def paths(root):
     return sorted(map(str, root.rglob("*.png")))
+
+
+def test_what_is_one_process_s_is_refused_to_several(second, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(errors.time, "sleep", lambda _: None)
+    for command, more in ((compare, []), (diagnose, []), (export, ["--out", str(tmp_path / "net.pth")])):
+        assert command.main(["run", *more]) == 2
+        assert "2 processes: one does it all; start it without torchrun" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"emsiam.prepare: 2 processes have not met; emsiam.fit, or"):
+        prepare(Config())
 
 
 def test_what_one_process_alone_refuses_it_says_where_it_is_not_ended_with_the_first(second, monkeypatch, capsys):

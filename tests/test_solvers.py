@@ -307,18 +307,28 @@ def test_h_is_asked_for_by_a_trait(siamese, batches):
         Frozen(net.F, hold(net.F, copy=True), batch).h(torch.zeros(1, 2, 16))
 
 
-def test_at_k_1_theta_is_held_for_those_that_ask_for_it(siamese, batches):
-    """The others say `only_others`, and are refused what they then do not have."""
+@pytest.mark.parametrize("name", [name for name, f in SOLVERS.items() if of_solver(f).only_others])
+def test_who_says_only_others_asks_for_no_more(siamese, digits, batches, name):
+    solve, net = partial(SOLVERS[name], **solver_options(name)), siamese()
+    h, states = net.h if of_solver(SOLVERS[name]).needs_h else None, ({}, {})
+    for batch in batches(3):
+        batch = batch._replace(labels=digits.classes[batch.ids])
+        with torch.no_grad():
+            known, _ = net(batch.views, batch.trained)
+        theta, theta_h = hold(net.F, copy=True), hold(net.h, copy=True)
+        given = [solve(states[0], Frozen(net.F, {}, batch, known, h, theta_h), batch)]
+        given.append(solve(states[1], Frozen(net.F, theta, batch, None, h, theta_h), batch))
+        states = [state for _, state in given]
+        close(given[0][0], given[1][0])
+
+
+def test_and_is_refused_more(siamese, batches):
+    """Nothing is held, and a pass would be one of the network, whose statistics would move."""
     net, (batch,) = siamese(), batches(1)
-    with torch.no_grad():
-        known, _ = net(batch.views, batch.trained)
-    said = [f for f in SOLVERS.values() if of_solver(f).only_others]
-    assert {f.__name__ for f in said} >= {"other_view", "sinkhorn_codes"}
-    for solve in said:
-        given, _ = solve({}, Frozen(net.F, {}, batch, known), batch)
-        close(given, solve({}, Frozen(net.F, hold(net.F, copy=True), batch), batch)[0])
-    with pytest.raises(TypeError, match="does not say only_others=True"):
-        Frozen(net.F, {}, batch, known)(batch.draw(1))
+    F_t = Frozen(net.F, {}, batch, torch.zeros(2, 32, 16))
+    for wrong in (lambda: F_t(batch.draw(1)), lambda: F_t.under(F_t.theta, batch.others), lambda: F_t(batch.views)):
+        with pytest.raises(TypeError, match="does not say only_others=True"):
+            wrong()
 
 
 def test_regressed_moves_its_own_h_by_sgd_and_gives_what_it_then_says():

@@ -118,6 +118,7 @@ def test_processes_measure_together_what_one_does(tmp_path, few_files, monkeypat
         both = json.loads((tmp_path / f"{task}.json").read_text())
         assert {n: both[n] for n in ("acc1", "per_class")} == {n: alone[n] for n in ("acc1", "per_class")}
     assert printed.count("top-1") == 2
+    assert "the processes differ in knn_k; allowed is the same in all" in errors
     assert not embed.main([str(run.path), "--out", str(tmp_path / "one.npz"), "--quiet"])
     one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
     assert {*one.files} == {*two.files}

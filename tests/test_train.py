@@ -420,7 +420,7 @@ def test_a_wrong_solver_is_refused_before_anything_is_written(tmp_path, body, sa
         (
             "from emsiam.eta import solver\n@solver(only_others=True)\n"
             "def solve(state, F_t, batch):\n    return F_t(batch.draw(2)), state",
-            "a solver that asks for other views than batch.others does not say only_others=True",
+            "a solver that asks for more than F_t(batch.others) does not say only_others=True",
         ),
         ("solve = 3", "solve of "),
     ],

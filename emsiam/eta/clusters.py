@@ -40,6 +40,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int) -> Tensor:
 
 @solver(
     per_image=(),
+    only_others=True,
     measurable=False,
     then="the nearest of K centres",
     averaged="images of one cluster",

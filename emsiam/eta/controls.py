@@ -11,6 +11,7 @@ from .memory import directions
 
 @solver(
     per_image=("rows",),
+    only_others=True,
     spread=True,
     measurable=False,
     eta="u_x, random",
@@ -31,7 +32,15 @@ def random_targets(state, F_t, batch):
     return eta.expand_as(z), state
 
 
-@solver(per_image=(), measurable=False, eta="F(T′(y)), y another image", forwards="0", lag="0", views="")
+@solver(
+    per_image=(),
+    only_others=True,
+    measurable=False,
+    eta="F(T′(y)), y another image",
+    forwards="0",
+    lag="0",
+    views="",
+)
 def permuted(state, F_t, batch):
     """The target of another image of the batch, a new one at each step: no image can be told by its target.
 
@@ -48,6 +57,7 @@ def permuted(state, F_t, batch):
 
 @solver(
     per_image=(),
+    only_others=True,
     needs_labels=True,
     measurable=False,
     eta="mean of F(T′(y)) over y of x's class",

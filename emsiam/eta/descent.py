@@ -13,6 +13,7 @@ from .memory import counted, store
 
 @solver(
     per_image=("rows", "visits"),
+    only_others=True,
     spread=True,
     then="bank[x]",
     averaged="η_x over the visits of an image",
@@ -35,6 +36,7 @@ def eta_sgd(state, F_t, batch, *, rate: float = 0.1):
 
 @solver(
     per_image=("rows", "velocity", "visits"),
+    only_others=True,
     spread=True,
     then="bank[x]",
     averaged="η_x over the visits of an image",
@@ -59,6 +61,7 @@ def eta_momentum(state, F_t, batch, *, rate: float = 0.1, beta: float = 0.5):
 
 @solver(
     per_image=("rows", "mean", "square", "visits"),
+    only_others=True,
     spread=True,
     then="bank[x]",
     averaged="η_x over the visits of an image",

@@ -65,6 +65,7 @@ def posterior(state, F_t, batch, *, n: int = 2, ridge: float = 0.01):
 
 @solver(
     per_image=(),
+    only_others=True,
     measurable=False,
     then="with W of its own",
     eta="F(T′(x)) + F(T(x)) − W·F(T(x))",

@@ -119,6 +119,7 @@ def store(state, batch, **values: Tensor) -> None:
 
 @solver(
     per_image=("rows", "visits"),
+    only_others=True,
     spread=True,
     then="bank[x]",
     averaged="η_x over the visits of an image",
@@ -142,6 +143,7 @@ def bias_corrected(state, F_t, batch, *, m: float = 0.8):
 
 @solver(
     per_image=("rows", "visits"),
+    only_others=True,
     spread=True,
     then="bank[x]",
     averaged="η_x over all visits of an image",
@@ -167,6 +169,7 @@ def running_mean(state, F_t, batch):
 
 @solver(
     per_image=("recent", "visits"),
+    only_others=True,
     spread=True,
     then="bank[x]",
     averaged="the last w visits of an image",

@@ -16,7 +16,7 @@ from .encoder import weights_in
 H, VELOCITY = "h.", "velocity."  # names in the state
 
 
-@solver(per_image=(), needs_h=True, measurable=False, then="h", eta="h(F(T′(x)))", forwards="0")
+@solver(per_image=(), only_others=True, needs_h=True, measurable=False, then="h", eta="h(F(T′(x)))", forwards="0")
 def predicted(state, F_t, batch):
     """h∘F of the other view: one draw of E_T[h∘F_θᵗ(T(x))]."""
     return F_t.h(F_t(batch.others)), state
@@ -57,6 +57,7 @@ def predicted_every_view(state, F_t, batch):
 
 @solver(
     per_image=(),
+    only_others=True,
     needs_h=True,
     measurable=False,
     then="with h of it",

@@ -37,7 +37,7 @@ def knn_votes(
 
     Neighbours by cosine similarity s, the lower id first where they are equal, votes exp(s/t) (Wu et al. 2018; the
     monitor of the SimSiam paper, Fig. D.1). Beside arguments and votes it takes 2 GB at most in fp32, whatever N and Q.
-    Where several processes work together, all call it, and each has its share of the queries.
+    Inside `ranks.together` all processes call it, and each has its share of the queries.
     in_place: features become unit vectors where they lie; else a copy of them does.
     Raises ValueError where k exceeds N.
     """
@@ -213,6 +213,11 @@ class Protocol(NamedTuple):
     epochs: int
     lars: bool
 
+    def batches(self, images: int) -> tuple[int, int]:
+        """Images per step, and steps per epoch."""
+        size = min(self.batch_size, images)
+        return size, -(-images // size)
+
 
 EXACT, RIDGE = "exact", "ridge"  # no epochs: on the features, see `logistic` and `ridge`
 PROTOCOLS = {"lars": Protocol(0.02, 4096, 90, True), "sgd": Protocol(30.0, 256, 90, False)}
@@ -233,8 +238,7 @@ def train_linear(
     nn.init.normal_(layer.weight, std=0.01, generator=rng)
     nn.init.zeros_(layer.bias)
     layer.to(labels.device)
-    size = min(protocol.batch_size, len(labels))
-    per_epoch = -(-len(labels) // size)
+    size, per_epoch = protocol.batches(len(labels))
     optimizer = (LARS if protocol.lars else torch.optim.SGD)(layer.parameters(), lr=protocol.lr, momentum=0.9)
     peak, step = protocol.lr * size / 256, 0
     for _ in range(protocol.epochs):

@@ -1,10 +1,11 @@
 """What does a frozen backbone make of images? They are shown to it as it is used to see them."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import embedding, processor, ranks
 from ..config import Config
@@ -53,6 +54,8 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
         raise ConfigError(f"--image-size {asked.image_size}: an export sees images at the size it was trained on")
     data = _load(config, asked, as_imagenet)
     data.check_alike()
+    if ranks.JOINED:
+        ranks.check_told({"the weights": _digest(encoder.backbone)})
     if data.classes is not None:
         data = data._replace(labelled=data.images, labels=data.classes)  # all, where the monitor has a part
     if not encoder.sized:
@@ -88,6 +91,14 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
     device = torch.device(processor.best())
     (encoder.whole or encoder.backbone).to(memory_format=torch.channels_last).to(device)
     return Prepared(encoder, data.to(device), ", ".join(shown), _width(encoder))
+
+
+def _digest(net: nn.Module) -> str:
+    """Of its weights and buffers."""
+    seen = hashlib.sha256()
+    for x in net.state_dict().values():
+        seen.update(x.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return seen.hexdigest()
 
 
 def _width(encoder: LoadedBackbone) -> int:

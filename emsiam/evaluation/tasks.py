@@ -82,10 +82,9 @@ def linear(
         with torch.no_grad():
             scores = layer(queries)
         best = max(best, classifiers.score(scores, data.test_labels).acc1)
-    size = min(p.batch_size, len(data.labels))
-    steps = f"{p.epochs} epochs of {-(-len(data.labels) // size)} steps"
+    size, per_epoch = p.batches(len(data.labels))
+    steps = f"{p.epochs} epochs of {per_epoch} steps"
     settings = f"{protocol}, base lr {p.lr:g}, batch {size}, {steps}, cosine, crops and flips"
-    per_epoch = -(-len(data.labels) // size)
     if p.lars and p.epochs * per_epoch < LARS_STEPS:
         settings += f"; {p.epochs * per_epoch:,} steps are too few for LARS at this learning rate (ImageNet: 28,170), "
         settings += "so the result is too low: --protocol exact or sgd"
@@ -94,7 +93,7 @@ def linear(
 
 def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generator], Tensor]:
     """Features of new crops and flips of training images; each process has its share of the passes."""
-    r, ranks = data.recipe, world_size()
+    r, processes = data.recipe, world_size()
     plain = data._replace(images=data.labelled, recipe=Recipe(scale=r.scale, ratio=r.ratio, flip=r.flip))
 
     @torch.no_grad()
@@ -102,9 +101,9 @@ def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generat
         pieces: list[tuple[Tensor, Draw]] = []
         for part in ids.split(PART):
             draw = plain.sample(part, 1, rng)  # the same in all processes
-            pieces += [(part[rows], draw.map(itemgetter(rows))) for rows in torch.arange(len(part)).chunk(ranks)]
+            pieces += [(part[rows], draw.map(itemgetter(rows))) for rows in torch.arange(len(part)).chunk(processes)]
         # all of its own at once, so that files are read while the network works
-        own = range(rank(), len(pieces), ranks)
+        own = range(rank(), len(pieces), processes)
         asked = {i: plain.ask(*pieces[i], 1, torch.float32) for i in own}
 
         def seen(i: int) -> tuple[Tensor]:

@@ -1,7 +1,6 @@
 """How does a configuration become a run? Parts are built, alternated, watched; `fit` is all of `emsiam.train`."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterable, Sized
 from pathlib import Path
@@ -72,9 +71,7 @@ def check_alike(config: Config, start: Checkpoint | None) -> None:
     """Raises ConfigError where several processes were told different things, or go on from different steps."""
     own = {flag(f.name): plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in OF_EACH}
     own |= {"the step to go on from": start.step if start else 0, "the solver's file": source(config.eta)}
-    told = {f"{name}: {json.dumps(value)}" for name, value in own.items()}
-    if differ := sorted({text.partition(": ")[0] for text in ranks.union(told) - told}):
-        raise ConfigError(f"the processes differ in {', '.join(differ)}; allowed is the same in all")
+    ranks.check_told(own)
 
 
 def _fit(parts: Parts, start: Checkpoint | None, stop: Sized) -> Run:
