@@ -35,8 +35,9 @@ What words mean:
   one in fp32: compare with the plain one.
 
 Two aims were set: a step at 0.97 times the speed of the model alone (`throughput.py`), and folders
-read at 1.3 times the others' speed (`folders.py`). The sections say how far each is met, and
-[LOG.md](LOG.md) what is in the way: of the second, T on one thread of the main process.
+read at 1.3 times the others' speed (`folders.py`). The sections say how far each is met, and what is
+in the way: of the first a step's batch, which is T above all; of the second T on one thread of the
+main process ([LOG.md](LOG.md)).
 """
 
 

@@ -173,10 +173,11 @@ def interleave(contenders, warm, steps, repeats):
 
 
 def profile(stream):
-    """Where a step's time goes: the shares of the largest operations."""
+    """Where a step's time goes: the shares of the largest operations, of five steps."""
     next(stream)
     with torch.profiler.profile() as seen:
-        next(stream)
+        for _ in range(5):
+            next(stream)
     spent = {e.key.replace("aten::", ""): getattr(e, f"self_{PROFILED}_time_total") for e in seen.key_averages()}
     largest = sorted(spent.items(), key=lambda item: -item[1])[:6]
     return ", ".join(f"{name} {t / sum(spent.values()):.0%}" for name, t in largest)
