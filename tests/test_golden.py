@@ -1,4 +1,4 @@
-"""The bits of every mode, and of ten options, are those recorded on a processor of this type: tests/golden.py."""
+"""The bits of every mode, and in `make slow` of ten options, are those recorded on a processor of this type."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ import pytest
 RECORDED = json.loads(golden.RECORD.read_text())
 
 
-@pytest.mark.parametrize("name", [*golden.MODES, *golden.FEW])
+@pytest.mark.parametrize("name", [*golden.MODES, *(pytest.param(name, marks=pytest.mark.slow) for name in golden.FEW)])
 def test_the_same_bits(name, tmp_path):
     known = RECORDED.get(golden.processor(), {})
     if name not in known:
