@@ -12,7 +12,7 @@ def wait():
 
 
 def seconds(function, *given):
-    """Of a call, and what it returned."""
+    """The seconds that a call takes, and what it returns."""
     wait()
     began = time.perf_counter()
     made = function(*given)

@@ -22,7 +22,7 @@ from .errors import ConfigError, launched
 
 # What a process waits for another: the first may write a checkpoint of many GB, or draw. Then it counts as hanging.
 PATIENCE = timedelta(minutes=30)
-JOINED: list[str] = []  # inside of `together` its device; elsewhere a process of a user's group may be alone
+joined = False  # whether inside `together`; elsewhere a process of a user's own group may be alone
 
 
 def rank() -> int:
@@ -41,7 +41,8 @@ def together(device: str) -> Iterator[None]:
 
     Inside, every process does the same. Processes that have met before, and will go on together, stay so.
     """
-    if world_size() == 1 or JOINED:
+    global joined
+    if world_size() == 1 or joined:
         yield
         return
     met = dist.is_initialized()
@@ -50,19 +51,25 @@ def together(device: str) -> Iterator[None]:
             # each process may be shown one device alone, as by Slurm
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
-    JOINED.append(device)
+    joined = True
     try:
         yield
     finally:
-        JOINED.clear()
+        joined = False
     if not met:
         dist.destroy_process_group()  # not after an error: the others may be gone, and it would wait for them
+
+
+def place() -> tuple[int, int]:
+    """This process's number and how many there are, inside `together`; elsewhere it is the only one."""
+    return (rank(), world_size()) if joined else (0, 1)
 
 
 def check_met(what: str) -> None:
     """Raises ConfigError where torchrun started several processes that have not met: each would train alone."""
     if world_size() > 1 and not dist.is_initialized():
-        raise ConfigError(f"{what}: {world_size()} processes have not met; emsiam.fit, or with ranks.together(device):")
+        reason = "do not know of each other yet; call it inside emsiam.ranks.together(device), or emsiam.fit"
+        raise ConfigError(f"{what}: the {world_size()} processes of torchrun {reason}")
 
 
 def parted(error: RuntimeError) -> str:
@@ -116,15 +123,18 @@ def to_first(x: Tensor) -> list[Tensor]:
 
 
 def divided(parts: Sequence, f: Callable[[Any], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-    """f of each part, in order, in every process of `together`; one of them computes a part, and sends it."""
-    if not JOINED:
+    """f of each part, in order, in every process of `together`: part i is computed by process i mod their number, and
+    sent to the others.
+    """
+    own, processes = place()
+    if processes == 1:
         yield from map(f, parts)
         return
-    for first in range(0, len(parts), world_size()):
-        group = parts[first : first + world_size()]
-        own = f(group[rank()]) if rank() < len(group) else ()
+    for first in range(0, len(parts), processes):
+        group = parts[first : first + processes]
+        made = f(group[own]) if own < len(group) else ()
         for sender in range(len(group)):
-            yield _from_one(own if sender == rank() else None, sender)
+            yield _from_one(made if sender == own else None, sender)
 
 
 def _from_one(tensors: tuple[Tensor, ...] | None, sender: int) -> tuple[Tensor, ...]:
@@ -175,7 +185,7 @@ def agree(text: str) -> str:
 def union(names: Iterable[str]) -> set[str]:
     """The names that any process of `together` has, in every one."""
     parts: list[Iterable[str]] = [()] * world_size()
-    if not JOINED:
+    if not joined:
         return set(names)
     dist.all_gather_object(parts, list(names))
     return set().union(*parts)

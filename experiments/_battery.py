@@ -1,8 +1,8 @@
-"""Which ways to solve for η keep the rank of z, with and without h? Every solver on digits and on Fashion-MNIST.
+"""What does the battery train, and by which rule is rank kept or lost? Its command is `battery`.
 
-Each is trained from the same weights, on the same images and draws of T, at a constant learning rate, so that all have
-the same sum of learning rates Σlr: digits (8×8), 1,320 steps, 5 seeds; 1,280 images of Fashion-MNIST at 14×14, 960
-steps, 3 seeds.
+Each solver is trained from the same weights, on the same images and draws of T, at a constant learning rate, so that
+all have the same sum of learning rates Σlr: digits (8×8), 1,320 steps, 5 seeds; 1,280 images of Fashion-MNIST at 14×14,
+960 steps, 3 seeds.
 
 The rule, before the runs. The rank of z is its participation ratio (PR) on the probe set, over that of SimSiam of the
 same seed at the same step. `kept`: the 95 % interval of that ratio at the end lies above one half, and the PR at the

@@ -31,9 +31,10 @@ with ranks.together("cpu"):
     number = torch.tensor([own])
     all_of = [torch.zeros_like(number) for _ in range(2)]
     dist.all_gather(all_of, number)
-    ranks.JOINED.clear()  # as in a process group of a user's, where a process may be alone
+    ranks.joined = False  # as in a process group of a user's, where a process may be alone
     if dist.get_rank() == 0:
         evaluate.evaluate("knn", run, knn_k=5)
+        evaluate.evaluate("linear", run, protocol="sgd", epochs=1)
         load_run(run).embed(torch.zeros(40, 3, 8, 8, dtype=torch.uint8))
     dist.barrier()
 if ranks.rank() == 0:

@@ -1,4 +1,4 @@
-"""Run by each of two processes: trains as over nccl, on the device that cuda_dry_run.py pretends. PORT OPTIONS of each.
+"""Run by each of two processes: trains as over nccl, on the device of cuda_dry_run.py. Each argument: PORT OPTIONS
 
 Numbers go over gloo. As with nccl, only what is on the device may be sent, and PyTorch's own synchronised BN and
 DistributedDataParallel are asked for. These need a driver: the BN for CPUs and a mean of gradients stand in.
@@ -66,7 +66,7 @@ class Averaged(nn.Module):
 
 @contextmanager
 def nccl():
-    """Inside, a training on "cuda" is one over nccl. Yields what was sent, asked for and chosen."""
+    """Inside, a training on "cuda" is one over nccl. Yields who counts what is sent, and the devices chosen."""
     join, backend, seen, chosen = dist.init_process_group, dist.get_backend, Nccl(), []
 
     def joined(asked, **options):

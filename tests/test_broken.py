@@ -44,7 +44,7 @@ def test_what_is_one_process_s_is_refused_to_several(second, monkeypatch, capsys
     for command, more in ((compare, []), (diagnose, []), (export, ["--out", str(tmp_path / "net.pth")])):
         assert command.main(["run", *more]) == 2
         assert "2 processes: one does it all; start it without torchrun" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match=r"emsiam.prepare: 2 processes have not met; emsiam.fit, or"):
+    with pytest.raises(ConfigError, match=r"emsiam.prepare: the 2 processes of torchrun do not know of each other yet"):
         prepare(Config())
 
 

@@ -77,7 +77,7 @@ def test_features_are_plain_torchvision_s(arch, monkeypatch, unseeded):
 @pytest.mark.parametrize("arch", networks.archs()[1:])
 def test_every_classifier_s_features_are_plain_torchvision_s(arch, monkeypatch, unseeded):
     if arch.endswith(("h_14", "128gf")):
-        pytest.skip("2.5 GB of weights")
+        pytest.skip("2.5 GB of weights, which are in memory more than once")
     net = plain(arch)
     assert equal_features(arch, net.state_dict(), net, monkeypatch)
 

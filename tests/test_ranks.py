@@ -80,7 +80,7 @@ def longer(once, few_files):
 
 @pytest.fixture
 def folders(request, mode):
-    """Of one process and of two."""
+    """The folders of the run by one process and of that by two."""
     return request.getfixturevalue("longer" if mode in LONGER else "runs")[mode]
 
 

@@ -54,7 +54,7 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
         raise ConfigError(f"--image-size {asked.image_size}: an export sees images at the size it was trained on")
     data = _load(config, asked, as_imagenet)
     data.check_alike()
-    if ranks.JOINED:
+    if ranks.joined:
         ranks.check_told({"the weights": _digest(encoder.backbone)})
     if data.classes is not None:
         data = data._replace(labelled=data.images, labels=data.classes)  # all, where the monitor has a part
@@ -94,7 +94,7 @@ def prepared(encoder: LoadedBackbone, asked: WhichImages) -> Prepared:
 
 
 def _digest(net: nn.Module) -> str:
-    """Of its weights and buffers."""
+    """SHA-256 of a network's weights and buffers, in hexadecimal."""
     seen = hashlib.sha256()
     for x in net.state_dict().values():
         seen.update(x.cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -12,7 +12,7 @@ from ..data.images import ImageSet
 from ..data.views import Draw
 from ..diagnostics.statistics import mean_interval
 from ..errors import ConfigError
-from ..ranks import divided, rank, world_size
+from ..ranks import divided, place
 from ..recipes import Recipe
 from . import classifiers
 from .backbones import LAYERS, LoadedBackbone, WhichNetwork, at, load_backbone
@@ -93,7 +93,7 @@ def linear(
 
 def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generator], Tensor]:
     """Features of new crops and flips of training images; each process has its share of the passes."""
-    r, processes = data.recipe, world_size()
+    r, (first, processes) = data.recipe, place()
     plain = data._replace(images=data.labelled, recipe=Recipe(scale=r.scale, ratio=r.ratio, flip=r.flip))
 
     @torch.no_grad()
@@ -103,8 +103,7 @@ def _views(encoder: LoadedBackbone, data: ImageSet) -> Callable[[Tensor, Generat
             draw = plain.sample(part, 1, rng)  # the same in all processes
             pieces += [(part[rows], draw.map(itemgetter(rows))) for rows in torch.arange(len(part)).chunk(processes)]
         # all of its own at once, so that files are read while the network works
-        own = range(rank(), len(pieces), processes)
-        asked = {i: plain.ask(*pieces[i], 1, torch.float32) for i in own}
+        asked = {i: plain.ask(*pieces[i], 1, torch.float32) for i in range(first, len(pieces), processes)}
 
         def seen(i: int) -> tuple[Tensor]:
             return (encoder.backbone(as_trained_on(encoder, asked[i]()[0])).float(),)
